@@ -23,7 +23,7 @@ use self::{builtin::Builtin, error::sanitize_message, monitor::EngineState};
 pub use self::{
     error::EngineError,
     job_context::{GeneratedImage, JobContext, JobOutcome, JobProgress, Preview},
-    registry::{EngineAccess, EngineKind, EngineSpec},
+    registry::{EngineAccess, EngineFixes, EngineKind, EngineSpec},
 };
 use crate::images::{
     Job, Task,
@@ -81,7 +81,7 @@ impl Engine {
     pub fn new(kind: EngineKind, url: Option<&Url>, tag: &str) -> Self {
         Self(match &kind.spec().access {
             EngineAccess::InProcess(make) => make(),
-            EngineAccess::Http { default_url, connect } => {
+            EngineAccess::Http { default_url, connect, .. } => {
                 let url = url.cloned().unwrap_or_else(|| default_url.parse().expect("checked by a test"));
                 connect(url, tag)
             }

@@ -38,7 +38,8 @@ use self::{
     version::{InterruptsById, Version},
 };
 use super::{
-    EngineAccess, EngineError, EngineIdentity, EngineSpec, EngineStatus, ImageEngine, JobContext, JobOutcome,
+    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSpec, EngineStatus, ImageEngine,
+    JobContext, JobOutcome,
     event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };
@@ -57,6 +58,11 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     access: EngineAccess::Http {
         default_url: "http://127.0.0.1:8188",
         connect: |url, tag| Arc::new(ComfyUi::new(url, tag.to_owned())),
+        fixes: EngineFixes {
+            loopback: "start it with --listen 127.0.0.1",
+            model: "put an SD 1.5 or SDXL checkpoint into its models/checkpoints",
+            login: None,
+        },
     },
 };
 

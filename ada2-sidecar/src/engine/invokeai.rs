@@ -30,7 +30,8 @@ use self::{
     events::{Frame, InvokeAiEvent},
 };
 use super::{
-    EngineAccess, EngineError, EngineIdentity, EngineSpec, EngineStatus, ImageEngine, JobContext, JobOutcome,
+    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSpec, EngineStatus, ImageEngine,
+    JobContext, JobOutcome,
     event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };
@@ -49,6 +50,11 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     access: EngineAccess::Http {
         default_url: "http://127.0.0.1:9090",
         connect: |url, tag| Arc::new(InvokeAi::new(url, tag.to_owned())),
+        fixes: EngineFixes {
+            loopback: "write host: 127.0.0.1 into its invokeai.yaml",
+            model: "install an SD 1.5 or SDXL main model in its model manager",
+            login: Some("write multiuser: false into its invokeai.yaml"),
+        },
     },
 };
 

@@ -35,7 +35,20 @@ pub enum EngineAccess {
         default_url: &'static str,
         /// Makes the engine from its URL and the tag of our jobs.
         connect: fn(Url, &str) -> Arc<dyn ImageEngine>,
+        /// How an operator changes it, for `doctor`.
+        fixes: EngineFixes,
     },
+}
+
+/// How an operator changes an engine's configuration.
+#[derive(Debug)]
+pub struct EngineFixes {
+    /// To listen on loopback only.
+    pub loopback: &'static str,
+    /// To get a model that the built-in graphs can run.
+    pub model: &'static str,
+    /// To switch off its own login. None: it has none; a proxy in front asks for it.
+    pub login: Option<&'static str>,
 }
 
 macro_rules! engines {
@@ -94,6 +107,19 @@ impl EngineKind {
     /// See [`EngineSpec::default_unit`].
     pub const fn default_unit(self) -> &'static str {
         self.spec().default_unit
+    }
+
+    /// See [`EngineFixes`]; none for an engine in this process.
+    pub const fn fixes(self) -> Option<&'static EngineFixes> {
+        match &self.spec().access {
+            EngineAccess::InProcess(_) => None,
+            EngineAccess::Http { fixes, .. } => Some(fixes),
+        }
+    }
+
+    /// The engines that are servers.
+    pub fn servers() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|kind| kind.fixes().is_some())
     }
 
     /// Where the engine listens, unless configured; none for one in this process.

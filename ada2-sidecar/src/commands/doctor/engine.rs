@@ -16,7 +16,7 @@ use service::doctor::Finding;
 use super::fixes::FixHints;
 use crate::{
     commands::{client::block_on, systemd::SystemdUnit},
-    config::{Config, EngineKind},
+    config::Config,
     engine::{Engine, EngineError, EngineIdentity},
     gpu::processes::pids_of_unit,
     graph_validation,
@@ -165,10 +165,7 @@ impl<'a> EngineFacts<'a> {
             return Some(Finding::ok(NAME, "it listens on loopback only"));
         };
         let unit = &self.config.engine_unit;
-        let change = match self.config.engine {
-            EngineKind::ComfyUi => "start it with --listen 127.0.0.1".to_owned(),
-            _ => "write host: 127.0.0.1 into its invokeai.yaml".to_owned(),
-        };
+        let change = self.config.engine.fixes()?.loopback;
         let message = format!(
             "it also listens at {ip}: any host that reaches this one can bypass allow_from and token"
         );
@@ -190,10 +187,7 @@ impl<'a> EngineFacts<'a> {
         if served == 0 && usable == 0 {
             let message =
                 format!("none of its {} models is supported, and no preset can be used", known.len());
-            let fix = match self.config.engine {
-                EngineKind::ComfyUi => "put an SD 1.5 or SDXL checkpoint into its models/checkpoints",
-                _ => "install an SD 1.5 or SDXL main model in its model manager",
-            };
+            let fix = self.config.engine.fixes().map_or("", |fixes| fixes.model);
             return vec![Finding::fail(NAME, message, fix)];
         }
         let unknown = known.iter().filter(|model| model.kind.is_unknown()).count();

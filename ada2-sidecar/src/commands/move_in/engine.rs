@@ -86,8 +86,7 @@ fn candidates(flags: &EngineHint, file: &EngineHint, targets: &[String]) -> Vec<
         return vec![url.clone()];
     }
     let nginx = targets.iter().filter_map(|target| format!("http://{target}").parse().ok());
-    let defaults =
-        [EngineKind::InvokeAi, EngineKind::ComfyUi].into_iter().filter_map(EngineKind::default_url);
+    let defaults = EngineKind::servers().filter_map(EngineKind::default_url);
     let mut all: Vec<Url> = Vec::new();
     for url in file.url.clone().into_iter().chain(nginx).chain(defaults) {
         if !all.contains(&url) {
@@ -97,13 +96,14 @@ fn candidates(flags: &EngineHint, file: &EngineHint, targets: &[String]) -> Vec<
     all
 }
 
-/// The engines to try at each URL: only the flag's, else both, the file's first.
+/// The engines to try at each URL: only the flag's, else all, the file's first.
 fn kinds(flags: &EngineHint, file: &EngineHint) -> Vec<EngineKind> {
-    match (flags.kind, file.kind) {
-        (Some(kind), _) => vec![kind],
-        (None, Some(EngineKind::ComfyUi)) => vec![EngineKind::ComfyUi, EngineKind::InvokeAi],
-        (None, _) => vec![EngineKind::InvokeAi, EngineKind::ComfyUi],
+    if let Some(kind) = flags.kind {
+        return vec![kind];
     }
+    let mut all: Vec<_> = EngineKind::servers().collect();
+    all.sort_by_key(|kind| Some(*kind) != file.kind);
+    all
 }
 
 /// Tries them until an engine identifies itself. `listen`: the sidecar's addresses.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use service::{doctor::Finding, secret::redact_url};
 
 use super::EngineFacts;
-use crate::{commands::systemd::SystemdUnit, config::EngineKind, engine::EngineError, port};
+use crate::{commands::systemd::SystemdUnit, engine::EngineError, port};
 
 impl EngineFacts<'_> {
     pub(super) fn reachability_finding(&self) -> Finding {
@@ -17,17 +17,16 @@ impl EngineFacts<'_> {
             self.identity.as_ref().err().or(self.models.as_ref().and_then(|models| models.as_ref().err()));
         let Some(error) = error else { return Finding::ok(NAME, format!("{kind} answers at {url}")) };
         match error {
-            EngineError::LoginRequired(_) if self.config.engine == EngineKind::InvokeAi => {
-                let fix = format!(
-                    "write multiuser: false into its invokeai.yaml, then sudo systemctl restart {}",
-                    self.config.engine_unit
-                );
-                fail(format!("{kind} at {url} requires a login (its multi-user mode is on)"), fix)
-            }
-            EngineError::LoginRequired(_) => fail(
-                format!("{kind} at {url} requires a login"),
-                self.fixes.edit("name the address of the engine itself as engine_url in"),
-            ),
+            EngineError::LoginRequired(_) => match self.config.engine.fixes().and_then(|fixes| fixes.login) {
+                Some(fix) => fail(
+                    format!("{kind} at {url} requires a login (its multi-user mode is on)"),
+                    format!("{fix}, then sudo systemctl restart {}", self.config.engine_unit),
+                ),
+                None => fail(
+                    format!("{kind} at {url} requires a login"),
+                    self.fixes.edit("name the address of the engine itself as engine_url in"),
+                ),
+            },
             EngineError::HostUnresolved(_) => fail(
                 format!("{error} (engine_url {url})"),
                 self.fixes.edit("correct the name in engine_url in"),
