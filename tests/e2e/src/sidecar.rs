@@ -6,6 +6,7 @@ use std::{
 };
 
 use ada2_sidecar::{Sockets, cli, config, reload::ConfigSource};
+use fakes::engine::{Fake, FakeEngine};
 use service::lifecycle::Lifecycle;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -37,6 +38,11 @@ impl Sidecar {
     /// In front of this ComfyUI.
     pub async fn comfyui(url: &str, flags: &[&str]) -> Self {
         Self::start(&[&["--engine", "comfyui", "--engine-url", url], flags].concat()).await
+    }
+
+    /// In front of this engine.
+    pub async fn of<E: FakeEngine>(engine: &Fake<E>, flags: &[&str]) -> Self {
+        Self::start(&[&["--engine", E::NAME, "--engine-url", &engine.url()], flags].concat()).await
     }
 
     async fn start(flags: &[&str]) -> Self {

@@ -2,25 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets a None has failed")]
 
-/// Edits through the sidecar from a fake ComfyUI: what is kept is kept to the byte.
-mod comfyui_edits;
-/// Pictures through the sidecar from a fake ComfyUI: translation, models, lost events, failures in the engine's own words.
-mod comfyui_images;
-/// Who holds the slot in front of a ComfyUI, and that nobody else's job is ever touched, in every version.
-mod comfyui_jobs;
+/// What only a ComfyUI has: graphs, files, versions, history.
+mod comfyui;
 /// Readiness of a sidecar in front of a ComfyUI.
 mod comfyui_readyz;
 /// Help and man pages of both programs.
 mod command_line;
 /// What pages of other origins may read of both programs.
 mod cors;
-/// What an engine says of items that are not ours.
-mod engine_lies;
+/// The source, mask and form of edits.
+mod edit_form;
+/// What the sidecar does in front of any engine, over every fake.
+mod engine_behaviour;
 /// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
 mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.
 mod gpu_readings;
 mod gpu_sampler;
+/// What only an InvokeAI has: graphs, models, batches, a bounded queue.
+mod invokeai;
 /// No import runs against the layers of ARCHITECTURE.md.
 mod layers;
 /// What a model is: what is ready, listed, the default, and refused.
@@ -39,10 +39,6 @@ mod sidecar_edge;
 mod sidecar_edits;
 /// The card over HTTP: as nvidia-smi tells it, for Prometheus, and every latch seen from outside.
 mod sidecar_gpu;
-/// Pictures through the sidecar from a fake InvokeAI: translation, models, failures in the engine's own words.
-mod sidecar_images;
-/// Who holds the slot, and what becomes of jobs that nobody waits for.
-mod sidecar_jobs;
 /// Behind a proxy that is trusted: addresses, names, origins.
 mod sidecar_proxies;
 /// Readiness: engine and card, each fault in its own words.

@@ -1,7 +1,10 @@
 //! The default model is loaded before anybody asks for a picture, and again after the engine's restart.
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{FakeInvoke, InvokeScript, ItemStatus};
+use fakes::{
+    engine::FakeEngine,
+    invokeai::{FakeInvoke, InvokeScript, InvokeState, ItemStatus},
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -44,7 +47,7 @@ async fn an_engine_that_was_restarted_is_warmed_again_before_it_is_ready() {
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_is_a_warning_with_the_engines_words() {
     let fake = FakeInvoke::start().await;
-    fake.script(|script| script.fail = Some(fakes::invokeai::InvokeFailure::out_of_memory()));
+    fake.script(|script| script.fail = Some(InvokeState::out_of_memory()));
     let sidecar = Sidecar::invokeai(&fake.url(), &["--warm-up", "on"]).await;
     let report = sidecar.until_ready().await;
     let check = report.checks.iter().find(|check| check.name == "engine_model").unwrap();

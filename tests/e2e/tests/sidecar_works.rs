@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{FakeInvoke, InvokeFailure, VersionAnswer};
+use fakes::{
+    engine::EngineFailure,
+    invokeai::{FakeInvoke, VersionAnswer},
+};
 use serde_json::json;
 use wire::health::{Check, CheckStatus, ReadyStatus};
 
@@ -54,7 +57,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
     assert_eq!(order().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
     fake.script(|script| {
-        script.fail = Some(InvokeFailure::new("RuntimeError", "CUDA error: unspecified launch failure"));
+        script.fail = Some(EngineFailure::new("RuntimeError", "CUDA error: unspecified launch failure"));
     });
     for _ in 0..3 {
         assert_eq!(

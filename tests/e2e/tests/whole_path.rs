@@ -3,7 +3,8 @@
 use e2e::{gateway::Gateway, sidecar::Sidecar};
 use fakes::{
     TestResponse,
-    invokeai::{FakeInvoke, ItemStatus, QueueItem},
+    engine::FakeEngine,
+    invokeai::{FakeInvoke, InvokeState, ItemStatus, QueueItem},
     upstream::Upstream,
 };
 use picture::Format;
@@ -186,7 +187,7 @@ async fn large_pictures_pass_and_too_large_ones_are_refused_at_the_door() {
 #[tokio::test]
 async fn a_backends_error_keeps_its_code_and_gains_its_class() {
     let path = path().await;
-    path.engine.script(|script| script.fail = Some(fakes::invokeai::InvokeFailure::out_of_memory()));
+    path.engine.script(|script| script.fail = Some(InvokeState::out_of_memory()));
     let answer = path.gateway.generate(&picture()).await;
     assert_eq!((answer.status, answer.code()), (503, "gpu_out_of_memory"));
     assert_eq!(answer.json["error"]["backend_class"], "gpu_heavy");

@@ -3,7 +3,7 @@
 
 pub mod child;
 pub mod comfyui;
-mod fake;
+pub mod engine;
 pub mod form;
 pub mod gpu;
 pub mod hostile_bodies;
@@ -12,6 +12,7 @@ pub mod large_images;
 pub mod mlx;
 pub mod old_state;
 pub mod plain_http;
+pub mod process;
 pub mod promtool;
 pub mod raw_engine;
 pub mod raw_http;
@@ -136,10 +137,22 @@ impl TestResponse {
         self.json.pointer("/error/code").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The images of an answer that carries them in base64, which must be 200.
+    pub fn images(&self) -> Vec<Vec<u8>> {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.json["data"].as_array().expect("a list").iter().map(decode_image).collect()
+    }
+
     /// The error's message.
     pub fn message(&self) -> &str {
         self.json.pointer("/error/message").and_then(Value::as_str).unwrap_or_default()
     }
+}
+
+/// The image in an object's `b64_json`.
+pub fn decode_image(object: &Value) -> Vec<u8> {
+    let text = object["b64_json"].as_str().expect("an image in base64");
+    base64_simd::STANDARD.decode_to_vec(text).expect("base64")
 }
 
 /// Posts JSON.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Core, fake, files, jobs, prompt,
+    Core, files, jobs, process, prompt,
     queue::{self, ComfyPrompt},
     script::{ComfyVersion, StatsAnswer},
     socket,
@@ -59,7 +59,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&core), guard))
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), fake::record))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), process::record::<queue::ComfyState>))
         .with_state(core)
 }
 

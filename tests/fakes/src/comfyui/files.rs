@@ -14,7 +14,7 @@ use bytes::Bytes;
 use multer::Multipart;
 use serde_json::{Value, json};
 
-use super::{Core, api, graph::CLASSES, pixels::Pixels, queue, script::ComfyImageBytes};
+use super::{Core, api, graph::CLASSES, pixels::Pixels, queue};
 
 const FOLDERS: [&str; 3] = ["input", "output", "temp"];
 
@@ -113,11 +113,9 @@ pub(super) async fn view(
         [(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, disposition)]
     };
     let kind = picture::Format::detect(&bytes).map_or("application/octet-stream", |format| format.mime());
-    match how {
-        ComfyImageBytes::Hollow => (headers(kind), crate::large_images::hollow(&bytes)).into_response(),
-        ComfyImageBytes::Whole => (headers(kind), bytes).into_response(),
-        ComfyImageBytes::CutOff => (headers(kind), bytes.slice(..bytes.len() / 2)).into_response(),
-        ComfyImageBytes::Html => Html(api::PAGE).into_response(),
+    match how.of(&bytes) {
+        Some(bytes) => (headers(kind), bytes).into_response(),
+        None => Html(api::PAGE).into_response(),
     }
 }
 

@@ -10,8 +10,8 @@ use super::{
     files,
     latent::{Latent, Sampled},
     pixels::{Mask, Pixels},
-    script::ComfyFailure,
 };
+use crate::engine::EngineFailure;
 
 /// What comes out of a slot.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub(super) enum OutputTarget {
 
 impl Node {
     /// One output per slot.
-    pub(super) fn compute(&self) -> Result<Vec<Output>, ComfyFailure> {
+    pub(super) fn compute(&self) -> Result<Vec<Output>, EngineFailure> {
         let outputs = match self.class.as_str() {
             "CLIPTextEncode" => vec![self.text("text")],
             "CLIPTextEncodeSDXL" => vec![self.text("text_g")],
@@ -220,12 +220,12 @@ impl Node {
         vec![one; self.size("batch_size") as usize]
     }
 
-    fn load(&self) -> Result<Pixels, ComfyFailure> {
+    fn load(&self) -> Result<Pixels, EngineFailure> {
         let name = self.str_input("image");
         let read = files::annotated(name).and_then(|path| Pixels::read(self.files.get(&path)?));
         read.ok_or_else(|| {
             let message = format!("cannot identify image file '/srv/comfyui/input/{name}'\n");
-            ComfyFailure::new("PIL.UnidentifiedImageError", &message)
+            EngineFailure::new("PIL.UnidentifiedImageError", &message)
         })
     }
 

@@ -9,8 +9,6 @@ use bytes::Bytes;
 use serde_json::{Number, Value, json};
 
 use super::{
-    EngineRequest,
-    fake::Scripted,
     graph::NodeResult,
     heap::Heap,
     history::Entry,
@@ -82,7 +80,7 @@ impl ComfyPrompt {
 
 /// Everything that the server knows.
 #[derive(Debug, Default)]
-pub(super) struct ComfyState {
+pub struct ComfyState {
     pub(super) script: ComfyScript,
     /// Every prompt that was ever accepted.
     pub(super) items: Vec<ComfyPrompt>,
@@ -102,20 +100,9 @@ pub(super) struct ComfyState {
     /// Results by what they depend on.
     pub(super) cache: HashMap<String, NodeResult>,
     pub(super) sockets: BTreeMap<String, Socket>,
-    pub(super) requests: Vec<EngineRequest>,
     pub(super) finished: HashMap<String, Instant>,
-    counter: i64,
-    ids: u32,
-}
-
-impl Scripted for ComfyState {
-    fn is_hung(&self) -> bool {
-        self.script.hang
-    }
-
-    fn requests(&mut self) -> &mut Vec<EngineRequest> {
-        &mut self.requests
-    }
+    pub(super) counter: i64,
+    pub(super) ids: u32,
 }
 
 impl ComfyState {
@@ -184,26 +171,6 @@ impl ComfyState {
 
     pub(super) fn runs(&self, prompt_id: &str) -> bool {
         self.running().is_some_and(|item| item.prompt_id == prompt_id)
-    }
-
-    /// Queue, history, counter, cache and temporary files are memory only; other files stay.
-    pub(super) fn restart(&mut self) {
-        for item in &mut self.items {
-            if matches!(item.status, PromptStatus::Pending | PromptStatus::Running) {
-                item.status = PromptStatus::Lost;
-            }
-        }
-        self.files.retain(|name, _| !name.starts_with("temp/"));
-        let state = std::mem::take(self);
-        *self = Self {
-            script: state.script,
-            items: state.items,
-            files: state.files,
-            requests: state.requests,
-            finished: state.finished,
-            ids: state.ids,
-            ..Self::default()
-        };
     }
 }
 

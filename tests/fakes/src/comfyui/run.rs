@@ -9,22 +9,22 @@ use super::{
     graph::{self, NodeResult},
     nodes::Node,
     queue::{ComfyPrompt, ComfyState, PromptStatus, now},
-    script::ComfyFailure,
 };
+use crate::engine::EngineFailure;
 
 /// How a prompt ends; the node is the one that ran.
 #[derive(Debug)]
 pub(super) enum End {
     Success,
     Interrupted(String),
-    Failed(String, ComfyFailure),
+    Failed(String, EngineFailure),
 }
 
 impl End {
     pub(super) fn outside_output(node: &str) -> Self {
         let message = "**** ERROR: Saving image outside the output folder is not allowed.\n full_output_folder: \
             /srv/comfyui\n         output_dir: /srv/comfyui/output\n";
-        Self::Failed(node.to_owned(), ComfyFailure::new("Exception", message))
+        Self::Failed(node.to_owned(), EngineFailure::new("Exception", message))
     }
 }
 
@@ -187,7 +187,7 @@ impl Run {
             End::Failed(node, failure) => {
                 let mut data = at(node);
                 data["exception_message"] = json!(failure.message);
-                data["exception_type"] = json!(failure.exception_type);
+                data["exception_type"] = json!(failure.error_type);
                 // Paths and prompts, so that tests can see that they never reach a client.
                 let raised = "  File \"/srv/comfyui/execution.py\", line 545, in execute\n";
                 data["traceback"] = json!([raised]);

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::Value;
 
+use crate::engine::{EngineFailure, ImageBytes};
+
 /// The knobs. Each holds until it is set back, unless it says otherwise.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a knob of its own")]
@@ -17,7 +19,7 @@ pub struct ComfyScript {
     /// Prompts stop in mid-sampling, after the first step, until this is false again or they are interrupted.
     pub hold: bool,
     /// Every prompt fails in mid-sampling; one that does not sample fails in its first node.
-    pub fail: Option<ComfyFailure>,
+    pub fail: Option<EngineFailure>,
     /// An interrupt is noticed only after this long, as while a checkpoint is loaded. The prompt runs on until then
     /// and nothing else starts. Setting it to zero ends it at once.
     pub cancel_tail: Duration,
@@ -31,7 +33,7 @@ pub struct ComfyScript {
     /// it to zero ends it at once.
     pub history_lag: Duration,
     /// What the bytes of a picture are.
-    pub image_bytes: ComfyImageBytes,
+    pub image_bytes: ImageBytes,
     /// The checkpoint files that are installed.
     pub checkpoints: Vec<String>,
     /// The files of diffusion models alone; none where the server has no such folder.
@@ -65,7 +67,7 @@ impl Default for ComfyScript {
             lose_prompt_answer: false,
             hang: false,
             history_lag: Duration::ZERO,
-            image_bytes: ComfyImageBytes::Whole,
+            image_bytes: ImageBytes::Whole,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
             diffusion_models: Some(Vec::new()),
             metadata: BTreeMap::new(),
@@ -100,30 +102,6 @@ impl fmt::Display for ComfyVersion {
     }
 }
 
-/// What a prompt fails with, in the engine's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ComfyFailure {
-    /// The Python class.
-    pub exception_type: String,
-    /// Its text.
-    pub message: String,
-}
-
-impl ComfyFailure {
-    /// Any failure.
-    pub fn new(exception_type: &str, message: &str) -> Self {
-        Self { exception_type: exception_type.to_owned(), message: message.to_owned() }
-    }
-
-    /// The card's memory was too small: PyTorch's words and ComfyUI's advice, as recorded.
-    pub fn out_of_memory() -> Self {
-        let message = "CUDA out of memory. Tried to allocate 2.00 GiB. (simulated)\nThis error means you ran out of \
-            memory on your GPU.\n\nTIPS: If the workflow worked before you might have accidentally set the batch_size \
-            to a large number.";
-        Self::new("torch.OutOfMemoryError", message)
-    }
-}
-
 /// Answers to `GET /system_stats`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StatsAnswer {
@@ -133,17 +111,4 @@ pub enum StatsAnswer {
     Html,
     /// Any JSON.
     Json(Value),
-}
-
-/// What `GET /view` sends of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ComfyImageBytes {
-    /// The picture.
-    Whole,
-    /// Its first half, as if that were all.
-    CutOff,
-    /// Its head, which says 0x0.
-    Hollow,
-    /// A web page.
-    Html,
 }

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    ConnectionHandle, Core, fake,
-    queue::{ItemStatus, QueueItem},
+    ConnectionHandle, Core, process,
+    queue::{InvokeState, ItemStatus, QueueItem},
     recording,
-    script::{InvokeFailure, InvokeImageBytes, Users, VersionAnswer},
+    script::{InvokeImageBytes, Users, VersionAnswer},
     socket,
 };
 
@@ -49,7 +49,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/ws/socket.io/", get(socket::upgrade))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(Arc::clone(&core), login))
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), fake::record))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), process::record::<InvokeState>))
         .with_state(core)
 }
 
@@ -92,7 +92,7 @@ async fn status(State(core): Shared) -> Response {
     raw(format!("{{\"queue\":{queue},\"processor\":{processor}}}"))
 }
 
-fn processor(state: &super::queue::InvokeState) -> Value {
+fn processor(state: &InvokeState) -> Value {
     json!({"is_started": state.started, "is_processing": state.processing})
 }
 
@@ -203,7 +203,7 @@ fn describe(item: &QueueItem) -> Value {
         ("destination", item.destination.clone()),
         ("error_type", item.failure.as_ref().map(|failure| failure.error_type.clone())),
         ("error_message", item.failure.as_ref().map(|failure| failure.message.clone())),
-        ("error_traceback", item.failure.as_ref().map(InvokeFailure::traceback)),
+        ("error_traceback", item.failure.as_ref().map(recording::traceback)),
     ] {
         if let Some(value) = value {
             answer[name] = json!(value);
@@ -243,17 +243,14 @@ async fn image(State(core): Shared, Path(name): Path<String>) -> Response {
 async fn image_bytes(State(core): Shared, Path(name): Path<String>) -> Response {
     let (bytes, how) = core.look(|state| (state.images.get(&name).cloned(), state.script.image_bytes));
     let Some(bytes) = bytes else { return detail(StatusCode::NOT_FOUND, "Not Found") };
-    match how {
-        InvokeImageBytes::Html => Html(PAGE).into_response(),
-        InvokeImageBytes::Whole => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
-        InvokeImageBytes::Hollow => {
-            ([(CONTENT_TYPE, "image/png")], crate::large_images::hollow(&bytes)).into_response()
-        }
-        InvokeImageBytes::WithGraph => ([(CONTENT_TYPE, "image/png")], with_graph(&bytes)).into_response(),
-        InvokeImageBytes::CutOff => {
-            ([(CONTENT_TYPE, "image/png")], bytes.slice(..bytes.len() / 2)).into_response()
-        }
-    }
+    let bytes = match how {
+        InvokeImageBytes::WithGraph => with_graph(&bytes),
+        InvokeImageBytes::Plain(how) => match how.of(&bytes) {
+            Some(bytes) => bytes,
+            None => return Html(PAGE).into_response(),
+        },
+    };
+    ([(CONTENT_TYPE, "image/png")], bytes).into_response()
 }
 
 /// A `tEXt` chunk behind the header. Nobody checks its sum.

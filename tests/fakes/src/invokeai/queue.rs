@@ -9,12 +9,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use super::{
-    EngineRequest,
-    fake::Scripted,
-    recording,
-    script::{InvokeFailure, InvokeScript},
-};
+use super::{recording, script::InvokeScript};
+use crate::engine::EngineFailure;
 
 /// Where an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +56,7 @@ pub struct QueueItem {
     /// The picture's name, once finished.
     pub image: Option<String>,
     /// Why it failed.
-    pub failure: Option<InvokeFailure>,
+    pub failure: Option<EngineFailure>,
 }
 
 impl QueueItem {
@@ -102,7 +98,7 @@ pub(super) struct SocketIoFrame {
 
 /// Everything that the server knows.
 #[derive(Debug)]
-pub(super) struct InvokeState {
+pub struct InvokeState {
     pub(super) script: InvokeScript,
     pub(super) items: Vec<QueueItem>,
     /// Not paused.
@@ -113,7 +109,6 @@ pub(super) struct InvokeState {
     pub(super) images: BTreeMap<String, Bytes>,
     /// Equal graphs give the stored picture again, as the real node cache does.
     pub(super) cache: HashMap<String, String>,
-    pub(super) requests: Vec<EngineRequest>,
     pub(super) finished: HashMap<u32, Instant>,
     /// When each preview of an item was sent.
     pub(super) previewed: HashMap<u32, Vec<Instant>>,
@@ -121,18 +116,8 @@ pub(super) struct InvokeState {
     ids: u32,
 }
 
-impl Scripted for InvokeState {
-    fn is_hung(&self) -> bool {
-        self.script.hang
-    }
-
-    fn requests(&mut self) -> &mut Vec<EngineRequest> {
-        &mut self.requests
-    }
-}
-
-impl InvokeState {
-    pub(super) fn new() -> Self {
+impl Default for InvokeState {
+    fn default() -> Self {
         Self {
             script: InvokeScript::default(),
             items: Vec::new(),
@@ -140,14 +125,15 @@ impl InvokeState {
             processing: false,
             images: BTreeMap::new(),
             cache: HashMap::new(),
-            requests: Vec::new(),
             finished: HashMap::new(),
             previewed: HashMap::new(),
             frames: broadcast::Sender::new(4096),
             ids: 0,
         }
     }
+}
 
+impl InvokeState {
     pub(super) fn uuid(&mut self) -> String {
         self.ids += 1;
         format!("{:08x}-0000-4000-8000-{:012x}", self.ids, std::process::id())
@@ -237,15 +223,6 @@ impl InvokeState {
             self.emit(recording::items_canceled(&pending), None);
         }
         running.len() + pending.len()
-    }
-
-    /// What a new process makes of the stored queue.
-    pub(super) fn restart(&mut self) {
-        for item in self.items.iter_mut().filter(|item| item.status == ItemStatus::InProgress) {
-            item.status = ItemStatus::Canceled;
-        }
-        (self.started, self.processing) = (true, false);
-        self.cache.clear();
     }
 
     /// The fields that all counting answers have, in the recorded order.

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json, value::RawValue};
 
 use super::queue::{InvokeState, ItemStatus, QueueItem};
+use crate::engine::EngineFailure;
 
 static SD_1: LazyLock<Vec<RecordedEvent>> =
     LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/txt2img-sd-1.json")));
@@ -184,10 +185,19 @@ pub(super) fn items_canceled(ids: &[u32]) -> String {
     set(&text, "system", &json!(ids))
 }
 
-fn failed(text: &str, failure: Option<&super::script::InvokeFailure>) -> String {
+fn failed(text: &str, failure: Option<&EngineFailure>) -> String {
     let text = set(text, "error_type", &json!(failure.map(|failure| &failure.error_type)));
     let text = set(&text, "error_message", &json!(failure.map(|failure| &failure.message)));
-    set(&text, "error_traceback", &json!(failure.map(super::script::InvokeFailure::traceback)))
+    set(&text, "error_traceback", &json!(failure.map(traceback)))
+}
+
+/// Names a file, so that tests can see that it never reaches a client.
+pub(super) fn traceback(failure: &EngineFailure) -> String {
+    let EngineFailure { error_type, message } = failure;
+    format!(
+        "Traceback (most recent call last):\n  File \"/srv/invokeai/session_processor.py\", line 130, in \
+         run_node\n    output = invocation.invoke_internal(context)\n{error_type}: {message}\n"
+    )
 }
 
 fn retarget(text: &str, item: &QueueItem) -> String {

@@ -205,7 +205,7 @@ async fn failures_are_told_in_the_recorded_order() {
     assert_eq!(told.iter().map(|event| shape(event)).collect::<Vec<_>>(), shapes(FAILURE));
     assert!(told.last().unwrap().contains("\"error_message\":\"Unknown model nobody\""));
 
-    fake.script(|script| script.fail = Some(InvokeFailure::out_of_memory()));
+    fake.script(|script| script.fail = Some(InvokeState::out_of_memory()));
     enqueue(&fake, &batch(&[])).await;
     let told = events(&mut socket, |event| event.contains("invocation_error")).await;
     assert!(told.iter().any(|event| event.contains("Denoising")), "it fails in mid-denoising");
@@ -322,7 +322,7 @@ async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
     tokio::pin!(asked);
     tokio::select! {
         _ = &mut asked => panic!("a hung server answered"),
-        () = fake.process.core.until(|state| (!state.requests.is_empty()).then_some(())) => {}
+        () = crate::eventually("it arrives", async || (!fake.requests().is_empty()).then_some(())) => {}
     }
     fake.script(|script| script.hang = false);
     assert_eq!(asked.await.unwrap().0, 200);
@@ -366,7 +366,7 @@ async fn unknown_paths_and_odd_answers_are_as_the_script_says() {
     enqueue(&fake, &batch(&[])).await;
     fake.until_idle().await;
     let name = fake.gallery().remove(0);
-    fake.script(|script| script.image_bytes = InvokeImageBytes::CutOff);
+    fake.script(|script| script.image_bytes = InvokeImageBytes::Plain(ImageBytes::CutOff));
     let (_, half) = load(&fake, &format!("/api/v1/images/i/{name}/full")).await;
     assert!(Format::detect(&half).is_err());
     let path = format!("/api/v1/images/i/{name}");

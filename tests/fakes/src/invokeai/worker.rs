@@ -14,8 +14,8 @@ use super::{
     Core,
     queue::{InvokeState, ItemStatus, QueueItem},
     recording::{self, RecordedEvent},
-    script::InvokeFailure,
 };
+use crate::engine::EngineFailure;
 
 pub(super) async fn work(core: Arc<Core>) {
     loop {
@@ -99,7 +99,7 @@ async fn finish_step(core: &Core) {
 }
 
 /// The status event comes before the error event, as recorded.
-fn fail(state: &mut InvokeState, id: u32, failure: InvokeFailure, at: &RecordedEvent) {
+fn fail(state: &mut InvokeState, id: u32, failure: EngineFailure, at: &RecordedEvent) {
     let Some(item) = state.items.iter_mut().find(|item| item.id == id) else { return };
     item.failure = Some(failure);
     let item = item.clone();
@@ -148,11 +148,11 @@ fn uncached(item: &QueueItem, kind: &str) -> bool {
     })
 }
 
-fn unknown_model(state: &InvokeState, item: &QueueItem) -> Option<InvokeFailure> {
+fn unknown_model(state: &InvokeState, item: &QueueItem) -> Option<EngineFailure> {
     let key = &item.input("model")?["key"];
     let known = state.script.models.iter().any(|model| model["key"] == *key);
     (!known).then(|| {
-        InvokeFailure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default()))
+        EngineFailure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default()))
     })
 }
 

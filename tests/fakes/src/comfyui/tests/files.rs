@@ -149,9 +149,9 @@ async fn a_picture_carries_its_whole_workflow_until_it_is_encoded_anew() {
     let (_, plain) = view(&fake, "filename=t2i_00001_.png&channel=rgb").await;
     assert!(!String::from_utf8_lossy(&plain).contains("prompt"));
     assert_eq!(Pixels::read(&plain), Pixels::read(&bytes));
-    fake.script(|script| script.image_bytes = ComfyImageBytes::CutOff);
+    fake.script(|script| script.image_bytes = ImageBytes::CutOff);
     assert!(Format::detect(&view(&fake, "filename=t2i_00001_.png").await.1).is_err());
-    fake.script(|script| script.image_bytes = ComfyImageBytes::Html);
+    fake.script(|script| script.image_bytes = ImageBytes::Html);
     assert!(view(&fake, "filename=t2i_00001_.png").await.0.starts_with("text/html"));
 }
 

@@ -63,10 +63,7 @@ async fn the_queue_is_listed_as_the_heap_that_it_is() {
     let history = ask(&fake, Method::GET, "/history?max_items=6", None).await;
     let order =
         |ids: &[usize]| ids.iter().map(|nth| fake.items()[*nth].prompt_id.clone()).collect::<Vec<_>>();
-    let ran = fake
-        .process
-        .core
-        .look(|state| state.history.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>());
+    let ran = fake.look(|state| state.history.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>());
     assert_eq!(ran, order(&[0, 5, 4, 1, 2, 3]));
     assert_eq!(history.json.as_object().unwrap().len(), 6);
 }

@@ -102,7 +102,7 @@ async fn compare(fake: &FakeComfy, name: &str, mut socket: Socket) {
 async fn with_inputs(warm_by: Option<Value>) -> FakeComfy {
     let fake = FakeComfy::start().await;
     let picture = pixels::Pixels::paint("input", 1, 64, 64).to_png(&[]);
-    fake.process.core.change(|state| {
+    fake.change(|state| {
         for name in ["in.png", "rgba.png", "mask_rgba.png", "req-1/sub.png"] {
             state.files.insert(format!("input/{name}"), picture.clone());
         }
@@ -177,7 +177,7 @@ async fn failures_are_told_as_recorded() {
     compare(&fake, "outside_output", follow(&fake, CLIENT).await).await;
 
     let fake = FakeComfy::start().await;
-    fake.script(|script| script.fail = Some(ComfyFailure::out_of_memory()));
+    fake.script(|script| script.fail = Some(ComfyState::out_of_memory()));
     let mut socket = follow(&fake, CLIENT).await;
     enqueue(&fake, &txt2img(1)).await;
     let told = frames(&mut socket, is_of("execution_error")).await;

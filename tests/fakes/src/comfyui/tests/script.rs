@@ -53,7 +53,7 @@ async fn the_entry_lags_behind_the_event_and_comes_before_the_last_frame() {
 #[tokio::test]
 async fn a_scripted_failure_ends_in_mid_sampling_and_the_server_lives() {
     let fake = FakeComfy::start().await;
-    fake.script(|script| script.fail = Some(ComfyFailure::new("ValueError", "no such thing")));
+    fake.script(|script| script.fail = Some(EngineFailure::new("ValueError", "no such thing")));
     let mut socket = follow(&fake, CLIENT).await;
     let id = enqueue(&fake, &txt2img(1)).await;
     let told = frames(&mut socket, is_last).await;
@@ -145,7 +145,7 @@ async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
     tokio::pin!(asked);
     tokio::select! {
         _ = &mut asked => panic!("a hung server answered"),
-        () = fake.process.core.until(|state| (!state.requests.is_empty()).then_some(())) => {}
+        () = crate::eventually("it arrives", async || (!fake.requests().is_empty()).then_some(())) => {}
     }
     fake.script(|script| script.hang = false);
     assert_eq!(asked.await.status, 200);
