@@ -1,28 +1,15 @@
-//! A fake ComfyUI, 0.33.0 unless told otherwise: one worker, one queue, HTTP and WebSocket, answering as recorded from
-//! the real one. It behaves like the real one wherever the sidecar depends on it, writes down everything that it is
-//! asked, and misbehaves as its [`ComfyScript`] says. Workflows run node by node, but no model does: a picture is painted
-//! from prompt, seed and size.
+//! A fake ComfyUI, 0.33.0 unless the script says otherwise: one worker, one queue, HTTP and WebSocket, playing
+//! recordings of the real one. No graph is run: an image is painted from prompt, seed and size.
 
 mod api;
-mod events;
 mod files;
-mod graph;
-mod heap;
-mod history;
-mod jobs;
-mod latent;
-mod literal;
-mod nodes;
-mod pixels;
 mod prompt;
 mod queue;
-mod refusal;
-mod run;
+mod recording;
 mod script;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod validate;
 mod worker;
 
 use std::{
@@ -162,7 +149,7 @@ impl FakeEngine for ComfyState {
         let mut graph = body["prompt"].clone();
         // Each is another image, so that none is over at once because its result is known.
         graph["3"]["inputs"]["seed"] = json!(1_000_000 + self.items.len());
-        let (prompt_id, number) = (self.uuid(), self.next_number(false).into());
+        let (prompt_id, number) = (self.uuid(), self.next_number());
         self.enqueue(ComfyPrompt {
             prompt_id: prompt_id.clone(),
             client_id: body["client_id"].as_str().map(str::to_owned),

@@ -11,6 +11,7 @@ pub mod invokeai;
 pub mod large_images;
 pub mod mlx;
 pub mod old_state;
+mod painting;
 pub mod plain_http;
 pub mod process;
 pub mod promtool;

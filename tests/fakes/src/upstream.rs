@@ -1,6 +1,5 @@
 //! A fake backend that speaks the OpenAI Images API: it does what its script says and writes down what it saw.
 
-pub mod form;
 mod reply;
 pub mod sse;
 
@@ -27,8 +26,8 @@ use service::{
 use tokio::sync::watch;
 use wire::openai::images::ImageSize;
 
-use self::form::UploadedPart;
 pub use self::reply::UpstreamReply;
+use crate::form::{self, UploadedPart};
 
 /// The paths that make pictures.
 const IMAGES: [&str; 2] = ["/v1/images/generations", "/v1/images/edits"];
@@ -182,7 +181,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
     let (parts, body) = request.into_parts();
     let bytes = to_bytes(body, 64 << 20).await.unwrap_or_default();
     let form = form::read(&parts.headers, &bytes).await;
-    let body = form.texts().unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
+    let body = texts(&form).unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
     let peer = parts.extensions.get::<PeerAddr>().expect("the accept loop tells the peer").0;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let line = format!("{} {target}", parts.method);
@@ -191,7 +190,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
         headers: parts.headers,
         body: body.clone(),
         bytes,
-        parts: form.parts,
+        parts: form,
         connection: peer,
     });
     let once = if IMAGES.contains(&target.as_str()) { lock(&script.once).pop_front() } else { None };
@@ -271,4 +270,14 @@ pub fn fake_image(prompt: &str, seed: u64, size: ImageSize) -> Vec<u8> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The texts of a form, as JSON would have them as far as the fake reads them.
+fn texts(form: &[UploadedPart]) -> Option<Value> {
+    let texts = form.iter().filter(|part| part.file.is_none()).map(|part| {
+        let text = String::from_utf8_lossy(&part.bytes).into_owned();
+        let number = text.parse::<u64>().ok().filter(|_| matches!(part.name.as_str(), "n" | "seed"));
+        (part.name.clone(), number.map_or(Value::String(text), Value::from))
+    });
+    (!form.is_empty()).then(|| Value::Object(texts.collect()))
 }

@@ -18,7 +18,7 @@ pub struct ComfyScript {
     pub item: Duration,
     /// Prompts stop in mid-sampling, after the first step, until this is false again or they are interrupted.
     pub hold: bool,
-    /// Every prompt fails in mid-sampling; one that does not sample fails in its first node.
+    /// Every prompt fails in mid-sampling, after the first step.
     pub fail: Option<EngineFailure>,
     /// An interrupt is noticed only after this long, as while a checkpoint is loaded. The prompt runs on until then
     /// and nothing else starts. Setting it to zero ends it at once.
@@ -48,10 +48,6 @@ pub struct ComfyScript {
     pub hold_metadata: bool,
     /// Classes of nodes that this version has no more.
     pub gone_classes: Vec<String>,
-    /// The server was started with a preview method.
-    pub previews: bool,
-    /// The largest request body, in bytes.
-    pub max_upload: usize,
 }
 
 impl Default for ComfyScript {
@@ -75,8 +71,6 @@ impl Default for ComfyScript {
             serves_metadata: true,
             hold_metadata: false,
             gone_classes: Vec::new(),
-            previews: false,
-            max_upload: 100 << 20,
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     script::{InvokeImageBytes, Users, VersionAnswer},
     socket,
 };
+use crate::form;
 
 type Shared = State<Arc<Core>>;
 
@@ -72,15 +73,16 @@ async fn version(State(core): Shared) -> Response {
 
 /// Its types of nodes, as far as our graphs use them.
 async fn description(State(core): Shared) -> Response {
-    let whole = include_str!("../../../fixtures/invokeai/openapi.json");
-    let mut whole: Value = serde_json::from_str(whole).expect("a JSON fixture");
-    let gone = core.look(|state| state.script.gone_nodes.clone());
-    if let Some(schemas) = whole.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
-        let is_there =
-            |schema: &Value| !gone.iter().any(|kind| schema["properties"]["type"]["const"] == kind.as_str());
+    let text = include_str!("../../../fixtures/invokeai/openapi.json");
+    let mut description: Value = serde_json::from_str(text).expect("a JSON fixture");
+    let removed = core.look(|state| state.script.gone_nodes.clone());
+    if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        let is_there = |schema: &Value| {
+            !removed.iter().any(|kind| schema["properties"]["type"]["const"] == kind.as_str())
+        };
         schemas.retain(|_, schema| is_there(schema));
     }
-    axum::Json(whole).into_response()
+    axum::Json(description).into_response()
 }
 
 async fn models(State(core): Shared) -> Response {
@@ -106,7 +108,7 @@ fn started(core: &Core, started: bool) -> Response {
 
 async fn enqueue_batch(
     State(core): Shared,
-    Extension(line): Extension<ConnectionHandle>,
+    Extension(connection): Extension<ConnectionHandle>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -114,15 +116,15 @@ async fn enqueue_batch(
         headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let parsed = if is_json { serde_json::from_slice(&body) } else { Ok(Value::Null) };
     let Ok(batch) = parsed else {
-        let wrong =
+        let error =
             json!([{"type": "json_invalid", "loc": ["body", 1], "msg": "JSON decode error", "input": {}}]);
-        return detail(StatusCode::UNPROCESSABLE_ENTITY, wrong);
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, error);
     };
     match core.change(|state| state.enqueue(&batch)) {
-        Err(wrong) => detail(StatusCode::UNPROCESSABLE_ENTITY, wrong),
+        Err(error) => detail(StatusCode::UNPROCESSABLE_ENTITY, error),
         Ok(answer) => {
             if core.change(|state| std::mem::take(&mut state.script.lose_enqueue_answer)) {
-                line.cut.cancel();
+                connection.cut.cancel();
                 std::future::pending::<()>().await;
             }
             axum::Json(answer).into_response()
@@ -190,7 +192,7 @@ async fn cancel_by_destination(
     axum::Json(json!({ "canceled": canceled })).into_response()
 }
 
-/// The recorded item, told of this one. Fields without a value are left out, as the real server does.
+/// The recorded item, with this one's values. Fields without a value are left out, as the real server does.
 fn describe(item: &QueueItem) -> Value {
     let mut answer: Value =
         serde_json::from_str(include_str!("../../../fixtures/invokeai/item.json")).expect("a JSON fixture");
@@ -214,9 +216,9 @@ fn describe(item: &QueueItem) -> Value {
     let (l2i, _) = prepared.iter().find(|(_, source)| *source == "l2i").expect("as recorded");
     answer["session"]["prepared_source_mapping"][l2i] = json!(node);
     match &item.image {
-        Some(picture) => {
+        Some(image) => {
             let result = &mut answer["session"]["results"][l2i];
-            result["image"]["image_name"] = json!(picture);
+            result["image"]["image_name"] = json!(image);
             (result["width"], result["height"]) = (json!(item.number("width")), json!(item.number("height")));
         }
         None => answer["session"]["results"] = json!({}),
@@ -260,28 +262,21 @@ fn with_graph(png: &[u8]) -> Bytes {
     [&png[..33], &length, text, &[0; 4], &png[33..]].concat().into()
 }
 
-/// What is uploaded is stored as it is, under a new name; the form's only file is the picture.
+/// Stored as it is, under a new name.
 async fn upload(State(core): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let Ok(boundary) = multer::parse_boundary(content_type) else { return missing("body", "file") };
-    let whole = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
-    let mut parts = multer::Multipart::new(whole, boundary);
-    while let Ok(Some(part)) = parts.next_field().await {
-        if part.name() == Some("file") {
-            let bytes = part.bytes().await.expect("a whole form");
-            let name = core.change(|state| {
-                let name = format!("{}.png", state.uuid());
-                state.images.insert(name.clone(), bytes);
-                name
-            });
-            let mut answer: Value =
-                serde_json::from_str(include_str!("../../../fixtures/invokeai/image.json"))
-                    .expect("a JSON fixture");
-            answer["image_name"] = json!(name);
-            return (StatusCode::CREATED, axum::Json(answer)).into_response();
-        }
-    }
-    missing("body", "file")
+    let parts = form::read(&headers, &body).await;
+    let Some(file) = parts.into_iter().find(|part| part.name == "file") else {
+        return missing("body", "file");
+    };
+    let name = core.change(|state| {
+        let name = format!("{}.png", state.uuid());
+        state.images.insert(name.clone(), file.bytes);
+        name
+    });
+    let mut answer: Value =
+        serde_json::from_str(include_str!("../../../fixtures/invokeai/image.json")).expect("a JSON fixture");
+    answer["image_name"] = json!(name);
+    (StatusCode::CREATED, axum::Json(answer)).into_response()
 }
 
 async fn delete_image(State(core): Shared, Path(name): Path<String>) -> Response {
@@ -304,13 +299,14 @@ fn no_item(id: u32) -> Response {
     detail(StatusCode::NOT_FOUND, format!("Queue item with id {id} not found in queue default"))
 }
 
-fn missing(place: &str, field: &str) -> Response {
-    let wrong = json!([{"type": "missing", "loc": [place, field], "msg": "Field required", "input": null}]);
-    detail(StatusCode::UNPROCESSABLE_ENTITY, wrong)
+fn missing(location: &str, field: &str) -> Response {
+    let error =
+        json!([{"type": "missing", "loc": [location, field], "msg": "Field required", "input": null}]);
+    detail(StatusCode::UNPROCESSABLE_ENTITY, error)
 }
 
-fn detail(status: StatusCode, says: impl Into<Value>) -> Response {
-    (status, axum::Json(json!({ "detail": says.into() }))).into_response()
+fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
+    (status, axum::Json(json!({ "detail": detail.into() }))).into_response()
 }
 
 fn raw(json: String) -> Response {

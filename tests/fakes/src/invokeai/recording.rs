@@ -33,16 +33,16 @@ pub(super) struct RecordedEvent {
 
 fn load(fixture: &str) -> Vec<RecordedEvent> {
     let frames: Vec<Box<RawValue>> = serde_json::from_str(fixture).expect("a JSON fixture");
-    frames.iter().map(|frame| beat(format!("42{}", frame.get()))).collect()
+    frames.iter().map(|frame| parse(format!("42{}", frame.get()))).collect()
 }
 
-fn beat(text: String) -> RecordedEvent {
+fn parse(text: String) -> RecordedEvent {
     let (event, data): (String, Value) = serde_json::from_str(&text[2..]).expect("a recorded event");
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text_of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     RecordedEvent {
         event,
-        kind: word(&data["invocation"]["type"]),
-        source: word(&data["invocation_source_id"]),
+        kind: text_of(&data["invocation"]["type"]),
+        source: text_of(&data["invocation_source_id"]),
         denoising: data["message"] == "Denoising",
         text,
     }
@@ -58,58 +58,59 @@ pub(super) fn events_for(
     let nodes = item.graph["nodes"].as_object().cloned().unwrap_or_default();
     let kind_of = |name: &str| nodes[name]["type"].as_str().unwrap_or_default();
     let is_sdxl = nodes.keys().any(|name| kind_of(name).starts_with("sdxl"));
-    let mut beats = Vec::new();
+    let mut events = Vec::new();
     let (mut denoised, mut node) = (false, "");
-    for beat in if is_sdxl { &*SDXL } else { &*SD_1 } {
-        let progress = beat.event == "invocation_progress" || beat.event.starts_with("model_load");
-        if !beat.kind.is_empty() {
-            node = &beat.kind;
+    for event in if is_sdxl { &*SDXL } else { &*SD_1 } {
+        let progress = event.event == "invocation_progress" || event.event.starts_with("model_load");
+        if !event.kind.is_empty() {
+            node = &event.kind;
         }
-        if matches!(beat.event.as_str(), "batch_enqueued" | "queue_item_status_changed")
+        if matches!(event.event.as_str(), "batch_enqueued" | "queue_item_status_changed")
             || (progress && !computes(node))
-            || (beat.denoising && denoised)
+            || (event.denoising && denoised)
         {
             continue;
         }
-        let mut named = beat.clone();
-        if !beat.kind.is_empty() {
+        let mut named = event.clone();
+        if !event.kind.is_empty() {
             // A graph may call its nodes what it likes; one that lacks a recorded node is silent about it.
-            let same = nodes.contains_key(&beat.source) && kind_of(&beat.source) == beat.kind;
-            let other = || nodes.keys().find(|name| kind_of(name) == beat.kind);
-            let Some(source) = same.then_some(&beat.source).or_else(other) else { continue };
-            named.text = set(&retarget(&beat.text, item), "invocation_source_id", &json!(source));
+            let same = nodes.contains_key(&event.source) && kind_of(&event.source) == event.kind;
+            let other = || nodes.keys().find(|name| kind_of(name) == event.kind);
+            let Some(source) = same.then_some(&event.source).or_else(other) else { continue };
+            named.text = set(&retarget(&event.text, item), "invocation_source_id", &json!(source));
             named.text = set(&named.text, "image_name", &json!(image));
             let size = format!("\"width\":{},\"height\":{}", item.number("width"), item.number("height"));
             named.text = named.text.replace("\"width\":64,\"height\":64", &size);
         }
-        if beat.denoising {
+        if event.denoising {
             denoised = true;
             let steps = item.number("steps").max(1);
-            beats.extend((0..=steps).map(|step| RecordedEvent {
+            events.extend((0..=steps).map(|step| RecordedEvent {
                 #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
                 text: set(&named.text, "percentage", &json!(step as f64 / steps as f64)),
                 ..named.clone()
             }));
         } else {
-            beats.push(named);
+            events.push(named);
         }
     }
-    paste_back(&mut beats, item);
-    beats
+    paste_back(&mut events, item);
+    events
 }
 
 /// The node that pastes kept pixels back ends as the decoder before it does (recorded so; its frames differ in names
 /// only).
-fn paste_back(beats: &mut Vec<RecordedEvent>, item: &QueueItem) {
+fn paste_back(events: &mut Vec<RecordedEvent>, item: &QueueItem) {
     let last = item.last_node();
-    let decoded = beats.iter().rposition(|beat| beat.event == "invocation_complete" && beat.kind == "l2i");
+    let decoded =
+        events.iter().rposition(|event| event.event == "invocation_complete" && event.kind == "l2i");
     if let (Some(last), Some(at)) = (last, decoded)
         && item.graph["nodes"][&last]["type"] == "canvas_paste_back"
     {
-        let text = set(&beats[at].text, "invocation_source_id", &json!(last));
-        beats.insert(
+        let text = set(&events[at].text, "invocation_source_id", &json!(last));
+        events.insert(
             at + 1,
-            RecordedEvent { text, kind: "canvas_paste_back".to_owned(), ..beats[at].clone() },
+            RecordedEvent { text, kind: "canvas_paste_back".to_owned(), ..events[at].clone() },
         );
     }
 }
@@ -117,7 +118,7 @@ fn paste_back(beats: &mut Vec<RecordedEvent>, item: &QueueItem) {
 /// `queue_item_status_changed`, with the counts of this moment.
 pub(super) fn status_changed(item: &QueueItem, state: &InvokeState) -> String {
     let of =
-        |status: &str| FAILURE.iter().find(|beat| beat.text.contains(&format!("\"status\":\"{status}\"")));
+        |status: &str| FAILURE.iter().find(|event| event.text.contains(&format!("\"status\":\"{status}\"")));
     let running = item.status == ItemStatus::InProgress;
     let recorded = of(if running { "in_progress" } else { "failed" }).expect("both are in the recording");
     let failure = item.failure.as_ref();
