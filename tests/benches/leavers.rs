@@ -184,10 +184,10 @@ async fn run(engine: &impl Engine, clients: usize, seed: u64) {
     let free = left.elapsed();
     sidecar.until_inflight(0).await;
     let (foreign, cancelled) = engine.foreign_jobs();
-    let (served, refused, gone) = done.counts();
+    let (served, refused, disconnected) = done.counts();
     let _ = writeln!(
         std::io::stdout(),
-        "{clients} clients in {took:.1?}, seed {seed}: {gone} left, {served} were served, {refused} times 429; the engine was \
+        "{clients} clients in {took:.1?}, seed {seed}: {disconnected} left, {served} were served, {refused} times 429; the engine was \
          free of ours {free:.1?} after the last; of {foreign} jobs of others {cancelled} were cancelled"
     );
     assert!(free < SECOND, "a job of ours was left");
@@ -198,13 +198,13 @@ async fn run(engine: &impl Engine, clients: usize, seed: u64) {
 struct Outcomes {
     served: AtomicUsize,
     refused: AtomicUsize,
-    gone: AtomicUsize,
+    disconnected: AtomicUsize,
 }
 
 impl Outcomes {
     fn counts(&self) -> (usize, usize, usize) {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        (read(&self.served), read(&self.refused), read(&self.gone))
+        (read(&self.served), read(&self.refused), read(&self.disconnected))
     }
 }
 
@@ -224,7 +224,7 @@ async fn request_one(sidecar: &Sidecar, nth: usize, timeout: Duration, done: &Ou
         };
         // Dropping the request closes its connection, as a killed program does.
         let outcome = match tokio::time::timeout(timeout, whole).await {
-            Err(_) => &done.gone,
+            Err(_) => &done.disconnected,
             Ok((200, _)) => &done.served,
             // All slots are taken, by jobs that the engine has yet to stop: the client tries again.
             Ok((429, _)) => {
@@ -239,7 +239,7 @@ async fn request_one(sidecar: &Sidecar, nth: usize, timeout: Duration, done: &Ou
     }
 }
 
-/// What marks our jobs, from the state folder.
+/// What marks our jobs, from the state directory.
 fn tag(state: &Path) -> String {
     let text = std::fs::read_to_string(state.join("instance")).expect("the sidecar has an identity");
     format!("ada2-sidecar-{}", text.lines().next().expect("a line"))

@@ -87,15 +87,15 @@ impl WatchedProcess {
     }
 
     fn snapshot(&self, card: &FakeCard) -> Snapshot {
-        let folder = format!("/proc/{}", self.process.id());
+        let dir = format!("/proc/{}", self.process.id());
         let mut threads = BTreeMap::new();
-        for task in fs::read_dir(format!("{folder}/task")).expect("procfs").flatten() {
+        for task in fs::read_dir(format!("{dir}/task")).expect("procfs").flatten() {
             let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
             let nanoseconds: f64 =
                 read("schedstat").split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default();
             *threads.entry(read("comm").trim().to_owned()).or_default() += nanoseconds / 1e9;
         }
-        let stat = fs::read_to_string(format!("{folder}/stat")).expect("it runs");
+        let stat = fs::read_to_string(format!("{dir}/stat")).expect("it runs");
         let (_, fields) = stat.rsplit_once(')').expect("the name is in parentheses");
         // utime and stime are the 14th and 15th of all, and the name is the second.
         let ticks: f64 =

@@ -67,7 +67,7 @@ pub(crate) async fn apply(act: Action, world: &mut World) -> Instant {
         }),
         Action::Stop => world.sidecar.lifecycle.begin_drain(),
         Action::Start => world.start_sidecar_again().await,
-        // The rest is proven by a picture, not by time alone.
+        // The rest is proven by an image, not by time alone.
         Action::Wait => drop(world.request_image_within(Duration::from_mins(1)).await),
         act => return apply_to_card(act, &world.card),
     }
@@ -80,19 +80,19 @@ fn engine(world: &World) -> &FakeInvoke {
 
 /// A real one takes seconds to come up again, in which the sidecar sees that it is gone.
 async fn restart(world: &World) {
-    let gone = async || {
+    let is_gone = async || {
         let report = world.readyz().await?;
         let check = report.checks.into_iter().find(|check| check.name == "engine_reachable")?;
         (check.status == CheckStatus::Fail).then_some(())
     };
-    if gone().await.is_none() {
+    if is_gone().await.is_none() {
         engine(world).stop().await;
-        fakes::eventually("the engine is gone", gone).await;
+        fakes::eventually("the engine is gone", is_gone).await;
     }
     engine(world).restart();
 }
 
-/// The caller goes when the engine works on his picture, and the engine does not let go of it.
+/// The client goes when the engine works on his image, and the engine does not let go of it.
 async fn abandon_job(world: &World) {
     let engine = engine(world);
     engine.script(|script| {

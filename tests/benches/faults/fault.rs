@@ -61,7 +61,7 @@ pub(crate) enum Action {
     Foreign,
     /// Machine and card are as new; what the driver once reported stays reported.
     Heal,
-    /// It passes by itself, once a picture succeeded.
+    /// It passes by itself, once an image succeeded.
     Wait,
     /// The driver reports these.
     Xids(&'static [u64]),
@@ -81,7 +81,7 @@ pub(crate) enum Action {
     EngineStarts,
     /// The engine's queue is paused, or resumed.
     Pause(bool),
-    /// A caller leaves, and the engine goes on with his picture.
+    /// A client leaves, and the engine goes on with his image.
     CancelIgnored,
     /// The engine lets go of it.
     CancelObeyed,

@@ -1,4 +1,4 @@
-//! One trial's own card, engine, sidecar and gateway, and what its caller meets.
+//! One trial's own card, engine, sidecar and gateway, and what its client meets.
 
 use std::{
     path::PathBuf,
@@ -18,7 +18,7 @@ use wire::health::ReadyReport;
 
 use super::fault::Fault;
 
-/// A caller waits no longer for a picture that takes 20 ms; a hung engine must not hang the trial.
+/// A client waits no longer for an image that takes 20 ms; a hung engine must not hang the trial.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 const IMAGE_REQUEST: &str = r#"{"prompt":"p","size":"64x64","steps":1}"#;
 
@@ -35,7 +35,7 @@ pub(crate) struct World {
 /// What became of a request.
 #[derive(Debug)]
 pub(crate) enum RequestOutcome {
-    /// A picture.
+    /// An image.
     Image,
     /// A refusal, in these words.
     Refusal(String),
@@ -70,15 +70,15 @@ impl World {
         Self { card, engine, sidecar, gateway, state, flags }
     }
 
-    /// Waits until pictures are made, and events of the engine are followed.
+    /// Waits until images are made, and events of the engine are followed.
     pub(crate) async fn until_healthy(&self) {
         self.sidecar.until_ready().await;
         self.gateway.until_ready("gpu_heavy", true).await;
         if let Some(engine) = &self.engine {
             engine.until_followed(1).await;
         }
-        let picture = async || matches!(self.request_image().await, RequestOutcome::Image).then_some(());
-        fakes::eventually("it works before it is broken", picture).await;
+        let image = async || matches!(self.request_image().await, RequestOutcome::Image).then_some(());
+        fakes::eventually("it works before it is broken", image).await;
     }
 
     /// Another process in the place of the sidecar that was stopped.
@@ -89,7 +89,7 @@ impl World {
         self.sidecar = Sidecar::start_on(listener, &fresh_folder("sidecar"), &flags);
     }
 
-    /// One picture through the gateway.
+    /// One image through the gateway.
     pub(crate) async fn request_image(&self) -> RequestOutcome {
         self.request_image_within(REQUEST_TIMEOUT).await
     }
@@ -139,7 +139,7 @@ fn own_unit() -> String {
     parts.rfind(|part| !part.is_empty()).unwrap_or("none.service").to_owned()
 }
 
-/// Keeps its connections, as a busy caller does.
+/// Keeps its connections, as a busy client does.
 fn client() -> &'static Client {
     static CLIENT: LazyLock<Client> = LazyLock::new(|| {
         client_builder(ConnectionPolicy::Pooled).build().expect("the client has no settings that can fail")

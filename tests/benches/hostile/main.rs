@@ -54,7 +54,7 @@ async fn main() {
     }
 }
 
-/// One address for pictures and for chat.
+/// One address for images and for chat.
 fn backends(url: &str) -> String {
     format!(
         "backends:\n  gpu_heavy:\n    base_url: {url}\n    supported_capabilities: [images]\n    \

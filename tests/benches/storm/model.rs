@@ -48,11 +48,11 @@ pub(crate) struct Model {
 
 impl Model {
     /// What of this answer is against the rules.
-    pub(crate) fn check(&mut self, history: &History, seen: &Observation) -> Vec<String> {
-        let mut wrong = self.shape(&seen.report);
-        self.looks.check(history, seen, &mut wrong);
-        self.verdicts.check(history, seen, &mut wrong);
-        self.latches.check(history, seen, &mut wrong);
+    pub(crate) fn check(&mut self, history: &History, observation: &Observation) -> Vec<String> {
+        let mut wrong = self.shape(&observation.report);
+        self.looks.check(history, observation, &mut wrong);
+        self.verdicts.check(history, observation, &mut wrong);
+        self.latches.check(history, observation, &mut wrong);
         wrong
     }
 

@@ -1,4 +1,4 @@
-//! The sidecar, in this process, on a free port, with a state folder of its own.
+//! The sidecar, in this process, on a free port, with a state directory of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -52,7 +52,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// With a state folder that an earlier one left, as after a crash.
+    /// With a state directory that an earlier one left, as after a crash.
     pub async fn start_in(state: PathBuf, flags: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         Self::start_on(listener, &state, flags)
@@ -62,8 +62,8 @@ impl Sidecar {
     pub fn start_on(listener: TcpListener, state: &Path, flags: &[&str]) -> Self {
         let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
         let gpu: &[&str] = if flags.contains(&"--gpu") { &[] } else { &["--gpu", "optional"] };
-        let folder = state.display().to_string();
-        let all = [&["ada2-sidecar", "--state-dir", &folder], gpu, flags].concat();
+        let dir = state.display().to_string();
+        let all = [&["ada2-sidecar", "--state-dir", &dir], gpu, flags].concat();
         let matches = cli::command().get_matches_from(all);
         let loaded = config::load(&matches, &|_| None).expect("the test's flags are valid");
         let source = ConfigSource::new(move || config::load_for_reload(&matches, &|_| None, &[]));
@@ -97,7 +97,7 @@ impl Sidecar {
         fakes::eventually(name, failing).await
     }
 
-    /// Orders pictures.
+    /// Requests images.
     pub async fn generate(&self, request: &serde_json::Value) -> fakes::TestResponse {
         fakes::post(&format!("{}/v1/images/generations", self.url), request).await
     }

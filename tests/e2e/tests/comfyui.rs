@@ -63,16 +63,16 @@ async fn every_field_of_the_request_reaches_the_graph_and_nothing_else_does() {
         )
         .await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let order = &prompts(&engine)[0];
-    let inputs = |node: &str| order["prompt"][node]["inputs"].clone();
+    let submitted = &prompts(&engine)[0];
+    let inputs = |node: &str| submitted["prompt"][node]["inputs"].clone();
     assert_eq!((&inputs("positive")["text"], &inputs("negative")["text"]), (&json!(prompt), &json!("dogs")));
     assert_eq!((&inputs("latent")["width"], &inputs("latent")["height"]), (&json!(256), &json!(128)));
     let sampler = inputs("sampler");
     assert_eq!((&sampler["sampler_name"], &sampler["scheduler"]), (&json!("dpmpp_2m"), &json!("karras")));
     assert_eq!((&sampler["steps"], &sampler["cfg"], &sampler["seed"]), (&json!(3), &json!(3.5), &json!(7)));
-    assert!(order["client_id"].as_str().unwrap().starts_with("ada2-sidecar-"));
-    assert_eq!(order["extra_data"], json!({"preview_method": "none"}), "nobody looks at previews");
-    assert_eq!(order["prompt"].as_object().unwrap().len(), 7);
+    assert!(submitted["client_id"].as_str().unwrap().starts_with("ada2-sidecar-"));
+    assert_eq!(submitted["extra_data"], json!({"preview_method": "none"}), "nobody looks at previews");
+    assert_eq!(submitted["prompt"].as_object().unwrap().len(), 7);
     assert!(engine.files().iter().all(|file| file.starts_with("output/ada2/")), "{:?}", engine.files());
     stream(&sidecar, json!({"steps": 2, "partial_images": 1})).await.rest().await;
     assert_eq!(prompts(&engine)[1]["extra_data"], json!({"preview_method": "latent2rgb"}));
@@ -145,8 +145,12 @@ async fn a_job_outlives_its_connection_and_no_two_connections_share_a_name() {
     });
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(sidecar.generate(&request).await.status, 200, "and the next is heard over the new one");
-    let sockets: Vec<_> =
-        engine.requests().into_iter().map(|seen| seen.path).filter(|path| path.starts_with("/ws")).collect();
+    let sockets: Vec<_> = engine
+        .requests()
+        .into_iter()
+        .map(|request| request.path)
+        .filter(|path| path.starts_with("/ws"))
+        .collect();
     let names: BTreeSet<_> = sockets.iter().collect();
     assert!(sockets.len() >= 2 && names.len() == sockets.len(), "{sockets:?}");
     let last = prompts(&engine).pop().unwrap();
@@ -217,7 +221,7 @@ async fn a_waiting_job_is_deleted_and_nothing_interrupted() {
 }
 
 #[tokio::test]
-async fn a_version_that_stops_whatever_runs_is_never_asked_to_stop_anything() {
+async fn a_version_that_stops_whatever_runs_is_never_interrupted() {
     for version in [ComfyVersion(0, 3, 50), ComfyVersion::V0_3_56] {
         let (engine, sidecar) = held(version, &["--max-inflight", "1"]).await;
         let two = json!({"prompt": "a", "size": "64x64", "steps": 2, "n": 2});

@@ -59,7 +59,7 @@ fn the_short_help_has_the_ten_or_so_settings_that_people_set_on_one_screen() {
 }
 
 #[test]
-fn the_whole_help_has_every_setting_once_with_variable_and_default_below_a_heading() {
+fn the_full_help_has_every_setting_once_with_variable_and_default_below_a_heading() {
     for program in PROGRAMS {
         let help = grammar(&program).render_long_help().to_string();
         assert_fits(program.name, &help, 400);

@@ -115,14 +115,14 @@ async fn items_that_were_not_submitted_finish_no_job_even_in_its_own_batch() {
         engine.until(|items| items.len() == 3 && items[1].status == ItemStatus::InProgress).await;
         let batch = engine.items().remove(1).batch_id;
         for item in [99, 100] {
-            let (about, picture) =
+            let (about, image) =
                 (json!({"item_id": item, "batch_id": batch}), json!({"image_name": somebodys}));
             let with = |more: Value| {
                 let mut all = about.clone();
                 all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
                 all
             };
-            let made = json!({"invocation_source_id": "l2i", "result": {"image": picture}});
+            let made = json!({"invocation_source_id": "l2i", "result": {"image": image}});
             engine.broadcast_raw(&event("invocation_progress", &with(json!({"percentage": 1.0}))));
             engine.broadcast_raw(&event("invocation_complete", &with(made)));
             engine.broadcast_raw(&event("queue_item_status_changed", &with(json!({"status": "completed"}))));
@@ -134,24 +134,27 @@ async fn items_that_were_not_submitted_finish_no_job_even_in_its_own_batch() {
     };
     let (answer, ()) = tokio::join!(sidecar.generate(&request), lies);
     assert_eq!(answer.status, 200, "{answer:?}");
-    let seeds: Vec<_> =
-        answer.json["data"].as_array().unwrap().iter().map(|picture| &picture["seed"]).collect();
+    let seeds: Vec<_> = answer.json["data"].as_array().unwrap().iter().map(|image| &image["seed"]).collect();
     assert_eq!(seeds, [&json!(7), &json!(8)], "those that were ordered, and all of them");
 }
 
 #[tokio::test]
 async fn a_submission_answered_with_other_items_is_502_and_cancelled() {
     // Too many, one twice: seen at once. Others in the place of ours: seen when they are looked for.
-    for told in [vec![3, 2, 1], vec![1, 1], vec![100, 99]] {
+    for reported in [vec![3, 2, 1], vec![1, 1], vec![100, 99]] {
         let (engine, sidecar) = start().await;
         engine.script(|script| {
             script.hold = true;
-            script.reported_items = Some(told.clone());
+            script.reported_items = Some(reported.clone());
         });
         let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "n": 2})).await;
-        assert_eq!((answer.status, answer.header("x-should-retry")), (502, "false"), "{told:?}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("x-should-retry")),
+            (502, "false"),
+            "{reported:?}: {answer:?}"
+        );
         engine.until(|items| items.iter().all(is_over)).await;
-        assert_eq!(engine.cancels().len(), 1, "{told:?}");
+        assert_eq!(engine.cancels().len(), 1, "{reported:?}");
         sidecar.until_inflight(0).await;
     }
 }

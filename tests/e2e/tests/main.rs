@@ -14,7 +14,7 @@ mod cors;
 mod edit_form;
 /// What the sidecar does in front of any engine, over every fake.
 mod engine_behaviour;
-/// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
+/// The gateway in front of a fake backend: access, routing, admission, health, errors, images.
 mod gateway;
 /// The thread that looks at the card, and how it outlives every trouble.
 mod gpu_readings;
@@ -35,19 +35,19 @@ mod request_shapes;
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
 mod sidecar_edge;
-/// Edits: a picture from a picture.
+/// Edits: an image from an image.
 mod sidecar_edits;
 /// The card over HTTP: as nvidia-smi tells it, for Prometheus, and every latch seen from outside.
 mod sidecar_gpu;
 /// Behind a proxy that is trusted: addresses, names, origins.
 mod sidecar_proxies;
-/// Readiness: engine and card, each fault in its own words.
+/// Readiness: engine and card, each fault with its own message.
 mod sidecar_readyz;
 /// Streams, formats, presets and templates.
 mod sidecar_smi;
 mod sidecar_stream;
 mod sidecar_vram;
-/// The default model is loaded before anybody asks for a picture.
+/// The default model is loaded before anybody asks for an image.
 mod sidecar_warm_up;
 mod sidecar_works;
 /// Users' templates, from the request to what the engine is handed.

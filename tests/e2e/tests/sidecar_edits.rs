@@ -1,4 +1,4 @@
-//! Edits: a picture from a picture, on the builtin engine and a fake InvokeAI.
+//! Edits: an image from an image, on the builtin engine and a fake InvokeAI.
 
 use e2e::sidecar::Sidecar;
 use fakes::{TestResponse, engine::RequestKind, form, invokeai::FakeInvoke, large_images::FORTY_MEGAPIXELS};
@@ -33,14 +33,14 @@ async fn a_mask_keeps_what_is_not_transparent_to_the_byte_on_both_engines() {
     );
     let left = || {
         let uploaded = fake.requests_of(RequestKind::Upload).len();
-        let removed = fake.requests().iter().filter(|seen| seen.method == "DELETE").count();
+        let removed = fake.requests().iter().filter(|request| request.method == "DELETE").count();
         uploaded - removed
     };
     fakes::eventually("uploads are taken out again", async || (left() == 0).then_some(())).await;
 }
 
 #[tokio::test]
-async fn transparency_of_the_picture_itself_is_a_mask() {
+async fn transparency_in_the_image_itself_is_a_mask() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let rgb = source().into_rgb8();
@@ -54,7 +54,7 @@ async fn transparency_of_the_picture_itself_is_a_mask() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_edited_is_refused_by_name_and_the_engine_hears_nothing() {
+async fn what_cannot_be_edited_is_refused_by_name_and_the_engine_gets_nothing() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -74,7 +74,7 @@ async fn what_cannot_be_edited_is_refused_by_name_and_the_engine_hears_nothing()
         let answer = form.send(&sidecar).await;
         assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &json!(param)), "{answer:?}");
     }
-    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"));
+    assert!(!fake.requests().iter().any(|request| request.method == "POST"));
     assert_eq!(
         sidecar.readyz().await.checks.iter().find(|check| check.name == "slots").unwrap().observed,
         "0 of 4 taken"
@@ -90,11 +90,11 @@ async fn what_cannot_be_decoded_is_refused_with_a_status_where_a_stream_was_aske
     let form = EditForm::new().text("prompt", "a cat").text("stream", "true").file("image", &png[..200]);
     let answer = form.send(&sidecar).await;
     assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &json!("image")), "{answer:?}");
-    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"));
+    assert!(!fake.requests().iter().any(|request| request.method == "POST"));
 }
 
 #[tokio::test]
-async fn a_requests_time_covers_the_decoding_and_the_engine_hears_nothing() {
+async fn a_requests_time_covers_the_decoding_and_the_engine_gets_nothing() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -104,7 +104,7 @@ async fn a_requests_time_covers_the_decoding_and_the_engine_hears_nothing() {
     let answer = TestResponse::read(request.body(form::form(&parts)).send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (504, "engine_timeout"), "{answer:?}");
     sidecar.until_inflight(0).await;
-    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"));
+    assert!(!fake.requests().iter().any(|request| request.method == "POST"));
 }
 
 #[tokio::test]

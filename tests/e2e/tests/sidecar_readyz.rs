@@ -1,4 +1,4 @@
-//! Readiness: engine and card, each fault in its own words, and work refused while it lasts.
+//! Readiness: engine and card, each fault with its own message, and work refused while it lasts.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ async fn text(url: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-async fn refused(sidecar: &Sidecar, says: &str) {
+async fn refused(sidecar: &Sidecar, expected: &str) {
     let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"), "{answer:?}");
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
-    assert!(answer.message().contains(says), "{}", answer.message());
+    assert!(answer.message().contains(expected), "{}", answer.message());
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn an_engine_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
+async fn a_paused_queue_gates_and_the_engine_gets_nothing() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -49,7 +49,7 @@ async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(check.message.contains("resume it"), "{}", check.message);
     refused(&sidecar, "engine_queue: ").await;
-    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"), "nothing was enqueued");
+    assert!(!fake.requests().iter().any(|request| request.method == "POST"), "nothing was enqueued");
     let (status, lines) = text(&format!("{}/readyz?verbose", sidecar.url)).await;
     assert_eq!(status, 503);
     assert!(
@@ -64,7 +64,7 @@ async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
 }
 
 #[tokio::test]
-async fn an_invokeai_in_multi_user_mode_is_called_so_and_nobody_is_sent_to_the_address() {
+async fn an_invokeai_in_multi_user_mode_is_reported_as_such_and_the_address_is_not_blamed() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.users = Users::Multiple);
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
@@ -79,20 +79,20 @@ async fn an_invokeai_in_multi_user_mode_is_called_so_and_nobody_is_sent_to_the_a
 
 /// Longer than a name's part may be: no server is asked for it.
 #[tokio::test]
-async fn an_engine_whose_name_cannot_be_resolved_is_told_from_one_that_breaks_off() {
+async fn an_engine_whose_name_cannot_be_resolved_is_distinguished_from_one_that_breaks_off() {
     let host = "a".repeat(70);
     let sidecar = Sidecar::invokeai(&format!("http://{host}:9090"), &[]).await;
     let check = sidecar.until_fails("engine_reachable").await;
-    let says = format!("the name \"{host}\" cannot be resolved: correct --engine-url");
-    assert!(check.message.contains(&says), "{}", check.message);
+    let expected = format!("the name \"{host}\" cannot be resolved: correct --engine-url");
+    assert!(check.message.contains(&expected), "{}", check.message);
     let (status, page) = text(&format!("{}/some/page", sidecar.url)).await;
     assert!(status == 503 && page.contains("cannot be resolved"), "{status} {page}");
     let sidecar = Sidecar::comfyui(&format!("http://{host}:8188"), &[]).await;
-    assert!(sidecar.until_fails("engine_reachable").await.message.contains(&says));
+    assert!(sidecar.until_fails("engine_reachable").await.message.contains(&expected));
 }
 
 #[tokio::test]
-async fn an_engine_that_hangs_is_told_from_one_that_is_gone() {
+async fn an_engine_that_hangs_is_distinguished_from_one_that_is_gone() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -110,16 +110,16 @@ async fn whatever_else_listens_there_is_not_the_engine() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.version = VersionAnswer::Html);
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    let says = async |words: &str| {
+    let expected = async |text: &str| {
         fakes::eventually("the words", async || {
             let check = sidecar.until_fails("engine_reachable").await;
-            check.message.contains(words).then_some(())
+            check.message.contains(text).then_some(())
         })
         .await;
     };
-    says("gives other JSON, or none").await;
+    expected("gives other JSON, or none").await;
     fake.script(|script| script.version = VersionAnswer::Json(json!({"name": "something", "build": 7})));
-    says("names no version").await;
+    expected("names no version").await;
     fake.script(|script| script.version = VersionAnswer::Json(json!({"version": "7.0.0"})));
     let report = sidecar.until_ready().await;
     assert_eq!(report.status, ReadyStatus::Degraded, "an untested version is a warning");
@@ -141,7 +141,7 @@ async fn without_a_model_that_is_served_here_nothing_is_admitted() {
 }
 
 #[tokio::test]
-async fn a_gpu_is_required_unless_it_is_said_to_be_optional() {
+async fn a_gpu_is_required_unless_it_is_configured_as_optional() {
     let missing = ["--nvml-lib", "/nowhere/libnvidia-ml.so.1"];
     let strict = Sidecar::builtin(&[&["--gpu", "required"][..], &missing].concat()).await;
     fakes::eventually("the library is missing", async || {
@@ -158,7 +158,7 @@ async fn a_gpu_is_required_unless_it_is_said_to_be_optional() {
 }
 
 #[tokio::test]
-async fn the_cards_readings_are_told_and_a_lost_card_gates_until_it_is_back() {
+async fn the_cards_readings_are_reported_and_a_lost_card_gates_until_it_is_back() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
     let flags = ["--gpu", "required", "--nvml-lib", &library, "--sample-interval", "20ms"];

@@ -67,7 +67,7 @@ async fn every_format_can_be_had_and_says_what_it_is() {
 #[tokio::test]
 async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
     let fake = FakeInvoke::start().await;
-    let folder = fakes::fresh_folder("presets");
+    let dir = fakes::fresh_folder("presets");
     let graph = json!({"id": "graph", "nodes": {
         "say": {"id": "say", "type": "compel", "prompt": ""},
         "dice": {"id": "dice", "type": "noise", "seed": 0, "width": 64, "height": 64},
@@ -76,10 +76,10 @@ async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
         {"source": {"node_id": "say", "field": "conditioning"}, "destination": {"node_id": "work", "field": "positive_conditioning"}},
         {"source": {"node_id": "dice", "field": "noise"}, "destination": {"node_id": "work", "field": "noise"}},
         {"source": {"node_id": "work", "field": "latents"}, "destination": {"node_id": "l2i", "field": "latents"}}]});
-    std::fs::write(folder.join("mine.json"), graph.to_string()).unwrap();
+    std::fs::write(dir.join("mine.json"), graph.to_string()).unwrap();
     let yaml = "output: l2i\nbindings: {prompt: [say.prompt], seed: [dice.seed], width: [dice.width], height: [dice.height]}";
-    std::fs::write(folder.join("mine.yaml"), yaml).unwrap();
-    let config = folder.join("config.yaml");
+    std::fs::write(dir.join("mine.yaml"), yaml).unwrap();
+    let config = dir.join("config.yaml");
     let text = "presets:\n  quick: {model: tiny-sd1, steps: 2, cfg_scale: 1.5, scheduler: lcm, size: 128x64}\n  mine: {size: 64x128, template: mine.json}\n";
     std::fs::write(&config, text).unwrap();
     let sidecar = Sidecar::invokeai(
@@ -108,18 +108,18 @@ async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
 #[tokio::test]
 async fn what_the_engine_writes_into_a_png_is_taken_out_if_so_configured() {
     let fake = FakeInvoke::start().await;
-    for (word, tells) in [("keep", true), ("strip", false)] {
-        let sidecar = Sidecar::invokeai(&fake.url(), &["--png-metadata", word]).await;
+    for (flag, is_kept) in [("keep", true), ("strip", false)] {
+        let sidecar = Sidecar::invokeai(&fake.url(), &["--png-metadata", flag]).await;
         sidecar.until_ready().await;
         fake.script(|script| script.image_bytes = InvokeImageBytes::WithGraph);
         let answer = sidecar.generate(&json!({"prompt": "a secret", "size": "64x64", "steps": 1})).await;
-        let told = answer.images()[0].windows(14).any(|window| window == b"invokeai_graph");
-        assert_eq!(told, tells, "{word}");
+        let has_graph = answer.images()[0].windows(14).any(|window| window == b"invokeai_graph");
+        assert_eq!(has_graph, is_kept, "{flag}");
     }
 }
 
 #[tokio::test]
-async fn a_picture_by_address_can_be_fetched_there() {
+async fn an_image_by_address_can_be_fetched_there() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let request = json!({"prompt": "a", "size": "64x64", "response_format": "url", "seed": 1});
@@ -131,6 +131,6 @@ async fn a_picture_by_address_can_be_fetched_there() {
     assert_eq!(file.headers()["content-type"], "image/png");
     assert_eq!(file.headers()["x-content-type-options"], "nosniff");
     assert_eq!(Format::detect(&file.bytes().await.unwrap()), Ok(Format::Png));
-    let gone = TestResponse::read(fakes::http().get(format!("{url}x")).send().await.unwrap()).await;
-    assert_eq!((gone.status, gone.code()), (404, "not_found"));
+    let missing = TestResponse::read(fakes::http().get(format!("{url}x")).send().await.unwrap()).await;
+    assert_eq!((missing.status, missing.code()), (404, "not_found"));
 }

@@ -64,7 +64,7 @@ async fn memory_that_no_listed_process_holds_gates_and_warn_only_lets_it_pass() 
 }
 
 #[tokio::test]
-async fn a_card_without_vram_figures_is_ready_and_says_so_everywhere() {
+async fn a_card_without_vram_figures_is_ready_and_is_reported_everywhere() {
     let card = FakeCard::new();
     card.set(|scenario| {
         let unified = serde_json::from_str::<Scenario>(

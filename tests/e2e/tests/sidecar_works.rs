@@ -1,4 +1,4 @@
-//! What the last pictures and the engine's own description of its nodes say of the engine.
+//! What the last images and the engine's own description of its nodes say of the engine.
 
 use std::time::Duration;
 
@@ -29,12 +29,12 @@ async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
     fakes::eventually("the graphs are looked at", async || {
-        fake.requests().iter().any(|seen| seen.path == "/openapi.json").then_some(())
+        fake.requests().iter().any(|request| request.path == "/openapi.json").then_some(())
     })
     .await;
     until(&sidecar, "engine_model", CheckStatus::Pass).await;
     fake.script(|script| {
-        script.gone_nodes = vec!["create_denoise_mask".to_owned()];
+        script.removed_nodes = vec!["create_denoise_mask".to_owned()];
         script.version = VersionAnswer::Json(json!({"version": "6.14.3"}));
     });
     let check = until(&sidecar, "engine_model", CheckStatus::Warn).await;
@@ -47,14 +47,15 @@ async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
 }
 
 #[tokio::test]
-async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
+async fn images_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     let report = sidecar.until_ready().await;
     let works = report.checks.iter().find(|check| check.name == "engine_works").unwrap();
     assert_eq!(works.status, CheckStatus::Unknown, "nothing is proven yet");
-    let order = async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await.status;
-    assert_eq!(order().await, 200);
+    let generate =
+        async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await.status;
+    assert_eq!(generate().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
     fake.script(|script| {
         script.fail = Some(EngineFailure::new("RuntimeError", "CUDA error: unspecified launch failure"));
@@ -65,7 +66,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
             400,
             "no fault of it"
         );
-        assert_eq!(order().await, 502);
+        assert_eq!(generate().await, 502);
     }
     let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
     assert!(
@@ -81,7 +82,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
         "{metrics}"
     );
     fake.script(|script| script.fail = None);
-    assert_eq!(order().await, 200);
+    assert_eq!(generate().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
 }
 
@@ -90,16 +91,17 @@ async fn steps_that_take_far_longer_than_they_used_to_are_a_warning() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
-    let order = async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 5})).await.status;
+    let generate =
+        async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 5})).await.status;
     for _ in 0..5 {
-        assert_eq!(order().await, 200);
+        assert_eq!(generate().await, 200);
     }
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
     fake.script(|script| script.item = Duration::from_secs(3));
-    assert_eq!(order().await, 200);
+    assert_eq!(generate().await, 200);
     let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
     assert!(check.message.contains("at 64x64 took 0.") && check.message.contains("usually 0.0"), "{check:?}");
     fake.script(|script| script.item = Duration::from_millis(20));
-    assert_eq!(order().await, 200);
+    assert_eq!(generate().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
 }

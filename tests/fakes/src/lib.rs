@@ -55,32 +55,32 @@ pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
     waited.expect("just seen")
 }
 
-/// A fresh folder with users' templates in it ([what each is](../../fixtures/templates/README.md)).
+/// A fresh directory with users' templates in it ([what each is](../../fixtures/templates/README.md)).
 pub fn template_dir() -> PathBuf {
-    let folder = fresh_folder("templates");
+    let dir = fresh_folder("templates");
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/templates");
     for entry in std::fs::read_dir(fixtures).expect("the fixtures are there") {
         let entry = entry.expect("a readable folder");
-        std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("the folder can be written");
+        std::fs::copy(entry.path(), dir.join(entry.file_name())).expect("the folder can be written");
     }
-    folder
+    dir
 }
 
-/// A folder that is gone with its owner.
+/// A directory that is gone with its owner.
 pub fn new_temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")
 }
 
-/// A folder that nobody else uses, for what outlives one service. Removed by the next run, since this one does not know
+/// A directory that nobody else uses, for what outlives one service. Removed by the next run, since this one does not know
 /// when its services are done with it.
 pub fn fresh_folder(name: &str) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     static CLEAN_UP: std::sync::Once = std::sync::Once::new();
     CLEAN_UP.call_once(remove_stale_dirs);
     let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
-    folder
+    let dir = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("the temporary folder can be written");
+    dir
 }
 
 fn remove_stale_dirs() {

@@ -84,8 +84,8 @@ impl RawEngine {
 
     /// What came for paths that begin like this; the sidecar's own questions are among all others.
     pub fn requests(&self, path: &str) -> Vec<RawRequest> {
-        let seen = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().filter(|request| request.target().starts_with(path)).cloned().collect()
+        let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().filter(|request| request.target().starts_with(path)).cloned().collect()
     }
 
     /// Waits until a request for a path that begins like this is as wanted (bounded), and gives it.
@@ -318,10 +318,10 @@ impl Connection {
     }
 
     fn record(&self, request: RawRequest) -> usize {
-        let mut seen = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.push(request);
-        let place = seen.len() - 1;
-        drop(seen);
+        let mut requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.push(request);
+        let place = requests.len() - 1;
+        drop(requests);
         self.shared.bell.send_replace(());
         place
     }

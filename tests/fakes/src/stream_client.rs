@@ -1,8 +1,8 @@
-//! A caller who reads a stream as it comes.
+//! A client that reads a stream as it comes.
 
 use serde_json::Value;
 
-/// A caller reading a stream.
+/// A client reading a stream.
 #[derive(Debug)]
 pub struct StreamClient {
     answer: reqwest::Response,

@@ -29,7 +29,7 @@ use wire::openai::images::ImageSize;
 pub use self::reply::UpstreamReply;
 use crate::form::{self, UploadedPart};
 
-/// The paths that make pictures.
+/// The paths that make images.
 const IMAGES: [&str; 2] = ["/v1/images/generations", "/v1/images/edits"];
 
 /// A request that arrived.
@@ -73,7 +73,7 @@ struct UpstreamScript {
     released: watch::Sender<bool>,
     /// How many waits of each script of events are over.
     steps: watch::Sender<usize>,
-    /// Image requests under way, and those whose caller left before the answer.
+    /// Image requests under way, and those whose client left before the answer.
     held: watch::Sender<(usize, usize)>,
 }
 
@@ -111,13 +111,13 @@ impl Upstream {
         paths.push((path.to_owned(), reply));
     }
 
-    /// From now on picture requests are answered like this.
+    /// From now on image requests are answered like this.
     pub fn set_images(&self, reply: UpstreamReply) {
         self.set(IMAGES[0], reply.clone());
         self.set(IMAGES[1], reply);
     }
 
-    /// The next picture request is answered like this; further calls are for those after it.
+    /// The next image request is answered like this; further calls are for those after it.
     pub fn next_image(&self, reply: UpstreamReply) {
         lock(&self.script.once).push_back(reply);
     }
@@ -132,7 +132,7 @@ impl Upstream {
         self.script.steps.send_modify(|steps| *steps += 1);
     }
 
-    /// Waits until this many picture requests are held here (bounded).
+    /// Waits until this many image requests are held here (bounded).
     pub async fn until_held(&self, wanted: usize) {
         crate::eventually("picture requests held", async || {
             (self.script.held.borrow().0 == wanted).then_some(())
@@ -140,7 +140,7 @@ impl Upstream {
         .await;
     }
 
-    /// Waits until this many callers left before their answer (bounded).
+    /// Waits until this many clients left before their answer (bounded).
     pub async fn until_left(&self, wanted: usize) {
         crate::eventually("callers left", async || (self.script.held.borrow().1 == wanted).then_some(()))
             .await;
@@ -149,15 +149,15 @@ impl Upstream {
     /// What arrived on a path.
     pub fn requests(&self, path: &str) -> Vec<UpstreamRequest> {
         let ends = format!(" {path}");
-        lock(&self.script.requests).iter().filter(|seen| seen.line.ends_with(&ends)).cloned().collect()
+        lock(&self.script.requests).iter().filter(|request| request.line.ends_with(&ends)).cloned().collect()
     }
 
-    /// The requests for pictures from words that arrived.
+    /// The requests for images from words that arrived.
     pub fn images(&self) -> Vec<UpstreamRequest> {
         self.requests(IMAGES[0])
     }
 
-    /// The requests to edit pictures that arrived.
+    /// The requests to edit images that arrived.
     pub fn edits(&self) -> Vec<UpstreamRequest> {
         self.requests(IMAGES[1])
     }
@@ -213,7 +213,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
     }
 }
 
-/// A held request; dropped early when its caller leaves.
+/// A held request; dropped early when its client leaves.
 struct HeldRequest {
     script: Arc<UpstreamScript>,
     answered: bool,
@@ -263,7 +263,7 @@ fn images_response(request: &Value) -> Response {
     axum::Json(json!({"created": 1_736_697_234, "data": data, "size": size.to_string()})).into_response()
 }
 
-/// The picture that the fake makes.
+/// The image that the fake makes.
 pub fn fake_image(prompt: &str, seed: u64, size: ImageSize) -> Vec<u8> {
     ProceduralImage { label: "fake upstream", prompt, seed, size }.to_png()
 }

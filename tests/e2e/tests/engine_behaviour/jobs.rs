@@ -67,8 +67,8 @@ pub(super) async fn the_slot_is_held_until_the_engine_has_stopped_a_cancelled_jo
     let (engine, sidecar) = start::<E>(held, &["--max-inflight", "1"]).await;
     disconnect_when(&engine, &sidecar, &request(), ours_is(JobState::Running)).await;
     fakes::eventually("the engine is asked to stop it, and again and again whether it has", async || {
-        let asked = engine.requests_of(RequestKind::JobStatus).len();
-        (!engine.cancels().is_empty() && asked >= 3).then_some(())
+        let queries = engine.requests_of(RequestKind::JobStatus).len();
+        (!engine.cancels().is_empty() && queries >= 3).then_some(())
     })
     .await;
     let busy = sidecar.generate(&request()).await;

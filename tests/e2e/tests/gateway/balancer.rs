@@ -34,10 +34,12 @@ impl Balancer {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = to_bytes(body, 1 << 20).await.unwrap_or_default();
-                let asked = fakes::http().request(parts.method, format!("{card}{}", parts.uri));
+                let forwarded = fakes::http().request(parts.method, format!("{card}{}", parts.uri));
                 let kind = parts.headers.get("content-type").cloned();
-                let asked = kind.into_iter().fold(asked, |asked, kind| asked.header("content-type", kind));
-                match asked.body(body).send().await {
+                let forwarded = kind
+                    .into_iter()
+                    .fold(forwarded, |forwarded, kind| forwarded.header("content-type", kind));
+                match forwarded.body(body).send().await {
                     Ok(answer) => (answer.status(), answer.bytes().await.unwrap_or_default()).into_response(),
                     Err(_) => StatusCode::BAD_GATEWAY.into_response(),
                 }

@@ -78,18 +78,18 @@ async fn no_ambiguous_framing_shows_the_engine_another_request() {
         let mut wire = RawClient::to(&sidecar.url).await;
         wire.send(bytes_of(lines, body)).await;
         wire.half_close().await;
-        let said = wire.rest().await;
-        let statuses: Vec<u16> = said
+        let message = wire.rest().await;
+        let statuses: Vec<u16> = message
             .split("HTTP/1.1 ")
             .skip(1)
             .filter_map(|answer| answer.get(..3).and_then(|status| status.parse().ok()))
             .collect();
-        assert!(statuses.iter().all(|status| first.contains(status)), "{name}: {said}");
-        assert!(engine.requests("/hidden").is_empty(), "{name}: {said}");
-        for seen in engine.requests("/first") {
+        assert!(statuses.iter().all(|status| first.contains(status)), "{name}: {message}");
+        assert!(engine.requests("/hidden").is_empty(), "{name}: {message}");
+        for request in engine.requests("/first") {
             assert!(
-                seen.header("content-length").is_empty() || seen.header("transfer-encoding").is_empty(),
-                "{name}: {seen:?}"
+                request.header("content-length").is_empty() || request.header("transfer-encoding").is_empty(),
+                "{name}: {request:?}"
             );
         }
     }
@@ -108,7 +108,7 @@ async fn what_a_body_holds_is_never_a_request() {
     wire.send("POST /equal HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi").await;
     let equal = wire.response().await.status();
     assert!(matches!(equal, 200 | 400), "{equal}");
-    assert!(engine.requests("/equal").iter().all(|seen| seen.header("content-length") == ["2"]));
+    assert!(engine.requests("/equal").iter().all(|request| request.header("content-length") == ["2"]));
     assert_eq!(engine.requests("/body")[0].body, HIDDEN.as_bytes());
     assert!(engine.requests("/hidden").is_empty());
 }

@@ -35,9 +35,9 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/free", post(free))
         .route("/history/{id}", get(history))
         .route("/object_info/{class}", get(object_info))
-        .route("/models/{folder}", get(models))
-        .route("/experiment/models/{folder}", get(model_files))
-        .route("/view_metadata/{folder}", get(view_metadata))
+        .route("/models/{dir}", get(models))
+        .route("/experiment/models/{dir}", get(model_files))
+        .route("/view_metadata/{dir}", get(view_metadata))
         .route("/upload/image", post(files::upload))
         .route("/view", get(files::view))
         .layer(DefaultBodyLimit::disable())
@@ -113,8 +113,8 @@ async fn object_info(State(core): Shared, Path(class): Path<String>) -> Response
     json_answer(&about.map_or_else(|| json!({}), |about| json!({ class: about })))
 }
 
-async fn models(State(core): Shared, Path(folder): Path<String>) -> Response {
-    match folder.as_str() {
+async fn models(State(core): Shared, Path(dir): Path<String>) -> Response {
+    match dir.as_str() {
         "checkpoints" => json_answer(&json!(core.look(|state| state.script.checkpoints.clone()))),
         "diffusion_models" => match core.look(|state| state.script.diffusion_models.clone()) {
             Some(files) => json_answer(&json!(files)),
@@ -125,15 +125,15 @@ async fn models(State(core): Shared, Path(folder): Path<String>) -> Response {
     }
 }
 
-/// Every file of the folder with its size and times.
-async fn model_files(State(core): Shared, Path(folder): Path<String>) -> Response {
+/// Every file of the directory with its size and times.
+async fn model_files(State(core): Shared, Path(dir): Path<String>) -> Response {
     let (is_served, files, touched) = core
         .look(|state| (state.script.serves_metadata, state.script.checkpoints.clone(), state.script.touched));
     if !is_served {
         return StatusCode::NOT_FOUND.into_response();
     }
     let listed = |name: String| json!({"name": name, "pathIndex": 0, "modified": touched, "created": touched, "size": 2_132_625_894_u64});
-    match folder.as_str() {
+    match dir.as_str() {
         "checkpoints" => json_answer(&files.into_iter().map(listed).collect()),
         "loras" | "vae" | "controlnet" | "upscale_models" => json_answer(&json!([])),
         _ => StatusCode::NOT_FOUND.into_response(),
@@ -143,11 +143,11 @@ async fn model_files(State(core): Shared, Path(folder): Path<String>) -> Respons
 /// The `__metadata__` of a safetensors file's header; an empty 404 where there is none.
 async fn view_metadata(
     State(core): Shared,
-    Path(folder): Path<String>,
+    Path(dir): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     core.until(|state| (!state.script.hold_metadata).then_some(())).await;
-    let file = query.get("filename").filter(|file| folder == "checkpoints" && file.ends_with(".safetensors"));
+    let file = query.get("filename").filter(|file| dir == "checkpoints" && file.ends_with(".safetensors"));
     let metadata = core.look(|state| {
         let script = &state.script;
         let file = file.filter(|file| script.serves_metadata && script.checkpoints.contains(file))?;

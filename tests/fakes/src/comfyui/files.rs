@@ -74,7 +74,7 @@ pub(super) async fn view(
 pub(super) fn object_info(state: &ComfyState, class: &str) -> Option<Value> {
     let mut about = CLASSES.get(class)?.clone();
     let script = &state.script;
-    if script.gone_classes.iter().any(|gone| gone == class) {
+    if script.removed_classes.iter().any(|removed| removed == class) {
         return None;
     }
     let diffusion_models = script.diffusion_models.as_deref().unwrap_or_default();

@@ -77,7 +77,8 @@ fn check(state: &ComfyState, graph: &Value) -> Result<Vec<String>, Value> {
     let mut outputs = Vec::new();
     for (id, node) in graph.as_object().into_iter().flatten() {
         let class = node["class_type"].as_str().unwrap_or_default();
-        if CLASSES.get(class).is_none() || state.script.gone_classes.iter().any(|gone| gone == class) {
+        if CLASSES.get(class).is_none() || state.script.removed_classes.iter().any(|removed| removed == class)
+        {
             return Err(unknown_class(id, class));
         }
         if CLASSES[class]["output_node"] == true {

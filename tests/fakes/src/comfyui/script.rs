@@ -32,11 +32,11 @@ pub struct ComfyScript {
     /// The history entry appears this long after the terminal event; the prompt counts as running until then. Setting
     /// it to zero ends it at once.
     pub history_lag: Duration,
-    /// What the bytes of a picture are.
+    /// What the bytes of an image are.
     pub image_bytes: ImageBytes,
     /// The checkpoint files that are installed.
     pub checkpoints: Vec<String>,
-    /// The files of diffusion models alone; none where the server has no such folder.
+    /// The files of diffusion models alone; none where the server has no such directory.
     pub diffusion_models: Option<Vec<String>>,
     /// The metadata in their headers, by file; null for a header that is junk.
     pub metadata: BTreeMap<String, Value>,
@@ -47,7 +47,7 @@ pub struct ComfyScript {
     /// Metadata is not told, and not refused, until this is false again: a disk that hangs.
     pub hold_metadata: bool,
     /// Classes of nodes that this version has no more.
-    pub gone_classes: Vec<String>,
+    pub removed_classes: Vec<String>,
 }
 
 impl Default for ComfyScript {
@@ -70,7 +70,7 @@ impl Default for ComfyScript {
             touched: 1_764_500_000.25,
             serves_metadata: true,
             hold_metadata: false,
-            gone_classes: Vec::new(),
+            removed_classes: Vec::new(),
         }
     }
 }

@@ -75,7 +75,7 @@ async fn version(State(core): Shared) -> Response {
 async fn description(State(core): Shared) -> Response {
     let text = include_str!("../../../fixtures/invokeai/openapi.json");
     let mut description: Value = serde_json::from_str(text).expect("a JSON fixture");
-    let removed = core.look(|state| state.script.gone_nodes.clone());
+    let removed = core.look(|state| state.script.removed_nodes.clone());
     if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
         let is_there = |schema: &Value| {
             !removed.iter().any(|kind| schema["properties"]["type"]["const"] == kind.as_str())

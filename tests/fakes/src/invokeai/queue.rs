@@ -36,7 +36,7 @@ impl ItemStatus {
     }
 }
 
-/// One queue item: one picture.
+/// One queue item: one image.
 #[derive(Debug, Clone)]
 pub struct QueueItem {
     /// Ascending in the order in which items run.
@@ -53,7 +53,7 @@ pub struct QueueItem {
     pub status: ItemStatus,
     /// With the batch's data put in.
     pub graph: Value,
-    /// The picture's name, once finished.
+    /// The image's name, once finished.
     pub image: Option<String>,
     /// Why it failed.
     pub failure: Option<EngineFailure>,
@@ -80,7 +80,7 @@ impl QueueItem {
 }
 
 impl QueueItem {
-    /// The node whose picture is the item's: the one that pastes kept pixels back, else the decoder.
+    /// The node whose image is the item's: the one that pastes kept pixels back, else the decoder.
     pub(super) fn last_node(&self) -> Option<String> {
         let nodes = self.graph["nodes"].as_object()?;
         let of =
@@ -107,7 +107,7 @@ pub struct InvokeState {
     pub(super) processing: bool,
     /// The gallery. The bytes are there as soon as the painter is done.
     pub(super) images: BTreeMap<String, Bytes>,
-    /// Equal graphs give the stored picture again, as the real node cache does.
+    /// Equal graphs give the stored image again, as the real node cache does.
     pub(super) cache: HashMap<String, String>,
     pub(super) finished: HashMap<u32, Instant>,
     /// When each preview of an item was sent.
@@ -272,10 +272,10 @@ fn graphs(batch: &Value) -> Result<Vec<Value>, Value> {
         }
     }
     for edge in graph["edges"].as_array().into_iter().flatten() {
-        for (end, says) in [("source", "source"), ("destination", "target")] {
+        for (end, name) in [("source", "source"), ("destination", "target")] {
             let node = edge[end]["node_id"].as_str().unwrap_or_default();
             if !nodes.contains_key(node) {
-                return wrong(format!("Edge {says} node {node} does not exist in the graph"));
+                return wrong(format!("Edge {name} node {node} does not exist in the graph"));
             }
         }
     }

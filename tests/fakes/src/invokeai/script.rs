@@ -28,12 +28,12 @@ pub struct InvokeScript {
     pub users: Users,
     /// What the version endpoint answers.
     pub version: VersionAnswer,
-    /// What the bytes of a picture are.
+    /// What the bytes of an image are.
     pub image_bytes: InvokeImageBytes,
     /// The models that are installed.
     pub models: Vec<Value>,
     /// Types of nodes that this version has no more.
-    pub gone_nodes: Vec<String>,
+    pub removed_nodes: Vec<String>,
     /// The items that the answer to an enqueue names, whatever was taken.
     pub reported_items: Option<Vec<u32>>,
     /// How many items may wait.
@@ -57,7 +57,7 @@ impl Default for InvokeScript {
             version: VersionAnswer::Real,
             image_bytes: InvokeImageBytes::Plain(ImageBytes::Whole),
             models: serde_json::from_str(models).expect("a JSON fixture"),
-            gone_nodes: Vec::new(),
+            removed_nodes: Vec::new(),
             reported_items: None,
             max_queue: 10_000,
             ping: Duration::from_secs(25),
