@@ -63,7 +63,7 @@ struct Store {
 
 impl Store {
     fn new(name: &str, images: u64) -> Self {
-        let dir = tempfile::tempdir().expect("a writable folder");
+        let dir = tempfile::tempdir().expect("a writable directory");
         fill(&dir.path().join("pictures"), images);
         let name = format!("{name} ({images} pictures)");
         let (starts, stored, served, listed) = Default::default();
@@ -120,10 +120,10 @@ async fn timed(request: RequestBuilder) -> (TestResponse, Duration) {
 }
 
 fn fill(store: &Path, images: u64) {
-    std::fs::create_dir_all(store).expect("a writable folder");
+    std::fs::create_dir_all(store).expect("a writable directory");
     let bytes = fake_image("full", 1, ImageSize::new(16, 16));
     for nth in 0..images {
         let path: PathBuf = store.join(format!("{}_{nth:016x}.png", 1_736_697_234 + nth));
-        std::fs::write(path, &bytes).expect("a writable folder");
+        std::fs::write(path, &bytes).expect("a writable directory");
     }
 }

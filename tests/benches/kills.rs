@@ -40,7 +40,7 @@ async fn main() {
     }
     let wanted = given.first().and_then(|images| images.parse().ok()).unwrap_or(PICTURES);
     let upstream = Upstream::start().await;
-    let dir = tempfile::tempdir().expect("a writable folder");
+    let dir = tempfile::tempdir().expect("a writable directory");
     let (store, yaml) = (dir.path().join("pictures"), gpu_heavy(&upstream));
     let arguments = ["gateway", &dir.path().display().to_string(), &yaml];
     let (answered, seeds) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
@@ -78,7 +78,7 @@ async fn main() {
     );
 }
 
-/// Orders one image after the other until the gateway is gone.
+/// Requests one image after the other until the gateway is killed.
 async fn request_images(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<String>>) {
     loop {
         let seed = seeds.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +92,7 @@ async fn request_images(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<
         let Ok(bytes) = answer.bytes().await else { return };
         let body: Value = serde_json::from_slice(&bytes).expect("an answer that came whole is JSON");
         assert_eq!(status, 200, "{body}");
-        for entry in body["data"].as_array().expect("pictures") {
+        for entry in body["data"].as_array().expect("images") {
             if let Some(url) = entry["url"].as_str() {
                 answered.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_owned());
             }
@@ -104,7 +104,7 @@ async fn request_images(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<
 async fn check(gateway: &str, url: &str) {
     let answer = fakes::http().get(format!("{gateway}{url}")).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 200, "{url}");
-    let bytes = answer.bytes().await.expect("a whole picture");
+    let bytes = answer.bytes().await.expect("a whole image");
     let hash = Sha256::digest(&bytes)[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     assert!(url.contains(&format!("_{hash:016x}.")), "{url} has the bytes of {hash:016x}");
 }
@@ -127,7 +127,7 @@ fn unfinished(store: &Path) -> usize {
     names.filter(|entry| entry.file_name().to_string_lossy().starts_with(".incoming-")).count()
 }
 
-/// Of the hasher's own keys: no two runs kill at the same instants.
+/// From the hasher's random keys: no two runs kill at the same instants.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0)

@@ -1,4 +1,4 @@
-//! What watching costs while nobody asks: the sidecar in a process of its own at its default rate, its processor time by
+//! What watching costs while idle: the sidecar in a process of its own at its default rate, its processor time by
 //! thread, and how often it calls NVML. Under 0.5 % of a core is the goal. The fake library's work counts as the thread
 //! `nvml`'s: it looks at its scenario every 10 ms while that thread waits for events, and writes a line for each call. A
 //! card without events shows what is left without that waiting.
@@ -54,7 +54,7 @@ async fn main() {
     }
 }
 
-/// The process that is watched: says where it listens, and ends with its parent.
+/// The watched process: prints its address, and ends with its parent.
 async fn serve(flags: &[String]) {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let sidecar = Sidecar::start_in(fakes::fresh_folder("watched"), &flags).await;

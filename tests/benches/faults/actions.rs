@@ -41,7 +41,7 @@ pub(crate) fn apply_to_card(act: Action, card: &FakeCard) -> Instant {
         Action::LibraryUpgraded => {
             move_file(card.library(), kept(card));
             let new = card.library().with_extension("new");
-            fs::copy(kept(card), &new).expect("the card's folder can be written");
+            fs::copy(kept(card), &new).expect("the card's directory can be written");
             move_file(new, card.library());
         }
         Action::LibraryBack => move_file(kept(card), card.library()),
@@ -54,7 +54,7 @@ pub(crate) fn apply_to_card(act: Action, card: &FakeCard) -> Instant {
 pub(crate) async fn apply(act: Action, world: &mut World) -> Instant {
     match act {
         Action::Acknowledge => {
-            fs::write(world.state.join("ack"), "").expect("the state folder can be written");
+            fs::write(world.state.join("ack"), "").expect("the state directory can be written");
         }
         Action::Engine(change) => engine(world).script(change),
         Action::EngineStops => engine(world).stop().await,
@@ -92,7 +92,7 @@ async fn restart(world: &World) {
     engine(world).restart();
 }
 
-/// The client goes when the engine works on his image, and the engine does not let go of it.
+/// The client disconnects while the engine works on its image, and the engine does not stop.
 async fn abandon_job(world: &World) {
     let engine = engine(world);
     engine.script(|script| {
@@ -111,5 +111,5 @@ fn kept(card: &FakeCard) -> PathBuf {
 
 /// The file itself, not a copy: which one it is counts.
 fn move_file(from: PathBuf, to: PathBuf) {
-    fs::rename(from, to).expect("both are in the card's folder");
+    fs::rename(from, to).expect("both are in the card's directory");
 }

@@ -27,7 +27,7 @@ static STARTING: Semaphore = Semaphore::const_new(3);
 /// What was seen.
 #[derive(Debug)]
 pub(crate) struct Trial {
-    /// What the failing check says.
+    /// The failing check's message.
     pub(crate) reason: String,
     /// Seconds from the threshold to the first refusal (or warning); before it, if negative.
     pub(crate) refused: f64,
@@ -114,7 +114,7 @@ async fn until_refused(fault: &Fault, world: &World) -> (Instant, String) {
     }
 }
 
-/// The words of the check that must say it; none where the sidecar itself is gone.
+/// The message of the check that must fail; none where the sidecar itself is gone.
 async fn reason(fault: &Fault, world: &World) -> Option<String> {
     world.readyz().await?;
     let check = fakes::eventually(fault.name, async || {
@@ -122,12 +122,12 @@ async fn reason(fault: &Fault, world: &World) -> Option<String> {
         reported_check(fault, &report).cloned()
     });
     let check = check.await;
-    // The directory of this trial is no news.
+    // Paths of this trial are no difference.
     let dir = world.card.library().with_file_name("").display().to_string();
     Some(format!("{}: {}", check.name, check.message.replace(&dir, "")))
 }
 
-/// The check, if it and the verdict are as the row says.
+/// The check, if it and the verdict are as the row expects.
 fn reported_check<'a>(fault: &Fault, report: &'a ReadyReport) -> Option<&'a Check> {
     let expected = if fault.status == ReadyStatus::Degraded { CheckStatus::Warn } else { CheckStatus::Fail };
     let check = report.checks.iter().find(|check| check.name == fault.check)?;

@@ -1,4 +1,4 @@
-//! One trial's own card, engine, sidecar and gateway, and what its client meets.
+//! The card, engine, sidecar and gateway of one trial, and what its client gets.
 
 use std::{
     path::PathBuf,
@@ -18,7 +18,7 @@ use wire::health::ReadyReport;
 
 use super::fault::Fault;
 
-/// A client waits no longer for an image that takes 20 ms; a hung engine must not hang the trial.
+/// Far more than an image of 20 ms takes; a hung engine must not hang the trial.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 const IMAGE_REQUEST: &str = r#"{"prompt":"p","size":"64x64","steps":1}"#;
 
@@ -37,7 +37,7 @@ pub(crate) struct World {
 pub(crate) enum RequestOutcome {
     /// An image.
     Image,
-    /// A refusal, in these words.
+    /// A refusal with this message.
     Refusal(String),
     /// Neither: no place, or no answer in time.
     NoAnswer,
@@ -48,9 +48,9 @@ impl World {
     pub(crate) async fn start(fault: &Fault, card: FakeCard) -> Self {
         let engine = if fault.invokeai { Some(FakeInvoke::start().await) } else { None };
         let library = card.library().display().to_string();
-        let unit = own_unit();
+        let unit = unit_of_this_process();
         let mut flags = vec!["--gpu", "required", "--nvml-lib", &library, "--engine-unit", &unit];
-        // The bench's own appetite is no fault.
+        // What the bench itself allocates is no fault.
         flags.extend(["--min-free-memory", "0", "--max-swap-used", "100"]);
         flags.extend(fault.flags);
         let url = engine.as_ref().map(FakeInvoke::url);
@@ -132,7 +132,7 @@ pub(crate) async fn almost(then: Instant) {
 }
 
 /// Which unit the card's memory that this process holds is told as: any part of our own cgroup's path.
-fn own_unit() -> String {
+fn unit_of_this_process() -> String {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut parts =
         cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));

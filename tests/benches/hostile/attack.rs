@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::client::{connect, get, post, send};
 
-/// Of a client that attacks nobody.
+/// From a client that attacks nothing.
 pub(super) const OTHER_TOKEN: &str = "another-token-0123456789";
 const GENERATIONS: &str = "/v1/images/generations";
 const EDITS: &str = "/v1/images/edits";
@@ -30,7 +30,7 @@ const LARGE: usize = 31 << 20;
 const LARGEST: usize = 32 << 20;
 /// Uploads that stop before their end.
 const DRIPPERS: u8 = 8;
-/// Connections that never send a whole head, more than a service has places for.
+/// Connections that never complete a head, more than a service has slots for.
 const SLOW_HEADS: usize = 1_100;
 /// From one address.
 const HEADS_EACH: usize = 200;
@@ -53,7 +53,7 @@ impl Target {
         Self { service, address }
     }
 
-    /// The header of the attacker's token, where one is asked for.
+    /// The header of the attacker's token, where one is required.
     fn token(&self) -> String {
         self.bearer(TOKEN)
     }
@@ -67,7 +67,7 @@ impl Target {
 pub(super) struct Outcome {
     /// Bytes of the longest body, for the factor.
     pub(super) largest_body: usize,
-    /// In words.
+    /// Described.
     pub(super) answered: String,
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn flood(engine: &FakeInvoke) {
     engine.script(|script| *script = InvokeScript::default());
 }
 
-/// The same bodies at once, each from an address of its own.
+/// The same bodies at once, each from its own address.
 fn json(target: &Target, path: &str, body: &[u8], clients: u8) -> Outcome {
     let head = post(path, JSON, body.len(), &target.token());
     outcome(body.len(), &at_once(target, &head, body, clients))
@@ -221,7 +221,7 @@ fn long_path(target: &Target) -> Outcome {
     outcome(0, &statuses)
 }
 
-/// Uploads of one client that stop just before their end, a byte a second; meanwhile somebody else orders an image.
+/// Uploads of one client that stop just before their end, a byte a second; meanwhile another client requests an image.
 fn dripping(target: &Target) -> Outcome {
     let head = post(GENERATIONS, JSON, LARGEST, &target.token());
     let most = vec![b' '; LARGEST - 64];

@@ -11,7 +11,7 @@ use std::{
 use fakes::plain_http::{Connection, Message, serve as answer_with};
 use tokio::time::sleep;
 
-/// Letters of base64 that are an image's own: sixteen of them.
+/// Sixteen base64 digits that differ from image to image.
 const OWN: usize = 16;
 /// What is between the answer's braces, around an image's letters.
 pub(crate) const BEFORE: &str = "\"created\":1736697234,\"data\":[{\"b64_json\":\"";
@@ -19,7 +19,7 @@ pub(crate) const AFTER: &str = "\",\"seed\":7}],\"size\":\"1024x1024\"";
 /// In an order: an image that takes its time.
 pub(crate) const SLOW: &str = "slow";
 const SLOWNESS: Duration = Duration::from_secs(2);
-/// What it says, so often.
+/// The text of a chat's token, and how often it is sent.
 pub(crate) const CHAT_TOKEN: &str = "word";
 const TOKENS: usize = 8;
 const TOKEN_INTERVAL: Duration = Duration::from_millis(2);

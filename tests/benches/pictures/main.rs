@@ -53,8 +53,8 @@ async fn alone(given: &[&str]) {
     let dirs = [std::env::temp_dir(), IN_MEMORY.into()];
     for dir in dirs.iter().filter(|dir| dir.is_dir()) {
         for format in ["url", "b64_json"] {
-            let own = tempfile::tempdir_in(dir).expect("a writable folder");
-            let gateway = Child::start(&["gateway", &own.path().display().to_string(), &backend.url]);
+            let data = tempfile::tempdir_in(dir).expect("a writable directory");
+            let gateway = Child::start(&["gateway", &data.path().display().to_string(), &backend.url]);
             let name = format!("gateway, store in {}, {format}", dir.display());
             measure(&name, &gateway.url, gateway.id(), format, images).await;
         }

@@ -1,4 +1,4 @@
-//! Who is compared: the sidecar, nginx as users have it, nginx tuned; each in processes of its own.
+//! The contestants: the sidecar, nginx as users have it, nginx tuned; each in its own processes.
 
 use std::{
     fs,
@@ -66,7 +66,7 @@ impl Contestant {
         self.processes().into_iter().map(processor_time).sum::<Duration>().as_secs_f64()
     }
 
-    /// Resident memory of all its processes, in words.
+    /// Resident memory of all its processes, as text.
     pub(crate) fn memory(&self) -> String {
         let kib: u64 = self.processes().into_iter().map(resident_kib).sum();
         format!("{} {:.1} MiB", self.name, kib as f64 / 1024.0)
@@ -145,7 +145,7 @@ http {{
 }}"
     );
     let path = dir.join("nginx.conf");
-    fs::write(&path, file).expect("the folder can be written");
+    fs::write(&path, file).expect("the directory can be written");
     let mut command = Command::new("nginx");
     let child = Child::of(command.arg("-c").arg(&path).stderr(Stdio::null()), format!("http://{free}"));
     wait_for(&free.to_string(), &dir);

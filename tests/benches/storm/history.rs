@@ -68,7 +68,7 @@ impl History {
 
     /// An operator acknowledges.
     pub(crate) fn acknowledge(&mut self, state: &Path) {
-        fs::write(state.join("ack"), "").expect("the state folder can be written");
+        fs::write(state.join("ack"), "").expect("the state directory can be written");
         self.acks.push(Ack { requested: Instant::now(), done: None });
     }
 
@@ -114,7 +114,7 @@ impl History {
         self.acks.iter().any(|ack| ack.requested <= to && ack.done.is_none_or(|done| done >= from))
     }
 
-    /// When the last acknowledgement was asked that was surely heard by then.
+    /// When the last acknowledgement was sent that had surely arrived by then.
     pub(crate) fn last_acknowledged(&self, by: Instant) -> Option<Instant> {
         let heard = self.acks.iter().rev().find(|ack| ack.done.is_some_and(|done| done <= by));
         heard.map(|ack| ack.requested)

@@ -1,6 +1,6 @@
 //! Minutes of random faults, ten a second: the card lost and back, errors, fields, XIDs, memory, heat, slow and hanging
-//! calls, a driver that does not start. Meanwhile `/readyz` of the real service is asked every 50 ms, and each answer is
-//! held against a model of the rules that knows what the machine was really like (`model`). Afterwards everything is
+//! calls, a driver that does not start. Meanwhile `/readyz` of the real service is polled every 50 ms, and each answer is
+//! held against a model of the rules that knows the machine's true state (`model`). Afterwards everything is
 //! well again within 40 s, nothing has panicked, and nothing is left behind.
 //!
 //! `cargo bench -p benches --bench storm -- [seconds] [seed] [flags of the sidecar]`: with `--row-remap-failure degraded` or
@@ -57,9 +57,9 @@ async fn main() {
     let state = fakes::fresh_folder("storm");
     let library = card.library().display().to_string();
     let flags = ["--engine", "builtin", "--gpu", "required", "--nvml-lib", &library];
-    let own = ["--min-free-memory", "0", "--max-swap-used", "100"];
+    let lenient = ["--min-free-memory", "0", "--max-swap-used", "100"];
     let given: Vec<_> = given.iter().map(String::as_str).collect();
-    let sidecar = Sidecar::start_in(state.clone(), &[&flags[..], &own, &given].concat()).await;
+    let sidecar = Sidecar::start_in(state.clone(), &[&flags[..], &lenient, &given].concat()).await;
     sidecar.until_ready().await;
     tokio::time::sleep(SETTLE).await;
     let before = Footprint::of(&sidecar);

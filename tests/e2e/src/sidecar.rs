@@ -21,7 +21,7 @@ pub struct Sidecar {
     pub lifecycle: Lifecycle,
     task: JoinHandle<()>,
     /// Removed with this value.
-    own_folder: Option<TempDir>,
+    temp_dir: Option<TempDir>,
 }
 
 impl Sidecar {
@@ -46,9 +46,9 @@ impl Sidecar {
     }
 
     async fn start(flags: &[&str]) -> Self {
-        let own = fakes::new_temp_dir();
-        let mut sidecar = Self::start_in(own.path().to_owned(), flags).await;
-        sidecar.own_folder = Some(own);
+        let dir = fakes::new_temp_dir();
+        let mut sidecar = Self::start_in(dir.path().to_owned(), flags).await;
+        sidecar.temp_dir = Some(dir);
         sidecar
     }
 
@@ -76,7 +76,7 @@ impl Sidecar {
                 .await
                 .expect("the sidecar ends in order");
         });
-        Self { url, lifecycle, task, own_folder: None }
+        Self { url, lifecycle, task, temp_dir: None }
     }
 
     /// Waits until it is ready (bounded), and gives the report.
@@ -102,7 +102,7 @@ impl Sidecar {
         fakes::post(&format!("{}/v1/images/generations", self.url), request).await
     }
 
-    /// `/readyz` as it stands.
+    /// `/readyz` of this moment.
     pub async fn readyz(&self) -> ReadyReport {
         let answer =
             fakes::http().get(format!("{}/readyz", self.url)).send().await.expect("the sidecar answers");
@@ -131,8 +131,8 @@ impl Sidecar {
 }
 
 impl Drop for Sidecar {
-    /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
-    /// meet whoever gets their ports next.
+    /// The task is not aborted: only when it ends by itself do the service's workers and threads end. Otherwise they would
+    /// run on, and disturb the next user of their ports.
     fn drop(&mut self) {
         self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();

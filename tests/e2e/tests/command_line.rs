@@ -1,4 +1,4 @@
-//! Help and man pages of both programs: complete, and no wider or longer than people read.
+//! Help and man pages of both programs: complete, and no wider than 100 columns or longer than a screen.
 
 use std::{
     io::{self, Write},
@@ -147,7 +147,7 @@ fn a_man_page_has_its_sections_and_every_setting() {
     }
 }
 
-/// Runs a tool of man-db's; nothing where it is not installed, which is said.
+/// Runs a tool of man-db's; prints a note and returns nothing where it is not installed.
 fn tool(name: &str, arguments: &[&str]) -> Option<process::Output> {
     let ran = process::Command::new(name).args(arguments).env("LC_ALL", "C.UTF-8").output();
     if ran.is_err() {

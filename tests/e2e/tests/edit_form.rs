@@ -63,7 +63,7 @@ pub(crate) fn image_of(answer: &TestResponse) -> RgbImage {
     image::load_from_memory(&answer.images()[0]).unwrap().into_rgb8()
 }
 
-/// The kept half is the source's to the byte, and the other is not.
+/// The kept half equals the source byte for byte, and the other does not.
 pub(crate) fn assert_half_kept(made: &RgbImage) {
     let source = source().into_rgb8();
     assert_eq!(made.dimensions(), (WIDTH, HEIGHT));

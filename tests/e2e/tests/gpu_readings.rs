@@ -45,7 +45,7 @@ async fn every_reading_arrives() {
     assert_eq!((processes[1].name.as_str(), processes[1].used), ("[Not Found]", None));
 }
 
-/// What the card of [`every_reading_arrives`] says.
+/// The readings of the card of [`every_reading_arrives`].
 fn every_value() -> wire::health::GpuReport {
     let text = |text: &str| Some(text.to_owned());
     wire::health::GpuReport {

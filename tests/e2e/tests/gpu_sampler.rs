@@ -130,7 +130,7 @@ async fn a_hanging_driver_only_makes_samples_old() {
     let mut samples = Samples::of(&card, "0");
     samples.reading(|_| true).await;
     card.set(|scenario| scenario.hang = vec!["nvmlDeviceGetTemperature".into()]);
-    // At most one look was under way when the driver began to hang.
+    // At most one reading was in progress when the driver began to hang.
     while timeout(20 * INTERVAL, samples.0.changed()).await.is_ok() {}
     let last = samples.0.borrow_and_update().clone().expect("there was a sample");
     sleep(10 * INTERVAL).await;

@@ -21,7 +21,7 @@ fn layers(heading: &str) -> BTreeMap<String, usize> {
 }
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).expect("a folder of sources").map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(dir).expect("a directory of sources").map(|entry| entry.unwrap().path());
     let (dirs, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
     let below = dirs.iter().flat_map(|dir| sources(dir));
     files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "rs")).chain(below).collect()

@@ -14,18 +14,19 @@ mod cors;
 mod edit_form;
 /// What the sidecar does in front of any engine, over every fake.
 mod engine_behaviour;
-/// The gateway in front of a fake backend: access, routing, admission, health, errors, images.
+/// The gateway in front of a fake backend.
 mod gateway;
-/// The thread that looks at the card, and how it outlives every trouble.
+/// Readings of the card, and which processes hold its memory.
 mod gpu_readings;
+/// The thread that reads the card, and how it survives every fault.
 mod gpu_sampler;
 /// What only an InvokeAI has: graphs, models, batches, a bounded queue.
 mod invokeai;
 /// No import runs against the layers of ARCHITECTURE.md.
 mod layers;
-/// What a model is: what is ready, listed, the default, and refused.
+/// Models: which are ready, listed and the default, and which are refused.
 mod models;
-/// Everything that is not the sidecar's own, on its way to the engine and back.
+/// Paths that the sidecar does not serve itself, on their way to the engine and back.
 mod passthrough;
 /// Refusals arrive, however much of the request is unread.
 mod refusals;
@@ -35,20 +36,23 @@ mod request_shapes;
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
 mod sidecar_edge;
-/// Edits: an image from an image.
+/// Edits: their forms, and what is refused.
 mod sidecar_edits;
-/// The card over HTTP: as nvidia-smi tells it, for Prometheus, and every latch seen from outside.
+/// The card over HTTP: as nvidia-smi prints it, for Prometheus, and every latch seen from outside.
 mod sidecar_gpu;
-/// Behind a proxy that is trusted: addresses, names, origins.
+/// Behind a trusted proxy: addresses, names, origins.
 mod sidecar_proxies;
 /// Readiness: engine and card, each fault with its own message.
 mod sidecar_readyz;
-/// Streams, formats, presets and templates.
+/// nvidia-smi's CSV and the exporter's metrics, from a fake card.
 mod sidecar_smi;
+/// Streams, formats, presets and delivery by address.
 mod sidecar_stream;
+/// The card's memory in readiness.
 mod sidecar_vram;
-/// The default model is loaded before anybody asks for an image.
+/// The default model is loaded before the first request.
 mod sidecar_warm_up;
+/// What the last images and the nodes of the engine prove about it.
 mod sidecar_works;
 /// Users' templates, from the request to what the engine is handed.
 mod templates;

@@ -1,4 +1,4 @@
-//! What a model is, seen from outside: what is ready, listed, the default, and what a request that names another kind is told.
+//! Models: which are ready, listed and the default, and how a request that names another kind is refused.
 
 use std::path::PathBuf;
 
@@ -238,7 +238,7 @@ mod comfyui {
         sidecar.until_ready().await;
         assert_eq!(listed(&sidecar).await, ["turbo"]);
         assert_eq!(get(&sidecar, "/v1/models/turbo").await.json["id"], "turbo");
-        // The fake has no such files; what counts is which graph it was asked for.
+        // The fake has no such files; what counts is which graph it got.
         for name in [Some("turbo"), None, Some("gpt-image-1")] {
             ask(&sidecar, name).await;
             let requests = fake.requests();

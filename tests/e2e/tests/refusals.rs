@@ -51,7 +51,7 @@ async fn arrives(url: &str, body: Asked<'_>, status: &str) {
     }
 }
 
-/// A name and a port where nobody listens.
+/// A name and a port without a listener.
 async fn nowhere() -> String {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", socket.local_addr().unwrap())

@@ -71,7 +71,7 @@ fn made(answers: &[TestResponse], what: &str) {
     }
 }
 
-/// All refuse this field with these words in the message.
+/// All refuse this field with this text in the message.
 fn refused(answers: &[TestResponse], param: Option<&str>, text: &str, what: &str) {
     for answer in answers {
         assert_eq!(

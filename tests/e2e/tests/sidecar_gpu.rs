@@ -1,4 +1,4 @@
-//! The card over HTTP: as nvidia-smi tells it, for Prometheus, and what happens to it seen from outside.
+//! The card over HTTP: as nvidia-smi prints it, for Prometheus, and every latch seen from outside.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The sidecar behind a proxy that it trusts: whom it is asked by, and under which name.
+//! The sidecar behind a trusted proxy: the client's address, and the name it used.
 
 use e2e::sidecar::Sidecar;
 use fakes::{

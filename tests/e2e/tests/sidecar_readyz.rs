@@ -77,7 +77,7 @@ async fn an_invokeai_in_multi_user_mode_is_reported_as_such_and_the_address_is_n
     sidecar.until_ready().await;
 }
 
-/// Longer than a name's part may be: no server is asked for it.
+/// Longer than a label may be: no DNS server gets it.
 #[tokio::test]
 async fn an_engine_whose_name_cannot_be_resolved_is_distinguished_from_one_that_breaks_off() {
     let host = "a".repeat(70);

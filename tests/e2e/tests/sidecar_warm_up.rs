@@ -1,4 +1,4 @@
-//! The default model is loaded before anybody asks for an image, and again after the engine's restart.
+//! The default model is loaded before the first request, and again after the engine's restart.
 
 use e2e::sidecar::Sidecar;
 use fakes::{

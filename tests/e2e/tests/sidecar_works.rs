@@ -1,4 +1,4 @@
-//! What the last images and the engine's own description of its nodes say of the engine.
+//! What the last images and the engine's description of its nodes prove about the engine.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Users' templates, from the request to what the engine is handed, and what the answer says of it.
+//! Users' templates, from the request to what the engine gets, and what the answer reports.
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,7 @@ async fn what_no_request_sets_keeps_the_workflows_own_value() {
     let dir = dir("{turbo: {template: comfy-turbo.json}, marked: {template: comfy-bom.json}}");
     let (fake, sidecar) = comfyui(&dir).await;
     for model in ["turbo", "marked"] {
-        // The engine has no such files, and says so; what it was handed is what counts.
+        // The engine has no such files, and refuses; what it got is what counts.
         sidecar.generate(&json!({"model": model, "prompt": "a boat"})).await;
         let inputs = last(&fake);
         let sampler = inputs("7");
@@ -217,8 +217,8 @@ async fn an_edit_by_a_template_without_a_size_gets_the_image_as_it_is() {
 async fn an_export_becomes_what_the_page_would_send_and_the_requests_seed_runs() {
     let dir = dir("{plain: {template: invoke-plain.json}, edge: {template: invoke-seed-from-edge.json}}");
     let fake = FakeInvoke::start().await;
-    let own = json!({"key": "k1", "hash": "h", "name": "k1", "base": "sd-1", "type": "main"});
-    fake.script(|script| script.models.push(own.clone()));
+    let model = json!({"key": "k1", "hash": "h", "name": "k1", "base": "sd-1", "type": "main"});
+    fake.script(|script| script.models.push(model.clone()));
     let config = dir.join("config.yaml").display().to_string();
     let sidecar = Sidecar::invokeai(&fake.url(), &["--config", &config]).await;
     sidecar.until_ready().await;

@@ -1,4 +1,4 @@
-//! The migration's own list of behaviours, through both real services, over real sockets, down to a fake InvokeAI.
+//! The migration's list of behaviours, through both services, over real sockets, down to a fake InvokeAI.
 
 use e2e::{gateway::Gateway, sidecar::Sidecar};
 use fakes::{
@@ -114,7 +114,7 @@ async fn not_ready_is_503_with_the_sidecars_own_message_and_no_fallback() {
     let path = path().await;
     path.engine.pause(true);
     path.sidecar.until_fails("engine_queue").await;
-    // The first refusal is the sidecar's, the second the gateway's own, which has learned from it.
+    // The first refusal is the sidecar's, the second the gateway's, which remembers the first.
     assert_eq!(path.gateway.generate(&image()).await.status, 503);
     let backend = path.gateway.until_ready("gpu_heavy", false).await;
     let answer = path.gateway.generate(&image()).await;
@@ -138,7 +138,7 @@ async fn a_refusal_met_by_a_request_marks_the_backend_at_once() {
     let path = path().await;
     path.engine.pause(true);
     path.sidecar.until_fails("engine_queue").await;
-    // The gateway's next regular probe is 30 s away: only the request itself can tell it.
+    // The gateway's next regular probe is 30 s away: only the request itself can reveal it.
     let answer = path.gateway.generate(&image()).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert_eq!(path.gateway.backend("gpu_heavy").await["ready"], false);
@@ -331,9 +331,9 @@ async fn a_gateway_that_lets_in_more_than_the_sidecar_takes_is_warned() {
         sidecar.url
     );
     let gateway = Gateway::with_backends(&backends, &[]).await;
-    let request = gateway.until_ready("gpu_heavy", true).await;
+    let backend = gateway.until_ready("gpu_heavy", true).await;
     assert!(
-        request["warnings"].to_string().contains("images is 2, and the sidecar takes 1 at once"),
-        "{request}"
+        backend["warnings"].to_string().contains("images is 2, and the sidecar takes 1 at once"),
+        "{backend}"
     );
 }

@@ -101,11 +101,11 @@ pub(crate) fn dir() -> Option<&'static Path> {
 fn paths() -> Option<&'static Paths> {
     static PATHS: OnceLock<Option<Paths>> = OnceLock::new();
     let beside = |dir: PathBuf| Paths { scenario: dir.join(SCENARIO_FILE), calls: dir.join(CALLS_FILE), dir };
-    PATHS.get_or_init(|| own_folder().map(beside)).as_ref()
+    PATHS.get_or_init(|| library_dir().map(beside)).as_ref()
 }
 
 /// Where this copy of the library was loaded from.
-fn own_folder() -> Option<PathBuf> {
+fn library_dir() -> Option<PathBuf> {
     let mut found = libc::Dl_info {
         dli_fname: std::ptr::null(),
         dli_fbase: std::ptr::null_mut(),
@@ -113,7 +113,7 @@ fn own_folder() -> Option<PathBuf> {
         dli_saddr: std::ptr::null_mut(),
     };
     // SAFETY: the address is of a function in this library, and `found` is ours to be written.
-    let known = unsafe { libc::dladdr(own_folder as *const c_void, &raw mut found) };
+    let known = unsafe { libc::dladdr(library_dir as *const c_void, &raw mut found) };
     if known == 0 || found.dli_fname.is_null() {
         return None;
     }

@@ -190,7 +190,7 @@ impl FakeEngine for ComfyState {
         self.script.fail = failure;
     }
 
-    /// PyTorch's words and ComfyUI's advice, as recorded.
+    /// PyTorch's message and ComfyUI's advice, as recorded.
     fn out_of_memory() -> EngineFailure {
         let message = "CUDA out of memory. Tried to allocate 2.00 GiB. (simulated)\nThis error means you ran out of \
             memory on your GPU.\n\nTIPS: If the workflow worked before you might have accidentally set the batch_size \

@@ -46,7 +46,7 @@ pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
     fn router(core: Arc<Core<Self>>) -> Router;
     /// Runs jobs, for ever.
     fn work(core: Arc<Core<Self>>) -> impl Future<Output = ()> + Send;
-    /// What a new process knows of what the old one knew.
+    /// Drops what the real server forgets in a restart.
     fn restart(&mut self);
 
     /// How it behaves.
@@ -77,7 +77,7 @@ pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
     fn set_job_time(&mut self, time: Duration);
     /// A cancelled job occupies the engine this much longer. Setting it to zero ends it at once.
     fn set_cancel_delay(&mut self, time: Duration);
-    /// Every job fails half-way.
+    /// Every job fails in mid-run.
     fn fail(&mut self, failure: Option<EngineFailure>);
     /// The failure of a job for which the card's memory is too small, as the engine words it.
     fn out_of_memory() -> EngineFailure;
@@ -151,7 +151,7 @@ pub enum RequestKind {
     Other,
 }
 
-/// What a job fails with, in the engine's words.
+/// What a job fails with, as the engine words it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineFailure {
     /// The Python class.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 /// Between the parts.
 pub const BOUNDARY: &str = "589c68b319ae2df998f2976b8fc1e627";
-/// The `Content-Type` that says so.
+/// The `Content-Type` for this boundary.
 pub const KIND: &str = "multipart/form-data; boundary=589c68b319ae2df998f2976b8fc1e627";
 
 /// A part: its header lines, then its content.

@@ -1,5 +1,5 @@
 //! A fake graphics card: a copy of the fake NVML library in a directory of its own, and the scenario beside it. Cards
-//! are independent of each other, and can change while somebody looks at them.
+//! are independent of each other, and can change while they are read.
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
@@ -27,7 +27,7 @@ impl FakeCard {
         card
     }
 
-    /// What goes into the sidecar's `nvml_lib`.
+    /// The value of the sidecar's `nvml_lib`.
     pub fn library(&self) -> PathBuf {
         self.dir.join("libnvidia-ml.so.1")
     }
@@ -83,7 +83,7 @@ impl Drop for FakeCard {
 fn built_library() -> PathBuf {
     let name = format!("{}fake_nvml{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
     let executable = env::current_exe().expect("this program has a path");
-    let dir = executable.parent().expect("a program lies in a folder");
+    let dir = executable.parent().expect("a program lies in a directory");
     let beside = dir.join(&name);
     if beside.exists() { beside } else { dir.join("deps").join(name) }
 }

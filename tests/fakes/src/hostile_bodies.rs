@@ -1,4 +1,4 @@
-//! Request bodies that cost a careless reader more than their length: trees of what nobody reads, texts that are
+//! Request bodies that cost a careless reader more than their length: trees of ignored fields, texts that are
 //! copied, and forms that are searched again and again.
 
 use std::{
@@ -48,7 +48,7 @@ pub struct Cost {
 }
 
 impl HostileBody {
-    /// Sends it to a service in a process of its own, which is asked for its health all the while.
+    /// Sends it to a service in its own process, whose health is polled meanwhile.
     pub async fn send(self, url: &str, process: u32, token: &str) -> Cost {
         reset_peak(process);
         let before = resident_kib(process) >> 10;
@@ -80,7 +80,7 @@ async fn health(url: &str, done: &AtomicBool) -> Duration {
 
 type MakeBody = fn() -> Vec<u8>;
 
-/// All of them, each made when it is asked for.
+/// All of them, each built on demand.
 pub fn all() -> impl Iterator<Item = HostileBody> {
     const MAKE: &str = "generations";
     let json: [(&str, &str, MakeBody, u16, u16); 10] = [

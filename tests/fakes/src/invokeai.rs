@@ -149,7 +149,7 @@ impl FakeEngine for InvokeState {
     }
 
     fn submission(tag: &str) -> (&'static str, Value) {
-        let mut batch: Value = serde_json::from_str(include_str!("../../fixtures/invokeai/stranger.json"))
+        let mut batch: Value = serde_json::from_str(include_str!("../../fixtures/invokeai/foreign.json"))
             .expect("a JSON fixture");
         batch["batch"]["destination"] = json!(tag);
         ("/api/v1/queue/default/enqueue_batch", batch)
@@ -175,7 +175,7 @@ impl FakeEngine for InvokeState {
         self.script.fail = failure;
     }
 
-    /// PyTorch's words.
+    /// PyTorch's message.
     fn out_of_memory() -> EngineFailure {
         let message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 47.37 GiB of \
             which 1.12 GiB is free. Including non-PyTorch memory, this process has 46.24 GiB memory in use.";

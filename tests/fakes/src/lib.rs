@@ -1,5 +1,5 @@
-//! The harness of the end-to-end tests: both services started in-process on port 0, fake backends that replay
-//! recordings and write down what they saw, and a fake graphics card.
+//! What tests and benches share: fake engines and backends that replay recordings and record their requests, a fake
+//! graphics card, and clients that control every byte.
 
 pub mod child;
 pub mod comfyui;
@@ -60,18 +60,18 @@ pub fn template_dir() -> PathBuf {
     let dir = fresh_folder("templates");
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/templates");
     for entry in std::fs::read_dir(fixtures).expect("the fixtures are there") {
-        let entry = entry.expect("a readable folder");
-        std::fs::copy(entry.path(), dir.join(entry.file_name())).expect("the folder can be written");
+        let entry = entry.expect("a readable directory");
+        std::fs::copy(entry.path(), dir.join(entry.file_name())).expect("the directory can be written");
     }
     dir
 }
 
-/// A directory that is gone with its owner.
+/// A directory that is removed with its owner.
 pub fn new_temp_dir() -> TempDir {
-    tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")
+    tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary directory can be written")
 }
 
-/// A directory that nobody else uses, for what outlives one service. Removed by the next run, since this one does not know
+/// A unique directory, for what outlives one service. Removed by the next run, since this one does not know
 /// when its services are done with it.
 pub fn fresh_folder(name: &str) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
@@ -79,7 +79,7 @@ pub fn fresh_folder(name: &str) -> PathBuf {
     CLEAN_UP.call_once(remove_stale_dirs);
     let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("the temporary folder can be written");
+    std::fs::create_dir_all(&dir).expect("the temporary directory can be written");
     dir
 }
 
@@ -109,7 +109,7 @@ pub fn http() -> &'static reqwest::Client {
     &CLIENT
 }
 
-/// An answer, read whole.
+/// An answer, read to its end.
 #[derive(Debug)]
 pub struct TestResponse {
     /// The status.

@@ -41,7 +41,7 @@ pub struct MlxRequest {
     pub line: String,
     /// The header lines in lower case.
     pub headers: Vec<String>,
-    /// The body; empty where its length was not told.
+    /// The body; empty without a length.
     pub bytes: Bytes,
 }
 
@@ -108,7 +108,7 @@ async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
         };
         let shared = Arc::clone(&shared);
         lifecycle.spawn("mlx request", async move {
-            // One request, then the connection is closed: that ends a body of no told length.
+            // One request, then the connection is closed, which ends a body without a length.
             let _ = answer(stream, &shared).await;
         });
     }

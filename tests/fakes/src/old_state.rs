@@ -11,16 +11,16 @@ pub fn copy_old_state(version: &str, program: &str) -> std::path::PathBuf {
 }
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("the folder can be made");
+    fs::create_dir_all(to).expect("the directory can be made");
     for entry in fs::read_dir(from).expect("the fixtures are there") {
-        let path = entry.expect("a readable folder").path();
+        let path = entry.expect("a readable directory").path();
         let name = path.file_name().expect("an entry has a name");
         let target = to.join(name);
         if path.is_dir() {
             copy(&path, &target);
             continue;
         }
-        fs::copy(&path, &target).expect("the folder can be written");
+        fs::copy(&path, &target).expect("the directory can be written");
         let name = name.to_string_lossy();
         let private = name.ends_with("key.pem") || name.ends_with(".png.json");
         let mode = if private { 0o600 } else { 0o644 };

@@ -1,4 +1,4 @@
-//! What Prometheus' own checker says of a metrics page.
+//! Prometheus' own checker of metrics pages.
 
 use std::{
     io::{ErrorKind, Write},

@@ -32,7 +32,7 @@ impl StreamClient {
         assert_eq!(String::from_utf8_lossy(&self.received), String::from_utf8_lossy(bytes));
     }
 
-    /// Reads to the end; tells whether it was one in order.
+    /// Reads to the end; returns whether it was a clean one.
     pub async fn end(&mut self) -> bool {
         loop {
             match crate::bounded("the stream's end", self.answer.chunk()).await {

@@ -1,4 +1,4 @@
-//! A fake backend that speaks the OpenAI Images API: it does what its script says and writes down what it saw.
+//! A fake backend that speaks the OpenAI Images API: it follows its script and records its requests.
 
 mod reply;
 pub mod sse;
@@ -45,7 +45,7 @@ pub struct UpstreamRequest {
     pub bytes: Bytes,
     /// The parts of a form.
     pub parts: Vec<UploadedPart>,
-    /// The connection, told by its other end.
+    /// The connection, as the client's address.
     pub connection: SocketAddr,
 }
 
@@ -73,7 +73,7 @@ struct UpstreamScript {
     released: watch::Sender<bool>,
     /// How many waits of each script of events are over.
     steps: watch::Sender<usize>,
-    /// Image requests under way, and those whose client left before the answer.
+    /// Image requests in flight, and those whose client disconnected before the answer.
     held: watch::Sender<(usize, usize)>,
 }
 
@@ -122,28 +122,30 @@ impl Upstream {
         lock(&self.script.once).push_back(reply);
     }
 
-    /// Lets every held request go on.
+    /// Lets every held request continue.
     pub fn release(&self) {
         self.script.released.send_replace(true);
     }
 
-    /// Lets every script of events go on behind its next wait.
+    /// Lets every script of events continue past its next wait.
     pub fn step(&self) {
         self.script.steps.send_modify(|steps| *steps += 1);
     }
 
     /// Waits until this many image requests are held here (bounded).
     pub async fn until_held(&self, wanted: usize) {
-        crate::eventually("picture requests held", async || {
+        crate::eventually("image requests held", async || {
             (self.script.held.borrow().0 == wanted).then_some(())
         })
         .await;
     }
 
-    /// Waits until this many clients left before their answer (bounded).
-    pub async fn until_left(&self, wanted: usize) {
-        crate::eventually("callers left", async || (self.script.held.borrow().1 == wanted).then_some(()))
-            .await;
+    /// Waits until this many clients disconnected before their answer (bounded).
+    pub async fn until_disconnected(&self, wanted: usize) {
+        crate::eventually("clients disconnected", async || {
+            (self.script.held.borrow().1 == wanted).then_some(())
+        })
+        .await;
     }
 
     /// What arrived on a path.
@@ -152,7 +154,7 @@ impl Upstream {
         lock(&self.script.requests).iter().filter(|request| request.line.ends_with(&ends)).cloned().collect()
     }
 
-    /// The requests for images from words that arrived.
+    /// The generation requests so far.
     pub fn images(&self) -> Vec<UpstreamRequest> {
         self.requests(IMAGES[0])
     }
@@ -162,7 +164,7 @@ impl Upstream {
         self.requests(IMAGES[1])
     }
 
-    /// Stops listening; whoever comes is refused.
+    /// Stops listening; new connections are refused.
     pub async fn stop(&self) {
         self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();

@@ -60,8 +60,8 @@ fn run() -> Outcome<()> {
 
 /// This program lies in `target/PROFILE`, wherever the target directory is.
 fn target_dir() -> Outcome<PathBuf> {
-    let own = std::env::current_exe()?;
-    let target = own.parent().and_then(Path::parent).ok_or("cannot tell where the target folder is")?;
+    let program = std::env::current_exe()?;
+    let target = program.parent().and_then(Path::parent).ok_or("cannot tell where the target folder is")?;
     Ok(target.to_owned())
 }
 

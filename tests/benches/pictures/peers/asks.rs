@@ -1,4 +1,4 @@
-//! What everybody is asked: images, words, and more images than there are places for.
+//! The requests to every contestant: images, chats, and more images than it has slots for.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ impl Score {
         of.clear();
     }
 
-    /// One more turn of conversations, each as long as its first word took.
+    /// One more turn of chats, each measured up to its first token.
     pub(super) async fn chat_requests(&mut self, client: &Client, of: &Contestant, conversations: usize) {
         for _ in 0..conversations {
             self.times.push(first_token(client, &of.child.url).await);
@@ -65,7 +65,7 @@ async fn first_token(client: &Client, url: &str) -> Duration {
     took
 }
 
-/// So many requests for slow images, at a steady pace whatever becomes of them; how long the refusals took.
+/// Requests for slow images at a steady pace, whatever their outcome; how long the refusals took.
 pub(super) async fn refusals(client: &Client, url: &str, requests: usize) -> Vec<Duration> {
     let mut pace = interval(BETWEEN_REQUESTS);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,7 +77,7 @@ pub(super) async fn refusals(client: &Client, url: &str, requests: usize) -> Vec
     tasks.join_all().await.into_iter().flatten().collect()
 }
 
-/// None if it was let in.
+/// None if it was admitted.
 async fn refusal(client: Client, url: String) -> Option<Duration> {
     let body = json!({"model": "painter", "prompt": SLOW, "response_format": "url"});
     let start = Instant::now();

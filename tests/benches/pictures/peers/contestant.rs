@@ -1,4 +1,4 @@
-//! One that is compared, in a process and a directory of its own.
+//! A gateway under comparison, in its own process and directory.
 
 use std::{
     fs,
@@ -36,9 +36,9 @@ impl Contestant {
         Self { name: "direct".to_owned(), child, start_up: Duration::ZERO, dir: None }
     }
 
-    /// By the script that knows how; with so many places for each class of requests. Returns once it answers.
+    /// Starts it by its script, with this many slots for each class of requests. Returns once it answers.
     pub(super) async fn start(script: &str, name: &str, upstream: &str, places: usize) -> Self {
-        let dir = tempfile::tempdir().expect("a writable folder");
+        let dir = tempfile::tempdir().expect("a writable directory");
         let free =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
         let mut command = Command::new(script);
@@ -61,7 +61,7 @@ impl Contestant {
         for image in images.filter_map(Result::ok) {
             // What it locks or has in hand stays.
             if image.path().extension().is_some_and(|extension| extension == "png" || extension == "json") {
-                fs::remove_file(image.path()).expect("a picture that nobody else removes");
+                fs::remove_file(image.path()).expect("an image that nobody else removes");
             }
         }
     }
@@ -71,7 +71,7 @@ impl Contestant {
     }
 }
 
-/// With a whole head, whatever it says.
+/// Any complete response head will do.
 async fn answers(address: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
     let sent = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;

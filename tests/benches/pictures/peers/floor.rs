@@ -29,12 +29,12 @@ impl Floor {
     /// One more turn: the images shared out among so many threads, each with a connection of its own.
     pub(super) fn turn(&mut self, url: &str, threads: usize, images: usize) {
         assert_eq!(images % threads, 0, "each thread takes as many");
-        let dirs: Vec<_> = (0..threads).map(|_| tempfile::tempdir().expect("a writable folder")).collect();
+        let dirs: Vec<_> = (0..threads).map(|_| tempfile::tempdir().expect("a writable directory")).collect();
         let (share, start) = (images / threads, Instant::now());
         let processor = thread::scope(|scope| {
             let all = dirs.iter().map(|dir| scope.spawn(move || processor(url, dir.path(), share)));
             let all: Vec<_> = all.collect();
-            all.into_iter().map(|one| one.join().expect("pictures")).sum::<Duration>()
+            all.into_iter().map(|one| one.join().expect("images")).sum::<Duration>()
         });
         self.wall += start.elapsed();
         self.processor += processor;
@@ -47,7 +47,7 @@ fn processor(url: &str, dir: &Path, images: usize) -> Duration {
     let mut blocks = (vec![0; BLOCK], vec![0; BLOCK]);
     let start = on_processor();
     for _ in 0..images {
-        image(&mut stream, &mut blocks, dir).expect("a picture");
+        image(&mut stream, &mut blocks, dir).expect("an image");
     }
     on_processor().saturating_sub(start)
 }

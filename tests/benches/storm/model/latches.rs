@@ -7,11 +7,11 @@ use wire::health::CheckStatus;
 use super::{SLACK, check, earlier};
 use crate::history::{History, Observation};
 
-/// A fatal report is told within this time, if nothing else is wrong.
+/// A fatal XID is reported within this time, if nothing else is wrong.
 const REPORT_DELAY: Duration = Duration::from_secs(2);
 /// The card answered so shortly before.
 const WELL: Duration = Duration::from_millis(200);
-/// Between a report and its being told by a driver that hangs.
+/// Between an XID and its report by a driver that hangs.
 const LATE: Duration = Duration::from_secs(15);
 
 /// What is latched, as far as it was seen.

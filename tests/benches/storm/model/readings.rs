@@ -1,4 +1,4 @@
-//! Whether what is said of the card was so.
+//! Whether the reported readings were true.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::{
     weather::TEMPERATURE,
 };
 
-/// `nvidia-smi`'s words.
+/// As `nvidia-smi` words it.
 const ADVICE: [&str; 8] =
     ["None", "Reset", "Reboot", "Drain P2P", "Drain and Reset", "IMEX Restart", "Bus Reset", "System Reboot"];
 /// Two times closer than this are one.

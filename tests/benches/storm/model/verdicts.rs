@@ -21,7 +21,7 @@ const PROOF: Duration = Duration::from_millis(195);
 const OLD: Duration = Duration::from_secs(6);
 const SLOW: Duration = Duration::from_secs(3);
 
-/// In words, and whether it is so.
+/// A description, and whether it holds.
 type Condition = (&'static str, fn(&Gpu) -> bool);
 
 /// Conditions of the card that refuse work as soon as they are seen.
@@ -100,7 +100,7 @@ impl Verdicts {
     }
 }
 
-/// NVML is not loaded, in the words of the checks.
+/// NVML is not loaded, as the checks word it.
 fn is_closed(report: &ReadyReport) -> bool {
     let nvml = check(report, "nvml").observed.as_str();
     matches!(nvml, "driver not loaded" | "no permission" | "not found")

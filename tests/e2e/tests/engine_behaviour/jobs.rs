@@ -1,4 +1,4 @@
-//! Who holds the slot, what becomes of jobs that nobody waits for, and that nobody else's job is ever touched.
+//! How long a slot is held, what becomes of jobs without a client, and that jobs of others are never touched.
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,7 @@ pub(crate) fn format_of(event: &Value) -> Format {
     Format::detect(&fakes::decode_image(event)).unwrap()
 }
 
-/// Two previews in this format and the image, and what each says of itself.
+/// Two previews in this format and the image, each with its fields.
 pub(crate) fn assert_two_previews_and_the_image(events: &[Value], preview: Format) {
     let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     let partial = "image_generation.partial_image";

@@ -173,8 +173,8 @@ async fn an_old_gateway_gets_the_client_address_that_we_determined() {
         let flags = [&["--gateway-legacy-upstream", &old.url], trusted].concat();
         let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &flags).await;
         assert_eq!(with(&gateway, "/tools", &lines).await.status, 200);
-        let request = old.requests("/tools");
-        let request = request.last().unwrap();
+        let requests = old.requests("/tools");
+        let request = requests.last().unwrap();
         let names = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "x-real-ip"];
         assert_eq!(names.map(|name| request.header(name)), names_sent, "{trusted:?}");
     }

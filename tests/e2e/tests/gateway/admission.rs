@@ -50,10 +50,10 @@ async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_
     let gateway = Gateway::start(&upstream, &[]).await;
     let clients = full(&upstream, &gateway).await;
     clients[0].abort();
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     gateway.until_inflight(KEY, 1).await;
     clients[1].abort();
-    upstream.until_left(2).await;
+    upstream.until_disconnected(2).await;
     gateway.until_inflight(KEY, 0).await;
 }
 

@@ -1,4 +1,4 @@
-//! Images while they arrive: on the disk piece by piece, and gone again if they do not come whole.
+//! Images while they arrive: written piece by piece, and deleted again if they are incomplete.
 
 use std::path::Path;
 
@@ -84,7 +84,7 @@ async fn a_client_that_disconnects_in_mid_image_leaves_nothing_behind() {
     }
     until_unfinished(&gateway, 0).await;
     gateway.until_inflight("gpu_heavy.images", 0).await;
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     let list = gateway.get("/v1/gateway/images").await;
     assert_eq!(list.json["total"]["pictures"], 0, "not the first one either: it was all or nothing");
 }

@@ -104,7 +104,7 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
 #[tokio::test]
 async fn a_backend_gets_its_own_token_and_never_a_clients() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
-    // The gateway's own token stands in for the backend's: both come from the same env file.
+    // The gateway's token stands in for the backend's: both come from the same env file.
     let own = chat_backend("local_mlx", &mlx.url, "    auth: {bearer_env: GATEWAY_BEARER_TOKEN}\n");
     let gateway = Gateway::with_backends(&(gpu_heavy(&heavy) + &own), &["--gateway-auth", "off"]).await;
     gateway.until_ready("local_mlx", true).await;
@@ -166,7 +166,7 @@ async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_
     let mut client = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
     client.until(&bytes_of(&[token("one")])).await;
     drop(client);
-    mlx.until_left(1).await;
+    mlx.until_disconnected(1).await;
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 499).await;
     // Before the head, too.
@@ -176,7 +176,7 @@ async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_
         _ = disconnected => unreachable!("it is held"),
         () = mlx.until_held(1) => {}
     }
-    mlx.until_left(2).await;
+    mlx.until_disconnected(2).await;
     gateway.until_inflight(KEY, 0).await;
 }
 
@@ -207,8 +207,8 @@ async fn a_backend_that_speaks_http_1_0_and_takes_no_chunks_is_spoken_to_in_its_
     let health = "    health: {liveness: /health, readiness: /health}\n";
     let yaml = gpu_heavy(&heavy) + &chat_backend("local_mlx", &mlx.url, health);
     let gateway = Gateway::with_backends(&yaml, &[]).await;
-    let request = gateway.until_ready("local_mlx", true).await;
-    assert_eq!(request["warnings"], json!([]), "its own probe path is right");
+    let backend = gateway.until_ready("local_mlx", true).await;
+    assert_eq!(backend["warnings"], json!([]), "its own probe path is right");
     for (path, body, recorded) in [
         (CHAT, r#"{"model":"m","messages":[],"stream":true}"#, mlx::CHAT_STREAM),
         (CHAT, r#"{"model":"m","messages":[]}"#, mlx::CHAT),

@@ -210,8 +210,8 @@ async fn of_several_faults_the_first_in_order_answers() {
     let gateway = Gateway::with_backends(&yaml, &flags).await;
     gateway.until_ready("local_mlx", true).await;
     mlx.set("/readyz", UpstreamReply::Respond(503, vec![], b"{\"status\":\"unhealthy\"}".to_vec()));
-    let request = gateway.until_ready("local_mlx", false).await;
-    assert_eq!(request["error"], "/readyz answered 503: unhealthy");
+    let backend = gateway.until_ready("local_mlx", false).await;
+    assert_eq!(backend["error"], "/readyz answered 503: unhealthy");
     let long = format!(r#"{{"model":7,"a":"{}"}}"#, "x".repeat(200));
     for (backend, body, status, code, param) in [
         ("nobody", long.as_str(), 413, "request_too_large", json!(null)),

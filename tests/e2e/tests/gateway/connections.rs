@@ -1,4 +1,4 @@
-//! The gateway's connections to a backend: kept between images, and never the reason that an image is made twice.
+//! The gateway's connections to a backend: reused between images, and never the reason that an image is made twice.
 
 use std::{
     collections::HashSet,
@@ -25,9 +25,9 @@ use wire::openai::images::ImageSize;
 /// What happens to a connection over which an image was sent.
 #[derive(Debug, Clone, Copy)]
 enum Then {
-    /// The backend closes it without having said so.
+    /// The backend closes it without `Connection: close`.
     Closed,
-    /// It is kept, and breaks once another order was read from it.
+    /// It stays open, and breaks once another request was read from it.
     Broken,
 }
 
@@ -66,7 +66,7 @@ async fn an_order_that_was_read_from_a_kept_connection_is_never_sent_again() {
     let gateway = gateway(&url).await;
     let mut last = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!(last.status, 200);
-    // The first that meets the kept connection; it may have come back to the pool only behind the one before it.
+    // The first on the reused connection, which may have returned to the pool only after the one before it.
     let mut sent = 1;
     while last.status == 200 && sent < 10 {
         last = gateway.generate(&json!({"prompt": "p"})).await;
@@ -126,7 +126,7 @@ async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
     }
 }
 
-/// Reads a request whole; whether it is an order. None at the end.
+/// Reads a request; whether it asks for images. None at the end.
 async fn request(stream: &mut BufReader<TcpStream>) -> Option<bool> {
     let (mut is_order, mut length) = (false, 0);
     loop {

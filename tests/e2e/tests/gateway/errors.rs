@@ -174,7 +174,7 @@ async fn a_backend_that_takes_too_long_is_504_and_is_let_go() {
     assert_envelope(&answer);
     assert_eq!((answer.status, answer.code()), (504, "backend_timeout"));
     assert_eq!(answer.header("x-should-retry"), "false");
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     assert_eq!(upstream.images().len(), 1);
 }
 

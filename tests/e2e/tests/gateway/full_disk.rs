@@ -105,7 +105,7 @@ async fn a_disk_nine_tenths_full_is_a_warning_while_images_are_still_made() {
     let about = |report: &serde_json::Value| report.to_string().contains("the disk with the pictures");
     assert!(!about(&warnings(&gateway).await));
     gateway.stop().await;
-    // A quarter is kept free before images are refused; nine tenths of the rest is what is told.
+    // A quarter is kept free before images are refused; a warning is given at nine tenths of the rest.
     std::fs::write(disk.0.join("more"), vec![0; 600 << 10]).unwrap();
     let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
     let report =

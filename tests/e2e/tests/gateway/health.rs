@@ -96,10 +96,10 @@ async fn a_backends_own_not_ready_refuses_its_request_and_a_probe_at_once_decide
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("9", "false"));
     assert_eq!(answer.json["error"]["health_error"], "engine_queue: paused");
-    // Behind a load balancer the next card may be ready: until the probe says otherwise, requests go on.
+    // Behind a load balancer the next card may be ready: until the next probe, requests continue.
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
     assert_eq!(upstream.images().len(), 2);
-    // The interval is 30 s: a probe within the test's patience was asked for.
+    // The interval is 30 s: a probe within the test's timeout was requested.
     fakes::eventually("a probe", async || (probes() > before).then_some(())).await;
     assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
     let failing = json!([{"name": "engine_queue", "status": "fail", "message": "paused: resume it"}]);
@@ -158,7 +158,7 @@ async fn a_reset_asks_for_a_probe_now() {
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert_eq!(answer.header("x-should-retry"), "false");
-    // The interval is 30 s: a probe within the test's patience was asked for.
+    // The interval is 30 s: a probe within the test's timeout was requested.
     fakes::eventually("a further probe", async || {
         (upstream.requests("/readyz").len() > probes).then_some(())
     })

@@ -129,7 +129,7 @@ async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_
     let dir = fakes::fresh_folder("bearer");
     let refused = Gateway::try_start_in(dir, &yaml, &[]).await.unwrap_err();
     assert!(refused[0].contains("GATEWAY_TEST_ADA2 is not set"), "{refused:?}");
-    // The gateway's own token stands in for the backend's: both come from the same env file.
+    // The gateway's token stands in for the backend's: both come from the same env file.
     let yaml = yaml.replace("GATEWAY_TEST_ADA2", "GATEWAY_BEARER_TOKEN");
     let flags = ["--gateway-auth", "off", "--images-http-timeout-sec", "100"];
     let gateway = Gateway::with_backends(&yaml, &flags).await;

@@ -138,7 +138,7 @@ async fn an_answer_comes_piece_by_piece_and_a_client_that_disconnects_closes_it(
     let mut leaver = StreamClient::start(gateway.request(Method::GET, "/endless")).await;
     leaver.until(b"data: 1\n\n").await;
     drop(leaver);
-    old.until_left(1).await;
+    old.until_disconnected(1).await;
 }
 
 #[tokio::test]

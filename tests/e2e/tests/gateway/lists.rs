@@ -121,7 +121,7 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
     let entry = |id: &str, created: u64| json!({"id": id, "object": "model", "created": created, "owned_by": "gpu_heavy"});
     let listed = || async { gateway.get("/v1/models").await.json["data"].clone() };
     assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]));
-    // A list that cannot be read at all leaves the one before, and says so; a backend that keeps none is in order.
+    // An unreadable list leaves the previous one, with a warning; a backend without a list is fine.
     for (reply, text) in [
         (
             UpstreamReply::json(200, json!({"data": 7})),

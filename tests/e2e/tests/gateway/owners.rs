@@ -1,4 +1,4 @@
-//! Tokens are people: whose images a token sees and deletes, and how many places it may take.
+//! Each token has its own images and slots: which images it sees and deletes, and how many slots it may take.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -41,7 +41,7 @@ async fn made(gateway: &Gateway, token: &str, prompt: &str) -> (String, String) 
     (name, answer.header("x-request-id").to_owned())
 }
 
-/// The names of a list, and what it says of them in all.
+/// The names of a list, and its totals.
 async fn list(gateway: &Gateway, token: &str, query: &str) -> (Vec<String>, Value) {
     let answer = ask(gateway, Method::GET, &format!("/v1/gateway/images{query}"), token).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -118,7 +118,7 @@ async fn what_is_known_of_an_image_is_kept_beside_it_and_never_served_as_one() {
     for path in [format!("/ui/images/{hers}.json"), format!("/v1/gateway/images/{hers}.json")] {
         assert_eq!(ask(&gateway, Method::GET, &path, BOB).await.status, 404, "{path}");
     }
-    // What a later version wrote is kept, and told.
+    // What a later version wrote is kept, and reported.
     let path = gateway.store.join(format!("{hers}.json"));
     std::fs::write(&path, json!({"owners": ["alice"], "prompt": "a", "name": "no"}).to_string()).unwrap();
     let one = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{hers}"), ALICE).await;
@@ -179,12 +179,12 @@ async fn the_same_image_of_two_people_is_kept_until_both_deleted_it() {
     };
     let same = fakes::eventually("both in one second", pair).await;
     let path = format!("/v1/gateway/images/{same}");
-    let request = async |token| list(&gateway, token, "?limit=1").await.0 == [same.clone()];
-    assert!(request(ALICE).await && request(BOB).await);
+    let sees_it = async |token| list(&gateway, token, "?limit=1").await.0 == [same.clone()];
+    assert!(sees_it(ALICE).await && sees_it(BOB).await);
     let one = ask(&gateway, Method::GET, &path, ALICE).await;
     assert_eq!(one.json["owners"], json!(["alice"]), "whose it is besides is not her business");
     assert_eq!(ask(&gateway, Method::DELETE, &path, ALICE).await.status, 204);
-    assert!(!request(ALICE).await && request(BOB).await && gateway.store.join(&same).exists());
+    assert!(!sees_it(ALICE).await && sees_it(BOB).await && gateway.store.join(&same).exists());
     assert_eq!(ask(&gateway, Method::DELETE, &path, ALICE).await.status, 404);
     assert_eq!(ask(&gateway, Method::DELETE, &path, BOB).await.status, 204);
     assert!(!gateway.store.join(&same).exists());

@@ -1,4 +1,4 @@
-//! Where chat and embeddings go, and that no other backend is asked instead.
+//! Where chat and embeddings go, and that there is no fallback.
 
 use e2e::gateway::{Gateway, chat_backend, gpu_heavy};
 use fakes::{
@@ -54,7 +54,7 @@ impl Three {
         Self { mlx, fast, heavy, gateway }
     }
 
-    /// Asks; gives the answer and the model that the backend was asked for.
+    /// Sends a request; returns the answer and the model that the backend got.
     async fn ask(&self, path: &str, backend: Option<&str>, model: &Value) -> (TestResponse, Value) {
         let body = match model {
             Value::Null => json!({"messages": []}),
@@ -246,7 +246,7 @@ async fn the_list_of_models_is_the_one_that_routing_knows_with_the_aliases() {
         ["sd-xl-base-1.0 gpu_heavy", "llama/8b gpu_fast", "both gpu_fast"],
         "in the file's order"
     );
-    // Two have listed it, whoever is up: where it goes must not change with that.
+    // Two have listed it: which one gets it must not depend on which is up.
     let (answer, _) = three.ask(CHAT, None, &json!("both")).await;
     assert_eq!((answer.header("x-backend-used"), answer.header("x-router-reason")), ("local_mlx", "default"));
 }

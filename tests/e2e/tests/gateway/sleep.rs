@@ -55,7 +55,7 @@ async fn every_backend_is_probed_at_once_and_no_idle_connection_is_used_again() 
     };
     let before = used(0);
     assert_eq!(before[0], before[1], "a connection is kept between questions");
-    // Nobody asks for anything: the worker notices, although the next probes are 30 s away.
+    // There are no requests: the worker notices, although the next probes are 30 s away.
     gateway.sleep(NIGHT);
     until_probed(&heavy, 2).await;
     until_probed(&mlx, 2).await;

@@ -129,7 +129,7 @@ async fn disconnecting_from_a_silent_stream_closes_the_backends_and_frees_the_pl
     client.until(&bytes_of(&partial(MADE, 0))).await;
     upstream.until_held(1).await;
     drop(client);
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 499).await;
 }
@@ -149,7 +149,7 @@ async fn the_same_is_noticed_through_tls() {
     let mut stream = StreamClient::start(request.body(ask().to_string())).await;
     stream.until(&bytes_of(&partial(MADE, 0))).await;
     drop((stream, client));
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
 }
 
 #[tokio::test]

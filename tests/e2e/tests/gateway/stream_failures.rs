@@ -1,4 +1,4 @@
-//! Streams that go wrong: before they begin, in the middle, and after all was said.
+//! Streams that fail: before they begin, in the middle, and after the last event.
 
 use e2e::gateway::Gateway;
 use fakes::{
@@ -80,7 +80,7 @@ async fn a_finished_event_without_a_whole_image_becomes_an_error_event() {
         }
         gateway.until_inflight(KEY, 0).await;
     }
-    upstream.until_left(5).await;
+    upstream.until_disconnected(5).await;
     gateway.until_nothing_stored().await;
 }
 
@@ -131,7 +131,7 @@ async fn a_backend_that_falls_silent_for_too_long_is_an_error_event_and_is_let_g
     assert!(client.end().await);
     let (event, data) = client.last_event();
     assert_eq!((event.as_str(), &data["error"]["code"]), ("error", &json!("backend_timeout")));
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 504).await;
 }

@@ -7,7 +7,7 @@ use fakes::{raw_http::RawClient, upstream::Upstream};
 use reqwest::{Certificate, Client, Version};
 use service::outbound::{ConnectionPolicy, client_builder};
 
-/// A client that trusts the authority in a directory and nobody else.
+/// A client that trusts only the authority in a directory.
 async fn trusting(dir: &Path) -> Client {
     let authority = dir.join("gateway-ca.pem");
     let pem = fakes::eventually("the authority", async || std::fs::read(&authority).ok()).await;

@@ -8,7 +8,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
 
-/// An address where nobody listens.
+/// An address without a listener.
 async fn nowhere() -> String {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", socket.local_addr().unwrap())
@@ -25,7 +25,7 @@ async fn connections_to_the_engine_are_kept_and_one_that_it_closed_fails_no_requ
     }
     let used: HashSet<_> = engine.requests("/kept").iter().map(|request| request.connection).collect();
     assert!(used.len() < 5, "{used:?}");
-    // From here on every kept connection is hung up on when it is used.
+    // From here on every idle connection is closed when it is used.
     for _ in 0..20 {
         wire.send(get("/once")).await;
         assert_eq!(wire.response().await.status(), 200);
@@ -171,7 +171,7 @@ async fn a_client_that_disconnects_closes_the_engines_connection() {
     engine.until("/upload", |request| request.body == b"half").await;
     engine.until_open(|open| open >= 3).await;
     drop((wire, large, upload));
-    // What is left are questions of the sidecar's own.
+    // What is left are the sidecar's own requests.
     engine.until_open(|open| open <= 2).await;
     assert!(!engine.requests("/upload")[0].whole && held.whole);
 }

@@ -104,7 +104,7 @@ async fn what_a_body_holds_is_never_a_request() {
     wire.send(format!("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()))
         .await;
     assert_eq!(wire.response().await.status(), 200);
-    // An equal second length says nothing else, and is sent on once.
+    // An equal second length means the same, and is sent on once.
     wire.send("POST /equal HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi").await;
     let equal = wire.response().await.status();
     assert!(matches!(equal, 200 | 400), "{equal}");
@@ -145,7 +145,7 @@ async fn targets_that_name_another_server_go_nowhere() {
         assert_eq!(answer.status(), status, "{line}: {answer:?}");
     }
     assert_eq!(engine.requests("/absolute")[0].line(), "GET /absolute HTTP/1.1");
-    // Whatever the target says, there is one engine.
+    // Whatever the target names, there is one engine.
     assert_eq!(engine.requests("/x")[0].header("host"), ["169.254.169.254"]);
 }
 

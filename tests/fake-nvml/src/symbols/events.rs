@@ -1,4 +1,4 @@
-//! Being told of XIDs, instead of asking.
+//! XIDs as events, without polling.
 
 use std::{
     ffi::c_void,

@@ -45,7 +45,7 @@ unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
     })
 }
 
-/// The client says how many it has room for and is told how many there are; without enough room, only that.
+/// The client passes how many it has room for and gets how many there are; without enough room, only that.
 ///
 /// # Safety
 /// `count` is valid or null, and `entries` has room for that many.

@@ -57,7 +57,7 @@ async fn system_stats(State(core): Shared) -> Response {
     }
 }
 
-/// What a client is told that offers its own feature flags.
+/// The answer to a client's feature flags.
 pub(super) fn features(state: &ComfyState) -> Value {
     recorded(include_str!("../../../fixtures/comfyui/features.json"), state.script.version)
 }

@@ -70,7 +70,7 @@ pub(super) async fn view(
     }
 }
 
-/// What `/object_info` says of a class, with the checkpoints of this moment.
+/// `/object_info` of a class, with the checkpoints of this moment.
 pub(super) fn object_info(state: &ComfyState, class: &str) -> Option<Value> {
     let mut about = CLASSES.get(class)?.clone();
     let script = &state.script;

@@ -37,7 +37,7 @@ pub enum PromptStatus {
 pub struct ComfyPrompt {
     /// The client's or the server's.
     pub prompt_id: String,
-    /// Who gets the events; ours is told from others' by it.
+    /// Who gets the events; marks our jobs.
     pub client_id: Option<String>,
     /// How many prompts came before.
     pub number: usize,
@@ -85,7 +85,7 @@ impl ComfyPrompt {
     }
 }
 
-/// Everything that the server knows.
+/// The server's state.
 #[derive(Debug, Default)]
 pub struct ComfyState {
     pub(super) script: ComfyScript,
@@ -185,7 +185,7 @@ impl ComfyState {
     }
 }
 
-/// Milliseconds, as the real server tells time.
+/// Unix time in milliseconds, as the real server writes it.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     u64::try_from(since.as_millis()).expect("fits for millions of years")

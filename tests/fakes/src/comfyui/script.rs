@@ -44,7 +44,7 @@ pub struct ComfyScript {
     pub touched: f64,
     /// Whether it has the routes for that at all.
     pub serves_metadata: bool,
-    /// Metadata is not told, and not refused, until this is false again: a disk that hangs.
+    /// Metadata requests hang until this is false again, as on a hung disk.
     pub hold_metadata: bool,
     /// Classes of nodes that this version has no more.
     pub removed_classes: Vec<String>,
@@ -75,7 +75,7 @@ impl Default for ComfyScript {
     }
 }
 
-/// A ComfyUI release. Three are recorded; others behave as the table of changes says, down to 0.3.45.
+/// A ComfyUI release. Three are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ComfyVersion(pub u16, pub u16, pub u16);
 

@@ -157,7 +157,7 @@ impl ComfyState {
 
     fn send(&self, client: Option<&str>, frame: Frame) {
         if let Some(socket) = client.and_then(|client| self.sockets.get(client)) {
-            // An error says only that the socket is going away.
+            // An error only means that the socket is closing.
             socket.frames.send(frame).ok();
         }
     }

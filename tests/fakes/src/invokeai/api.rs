@@ -54,7 +54,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .with_state(core)
 }
 
-/// Nobody has one; the version is open to all.
+/// Every login fails; the version needs none.
 async fn login(State(core): Shared, request: Request, next: Next) -> Response {
     let closed = core.look(|state| state.script.users) == Users::Multiple;
     if closed && request.uri().path() != "/api/v1/app/version" {

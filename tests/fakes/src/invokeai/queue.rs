@@ -14,7 +14,7 @@ use crate::engine::EngineFailure;
 
 /// Where an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the engine's own words")]
+#[expect(missing_docs, reason = "the engine's terms")]
 pub enum ItemStatus {
     Pending,
     InProgress,
@@ -47,7 +47,7 @@ pub struct QueueItem {
     pub session_id: String,
     /// As enqueued.
     pub origin: Option<String>,
-    /// As enqueued; ours is told from others' by it.
+    /// As enqueued; marks our jobs.
     pub destination: Option<String>,
     /// Where it is.
     pub status: ItemStatus,
@@ -96,7 +96,7 @@ pub(super) struct SocketIoFrame {
     pub(super) finishes: Option<u32>,
 }
 
-/// Everything that the server knows.
+/// The server's state.
 #[derive(Debug)]
 pub struct InvokeState {
     pub(super) script: InvokeScript,
@@ -148,15 +148,15 @@ impl InvokeState {
         self.started.then_some(pending.id)
     }
 
-    /// Sends an event to whoever listens.
+    /// Sends an event to all sockets.
     pub(super) fn emit(&self, text: String, finishes: Option<u32>) {
         if !self.script.swallow.iter().any(|part| text.contains(part)) {
-            // An error says only that nobody listens.
+            // An error only means that there is no socket.
             self.frames.send(SocketIoFrame { text, finishes }).ok();
         }
     }
 
-    /// Moves an item on and tells it.
+    /// Changes an item's status and sends the event.
     pub(super) fn set_status(&mut self, id: u32, status: ItemStatus) {
         if let Some(item) = self.items.iter_mut().find(|item| item.id == id) {
             item.status = status;
@@ -165,7 +165,7 @@ impl InvokeState {
         self.emit(recording::status_changed(&item, self), (status == ItemStatus::Completed).then_some(id));
     }
 
-    /// Takes in `POST enqueue_batch`, or says what is wrong with it, both in the real server's words.
+    /// Accepts or refuses `POST enqueue_batch`, as recorded.
     pub(super) fn enqueue(&mut self, body: &Value) -> Result<Value, Value> {
         let batch = &body["batch"];
         let graphs = graphs(batch)?;
@@ -201,7 +201,7 @@ impl InvokeState {
             "priority": 0, "item_ids": ids}))
     }
 
-    /// Cancels what is picked and not over yet, and tells it as the real server does: waiting items only in one
+    /// Cancels the picked items that are not over, and reports it as the real server does: waiting items only in one
     /// event for all.
     pub(super) fn cancel(&mut self, pick: impl Fn(&QueueItem) -> bool) -> usize {
         let ids = |state: &Self, status: ItemStatus| -> Vec<u32> {

@@ -1,4 +1,4 @@
-//! The recorded events, and how they are made to tell of another item. Frames are edited as text, value by value, so
+//! The recorded events, and how they are made those of another item. Frames are edited as text, value by value, so
 //! that order and shape stay as recorded.
 
 use std::sync::LazyLock;
@@ -48,7 +48,7 @@ fn parse(text: String) -> RecordedEvent {
     }
 }
 
-/// What happens between an item's two status events: the recording for its kind of model, told of this item.
+/// What happens between an item's two status events: the recording for its kind of model, as this item's.
 /// Nodes that do not compute, because the node cache has their result, make no progress and load no model.
 pub(super) fn events_for(
     item: &QueueItem,
@@ -179,7 +179,7 @@ pub(super) fn batch_enqueued(batch: &str, origin: Option<&str>, enqueued: usize,
     text
 }
 
-/// `queue_items_canceled`: all that is told of waiting items of a cancelled batch.
+/// `queue_items_canceled`: the only event about waiting items of a cancelled batch.
 pub(super) fn items_canceled(ids: &[u32]) -> String {
     let text =
         set(&CANCEL.last().expect("the recording ends with it").text, "canceled_item_ids", &json!(ids));

@@ -24,7 +24,7 @@ pub struct InvokeScript {
     pub lose_enqueue_answer: bool,
     /// Connections are accepted and nothing is answered, sent or done, like a stopped process.
     pub hang: bool,
-    /// Whether it asks for a login.
+    /// Whether it requires a login.
     pub users: Users,
     /// What the version endpoint answers.
     pub version: VersionAnswer,
@@ -68,7 +68,7 @@ impl Default for InvokeScript {
 /// The setting `multiuser`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Users {
-    /// Off: nobody is asked.
+    /// Off: no login.
     Single,
     /// On: without a login everything but the version is 401.
     Multiple,

@@ -78,7 +78,7 @@ async fn ask(
 /// A text-to-image batch of SD 1.5 with these seeds; without any the graph's own seed counts.
 fn batch(seeds: &[u64]) -> Value {
     let mut batch: Value =
-        serde_json::from_str(include_str!("../../../fixtures/invokeai/stranger.json")).unwrap();
+        serde_json::from_str(include_str!("../../../fixtures/invokeai/foreign.json")).unwrap();
     batch["batch"]["destination"] = json!("ours");
     if !seeds.is_empty() {
         batch["batch"]["data"] = json!([[{"node_path": "noise", "field_name": "seed", "items": seeds}]]);
@@ -128,8 +128,8 @@ async fn an_item_of_either_kind_of_model_is_reported_as_recorded() {
 
         let item = &fake.items()[0];
         let finished = events.iter().rfind(|event| event.contains("image_name")).unwrap();
-        for own in [&item.batch_id, &item.session_id, item.image.as_ref().unwrap()] {
-            assert!(finished.contains(own.as_str()), "{own} in {finished}");
+        for value in [&item.batch_id, &item.session_id, item.image.as_ref().unwrap()] {
+            assert!(finished.contains(value.as_str()), "{value} in {finished}");
         }
         assert!(finished.contains("\"origin\":\"webui\",\"destination\":\"ours\""));
         assert_eq!(answer["batch"]["batch_id"], json!(item.batch_id));

@@ -7,7 +7,7 @@ use super::sse::SseStep;
 /// An answer of the script.
 #[derive(Debug, Clone)]
 pub enum UpstreamReply {
-    /// Images as asked for, in base64, with seeds.
+    /// The requested images, in base64, with seeds.
     Images,
     /// A status, headers and a body.
     Respond(u16, Vec<(&'static str, String)>, Vec<u8>),

@@ -1,8 +1,8 @@
 //! 500 clients that disconnect at random moments, before, during and after their job, with jobs of others between them:
 //! afterwards no job of ours is left in the engine after a second, none of the others was touched, and every slot is free.
 //!
-//! `cargo bench -p benches --bench leavers` (against the fake engines)
-//! `cargo bench -p benches --bench leavers -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI, or with
+//! `cargo bench -p benches --bench disconnects` (against the fake engines)
+//! `cargo bench -p benches --bench disconnects -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI, or with
 //! `--live-comfyui` a real ComfyUI)
 
 use std::{
@@ -153,7 +153,7 @@ impl Engine for LiveComfy {
 }
 
 async fn run(engine: &impl Engine, clients: usize, seed: u64) {
-    let state = fakes::fresh_folder("leavers");
+    let state = fakes::fresh_folder("disconnects");
     let flags: Vec<String> = engine
         .flags()
         .into_iter()
