@@ -109,14 +109,14 @@ async fn items_that_were_not_submitted_finish_no_job_even_in_its_own_batch() {
     let (engine, sidecar) = start().await;
     let request = json!({"prompt": "a", "size": "64x64", "n": 2, "seed": 7});
     assert_eq!(sidecar.generate(&json!({"prompt": "b", "size": "64x64"})).await.status, 200);
-    let somebodys = engine.gallery().remove(0);
+    let foreign_image = engine.gallery().remove(0);
     engine.script(|script| script.hold = true);
-    let lies = async {
+    let false_events = async {
         engine.until(|items| items.len() == 3 && items[1].status == ItemStatus::InProgress).await;
         let batch = engine.items().remove(1).batch_id;
         for item in [99, 100] {
             let (about, image) =
-                (json!({"item_id": item, "batch_id": batch}), json!({"image_name": somebodys}));
+                (json!({"item_id": item, "batch_id": batch}), json!({"image_name": foreign_image}));
             let with = |more: Value| {
                 let mut all = about.clone();
                 all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -132,15 +132,15 @@ async fn items_that_were_not_submitted_finish_no_job_even_in_its_own_batch() {
         engine.broadcast_raw(&event("queue_items_canceled", &json!({"canceled_item_ids": [99, 100]})));
         engine.script(|script| script.hold = false);
     };
-    let (answer, ()) = tokio::join!(sidecar.generate(&request), lies);
+    let (answer, ()) = tokio::join!(sidecar.generate(&request), false_events);
     assert_eq!(answer.status, 200, "{answer:?}");
     let seeds: Vec<_> = answer.json["data"].as_array().unwrap().iter().map(|image| &image["seed"]).collect();
-    assert_eq!(seeds, [&json!(7), &json!(8)], "those that were ordered, and all of them");
+    assert_eq!(seeds, [&json!(7), &json!(8)], "those that were submitted, and all of them");
 }
 
 #[tokio::test]
 async fn a_submission_answered_with_other_items_is_502_and_cancelled() {
-    // Too many, one twice: seen at once. Others in the place of ours: seen when they are looked for.
+    // Too many, one twice: noticed at once. Others in place of ours: noticed when they are looked for.
     for reported in [vec![3, 2, 1], vec![1, 1], vec![100, 99]] {
         let (engine, sidecar) = start().await;
         engine.script(|script| {

@@ -120,7 +120,8 @@ async fn what_the_engine_writes_into_a_png_is_taken_out_if_so_configured() {
 
 #[tokio::test]
 async fn an_image_by_address_can_be_fetched_there() {
-    let sidecar = Sidecar::builtin(&[]).await;
+    let engine = FakeInvoke::start().await;
+    let sidecar = Sidecar::of(&engine, &[]).await;
     sidecar.until_ready().await;
     let request = json!({"prompt": "a", "size": "64x64", "response_format": "url", "seed": 1});
     let answer = sidecar.generate(&request).await;

@@ -96,7 +96,7 @@ pub(super) fn save(state: &mut ComfyState, node: &Value, image: Bytes) -> Value 
     let (subfolder, stem) = prefix.rsplit_once('/').unwrap_or(("", prefix));
     let name = |number: u32| format!("{stem}_{number:05}_.png");
     let is_free = |number: &u32| !state.files.contains_key(&path(directory, subfolder, &name(*number)));
-    let name = name((1..).find(is_free).expect("few files"));
+    let name = name((1..=99_999).find(is_free).expect("few files"));
     state.files.insert(path(directory, subfolder, &name), image);
     json!({"images": [{"filename": name, "subfolder": subfolder, "type": directory}]})
 }

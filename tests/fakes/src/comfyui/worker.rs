@@ -24,7 +24,7 @@ const PREVIEW: &[u8] = include_bytes!("../../../fixtures/comfyui/preview.jpg");
 
 pub(super) async fn work(core: Arc<Core>) {
     loop {
-        core.until(|state| state.next_pending()).await;
+        core.until(ComfyState::next_pending).await;
         core.unless_hung().await;
         if let Some(prompt) = core.change(ComfyState::begin) {
             Run::of(&core, prompt).perform(&core).await;
@@ -155,19 +155,18 @@ impl Run {
     /// Saves the node's image; of an equal prompt the old file is named again, whether it is there or not.
     async fn output(&mut self, core: &Core, node: &Value) -> Value {
         let node = node.as_str().unwrap_or_default();
-        let output = match self.cached.take() {
-            Some(output) => output,
-            None => {
-                let prompt = self.prompt.clone();
-                let source = core.look(|state| files::source(state, &prompt));
-                let painting = tokio::task::spawn_blocking(move || image_of(&prompt, source));
-                let image = painting.await.expect("the painter does not panic");
-                core.change(|state| {
-                    let output = files::save(state, &self.prompt.graph[node], image);
-                    state.cache.insert(self.prompt.graph.to_string(), output.clone());
-                    output
-                })
-            }
+        let output = if let Some(output) = self.cached.take() {
+            output
+        } else {
+            let prompt = self.prompt.clone();
+            let source = core.look(|state| files::source(state, &prompt));
+            let painting = tokio::task::spawn_blocking(move || image_of(&prompt, source));
+            let image = painting.await.expect("the painter does not panic");
+            core.change(|state| {
+                let output = files::save(state, &self.prompt.graph[node], image);
+                state.cache.insert(self.prompt.graph.to_string(), output.clone());
+                output
+            })
         };
         self.outputs.insert(node.to_owned(), output.clone());
         output
@@ -229,14 +228,14 @@ async fn pass(core: &Core, time: impl Fn(&ComfyScript) -> Duration) {
 
 /// The image of a prompt. Sides are cut to multiples of 8, unless the source is pasted back.
 fn image_of(prompt: &ComfyPrompt, source: Option<(Bytes, Option<Bytes>)>) -> Bytes {
-    let side = |pixels: u32| (pixels / 8 * 8).max(8);
+    let cut = |pixels: u32| (pixels / 8 * 8).max(8);
     let mut source = source.map(|(image, mask)| EditSource::decode(&image, mask.as_deref()));
     if let Some(EditSource { image, .. }) = &mut source
         && prompt.node("ImageCompositeMasked").is_none()
     {
-        *image = crop_imm(image, 0, 0, side(image.width()), side(image.height())).to_image();
+        *image = crop_imm(image, 0, 0, cut(image.width()), cut(image.height())).to_image();
     }
-    let pixels = |name| side(u32::try_from(prompt.int(name)).expect("an image's width or height"));
+    let pixels = |name| cut(u32::try_from(prompt.int(name)).expect("an image's width or height"));
     let (width, height) = source
         .as_ref()
         .map_or_else(|| (pixels("width"), pixels("height")), |source| source.image.dimensions());
