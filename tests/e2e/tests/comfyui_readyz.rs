@@ -1,70 +1,23 @@
 //! Readiness of a sidecar in front of a ComfyUI.
 
 use e2e::sidecar::Sidecar;
-use fakes::comfyui::{ComfyVersion, FakeComfy, PromptStatus, StatsAnswer};
+use fakes::comfyui::{ComfyVersion, FakeComfy, PromptStatus};
 use serde_json::{Value, json};
 use wire::health::{self, CheckStatus};
 
-async fn until_message(sidecar: &Sidecar, text: &str) {
-    fakes::eventually(text, async || {
+use crate::engine_behaviour::until_warning;
+
+#[tokio::test]
+async fn old_versions_are_refused_or_warned_of() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| script.version = ComfyVersion(0, 3, 40));
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    fakes::eventually("too old", async || {
         let check = sidecar.until_fails("engine_reachable").await;
-        check.message.contains(text).then_some(())
+        check.message.contains("0.3.45 is the oldest").then_some(())
     })
     .await;
-}
-
-async fn until_warning(sidecar: &Sidecar, text: &str) {
-    fakes::eventually(text, async || {
-        let report = sidecar.readyz().await;
-        let check = report.checks.iter().find(|check| check.name == "engine_reachable")?.clone();
-        let warned = check.status == CheckStatus::Warn && check.message.contains(text);
-        (warned && report.status == health::ReadyStatus::Degraded).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_engine_that_is_not_there_yet_is_waited_for() {
-    let fake = FakeComfy::start().await;
-    fake.stop().await;
-    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
-    sidecar.until_fails("engine_reachable").await;
-    let refused = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
-    assert_eq!((refused.status, refused.code()), (503, "backend_not_ready"), "{refused:?}");
-    fake.restart();
-    let report = sidecar.until_ready().await;
-    assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), ("comfyui", Some("0.33.0")));
-    assert_eq!(report.engine.models, 2);
-}
-
-#[tokio::test]
-async fn an_engine_that_hangs_is_distinguished_from_one_that_is_gone() {
-    let fake = FakeComfy::start().await;
-    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
-    sidecar.until_ready().await;
-    fake.script(|script| script.hang = true);
-    until_message(&sidecar, "does not answer").await;
-    fake.script(|script| script.hang = false);
-    sidecar.until_ready().await;
-}
-
-#[tokio::test]
-async fn whatever_else_listens_there_is_not_the_engine() {
-    let fake = FakeComfy::start().await;
-    fake.script(|script| script.stats = StatsAnswer::Html);
-    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
-    until_message(&sidecar, "gives other JSON, or none").await;
-    fake.script(|script| script.stats = StatsAnswer::Json(json!({"system": {"os": "linux"}})));
-    until_message(&sidecar, "names no version").await;
-    let version = |text: &str| StatsAnswer::Json(json!({"system": {"comfyui_version": text}, "devices": []}));
-    fake.script(|script| script.stats = version("0.3.40"));
-    until_message(&sidecar, "0.3.45 is the oldest").await;
-    fake.script(|script| script.stats = version("0.44.0"));
-    until_warning(&sidecar, "untested").await;
-    fake.script(|script| {
-        script.stats = StatsAnswer::Real;
-        script.version = ComfyVersion(0, 3, 50);
-    });
+    fake.script(|script| script.version = ComfyVersion(0, 3, 50));
     until_warning(&sidecar, "cannot end one running job").await;
     fake.script(|script| script.version = ComfyVersion::V0_33_0);
     fakes::eventually("no warning", async || {

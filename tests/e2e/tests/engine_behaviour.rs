@@ -4,9 +4,11 @@
 mod edits;
 mod images;
 mod jobs;
+mod readiness;
 mod streams;
 
 pub(crate) use jobs::disconnect_when;
+pub(crate) use readiness::{refused, text, until_warning};
 pub(crate) use streams::{assert_two_previews_and_the_image, format_of, stream};
 
 use e2e::sidecar::Sidecar;
@@ -58,6 +60,9 @@ for_every_engine! {
         draining_finishes_running_jobs_and_admits_none,
         a_request_on_a_connection_from_before_the_drain_is_served,
         jobs_that_outlast_the_shutdown_grace_are_cancelled_in_the_engine;
+    readiness: an_engine_that_is_not_there_yet_is_waited_for,
+        an_engine_that_hangs_is_distinguished_from_one_that_is_gone,
+        another_program_on_the_port_is_not_the_engine;
 }
 
 /// A ready sidecar that follows the events of a fake engine.

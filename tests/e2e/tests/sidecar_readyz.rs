@@ -5,38 +5,12 @@ use std::time::{Duration, Instant};
 use e2e::sidecar::Sidecar;
 use fakes::{
     gpu::FakeCard,
-    invokeai::{FakeInvoke, Users, VersionAnswer},
+    invokeai::{FakeInvoke, Users},
 };
 use serde_json::json;
-use wire::health::{CheckStatus, ReadyStatus};
+use wire::health::CheckStatus;
 
-async fn text(url: &str) -> (u16, String) {
-    let answer = fakes::http().get(url).send().await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
-}
-
-async fn refused(sidecar: &Sidecar, expected: &str) {
-    let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
-    assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"), "{answer:?}");
-    assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
-    assert!(answer.message().contains(expected), "{}", answer.message());
-}
-
-#[tokio::test]
-async fn an_engine_that_is_not_there_yet_is_waited_for() {
-    let fake = FakeInvoke::start().await;
-    fake.stop().await;
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    sidecar.until_fails("engine_reachable").await;
-    refused(&sidecar, "engine_reachable: ").await;
-    let (status, health) = text(&format!("{}/healthz", sidecar.url)).await;
-    assert_eq!(status, 200, "alive whatever the engine does");
-    assert!(health.starts_with("ok\ngpu none not_ready: engine_reachable: nothing listens at"), "{health}");
-    fake.restart();
-    let report = sidecar.until_ready().await;
-    assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), ("invokeai", Some("6.14.2")));
-    assert_eq!(report.engine.models, 2);
-}
+use crate::engine_behaviour::{refused, text};
 
 #[tokio::test]
 async fn a_paused_queue_gates_and_the_engine_gets_nothing() {
@@ -89,45 +63,6 @@ async fn an_engine_whose_name_cannot_be_resolved_is_distinguished_from_one_that_
     assert!(status == 503 && page.contains("cannot be resolved"), "{status} {page}");
     let sidecar = Sidecar::comfyui(&format!("http://{host}:8188"), &[]).await;
     assert!(sidecar.until_fails("engine_reachable").await.message.contains(&expected));
-}
-
-#[tokio::test]
-async fn an_engine_that_hangs_is_distinguished_from_one_that_is_gone() {
-    let fake = FakeInvoke::start().await;
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    sidecar.until_ready().await;
-    fake.script(|script| script.hang = true);
-    let start = Instant::now();
-    let check = sidecar.until_fails("engine_reachable").await;
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    assert!(check.message.contains("does not answer"), "{}", check.message);
-    fake.script(|script| script.hang = false);
-    sidecar.until_ready().await;
-}
-
-#[tokio::test]
-async fn whatever_else_listens_there_is_not_the_engine() {
-    let fake = FakeInvoke::start().await;
-    fake.script(|script| script.version = VersionAnswer::Html);
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    let expected = async |text: &str| {
-        fakes::eventually("the words", async || {
-            let check = sidecar.until_fails("engine_reachable").await;
-            check.message.contains(text).then_some(())
-        })
-        .await;
-    };
-    expected("gives other JSON, or none").await;
-    fake.script(|script| script.version = VersionAnswer::Json(json!({"name": "something", "build": 7})));
-    expected("names no version").await;
-    fake.script(|script| script.version = VersionAnswer::Json(json!({"version": "7.0.0"})));
-    let report = sidecar.until_ready().await;
-    assert_eq!(report.status, ReadyStatus::Degraded, "an untested version is a warning");
-    fake.script(|script| script.version = VersionAnswer::Real);
-    fakes::eventually("no warning", async || {
-        Some(sidecar.readyz().await).filter(|report| report.status == ReadyStatus::Ready)
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use e2e::sidecar::Sidecar;
 use fakes::{
-    engine::EngineFailure,
-    invokeai::{FakeInvoke, VersionAnswer},
+    engine::{EngineFailure, Identity},
+    invokeai::FakeInvoke,
 };
 use serde_json::json;
 use wire::health::{Check, CheckStatus, ReadyStatus};
@@ -35,7 +35,7 @@ async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
     until(&sidecar, "engine_model", CheckStatus::Pass).await;
     fake.script(|script| {
         script.removed_nodes = vec!["create_denoise_mask".to_owned()];
-        script.version = VersionAnswer::Json(json!({"version": "6.14.3"}));
+        script.version = Identity::Version("6.14.3");
     });
     let check = until(&sidecar, "engine_model", CheckStatus::Warn).await;
     assert!(

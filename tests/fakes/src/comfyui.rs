@@ -23,11 +23,11 @@ use picture::Format;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{EngineFailure, EngineJob, Fake, FakeEngine, ImageBytes, JobState, RequestKind},
+    engine::{EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind},
     process::{self, ConnectionHandle, EngineRequest},
 };
 pub use queue::{ComfyPrompt, ComfyState, PromptStatus};
-pub use script::{ComfyScript, ComfyVersion, StatsAnswer};
+pub use script::{ComfyScript, ComfyVersion};
 
 type Core = process::Core<ComfyState>;
 
@@ -54,6 +54,8 @@ impl FakeComfy {
 
 impl FakeEngine for ComfyState {
     const NAME: &'static str = "comfyui";
+    const VERSION: &'static str = "0.33.0";
+    const UNTESTED_VERSION: &'static str = "0.44.0";
     const PREVIEW: Format = Format::Jpeg;
     /// The engine writes the graph into its files, and with it a file name that is new each time.
     const REPEATABLE: &'static [&'static str] = &["--png-metadata", "strip"];
@@ -172,6 +174,14 @@ impl FakeEngine for ComfyState {
     /// History and cache still name them.
     fn delete_images(&mut self) {
         self.files.retain(|name, _| !name.starts_with("output/"));
+    }
+
+    fn set_hung(&mut self, hung: bool) {
+        self.script.hang = hung;
+    }
+
+    fn identify_as(&mut self, identity: Identity) {
+        self.script.stats = identity;
     }
 
     fn hold(&mut self, held: bool) {

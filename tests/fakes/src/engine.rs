@@ -28,6 +28,10 @@ use crate::process::{Core, EngineRequest, Process};
 pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
     /// The value of `--engine`.
     const NAME: &'static str;
+    /// The version that it reports.
+    const VERSION: &'static str;
+    /// A newer version, which the sidecar serves with a warning.
+    const UNTESTED_VERSION: &'static str;
     /// The format of its previews.
     const PREVIEW: Format;
     /// Flags of the sidecar with which equal requests give equal bytes.
@@ -51,7 +55,7 @@ pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
 
     /// How it behaves.
     fn script(&mut self) -> &mut Self::Script;
-    /// Whether connections are accepted and nothing is answered, sent or done, as by a stopped process.
+    /// Whether it hangs ([`FakeEngine::set_hung`]).
     fn is_hung(&self) -> bool;
     /// Nothing runs or waits, not even the rest of a cancelled step.
     fn is_idle(&self) -> bool;
@@ -71,6 +75,10 @@ pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
     /// Deletes every finished image.
     fn delete_images(&mut self);
 
+    /// Connections are accepted and nothing is answered, sent or done, as by a stopped process.
+    fn set_hung(&mut self, hung: bool);
+    /// What its version endpoint answers.
+    fn identify_as(&mut self, identity: Identity);
     /// Jobs stop after their first preview until this is false again or they are cancelled.
     fn hold(&mut self, held: bool);
     /// How long a job takes.
@@ -118,6 +126,19 @@ impl EngineJob {
     pub fn is_over(&self) -> bool {
         !matches!(self.state, JobState::Pending | JobState::Running)
     }
+}
+
+/// What a version endpoint answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// The engine's own answer.
+    Engine,
+    /// A web page, as something else on the port would answer.
+    WebPage,
+    /// JSON that names no version.
+    OtherJson,
+    /// This version.
+    Version(&'static str),
 }
 
 /// Where a job is.

@@ -20,11 +20,11 @@ use picture::Format;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{EngineFailure, EngineJob, Fake, FakeEngine, ImageBytes, JobState, RequestKind},
+    engine::{EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind},
     process::{self, ConnectionHandle, EngineRequest},
 };
 pub use queue::{InvokeState, ItemStatus, QueueItem};
-pub use script::{InvokeImageBytes, InvokeScript, Users, VersionAnswer};
+pub use script::{InvokeImageBytes, InvokeScript, Users};
 
 type Core = process::Core<InvokeState>;
 
@@ -60,6 +60,8 @@ impl FakeInvoke {
 
 impl FakeEngine for InvokeState {
     const NAME: &'static str = "invokeai";
+    const VERSION: &'static str = "6.14.2";
+    const UNTESTED_VERSION: &'static str = "7.0.0";
     const PREVIEW: Format = Format::Jpeg;
     const REPEATABLE: &'static [&'static str] = &[];
     const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -157,6 +159,14 @@ impl FakeEngine for InvokeState {
 
     fn delete_images(&mut self) {
         self.images.clear();
+    }
+
+    fn set_hung(&mut self, hung: bool) {
+        self.script.hang = hung;
+    }
+
+    fn identify_as(&mut self, identity: Identity) {
+        self.script.version = identity;
     }
 
     fn hold(&mut self, held: bool) {

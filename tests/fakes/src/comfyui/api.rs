@@ -16,9 +16,11 @@ use serde_json::{Value, json};
 use super::{
     Core, files, process, prompt,
     queue::{ComfyPrompt, ComfyState, PromptStatus},
-    script::{ComfyVersion, StatsAnswer},
+    script::ComfyVersion,
     socket,
 };
+
+use crate::engine::Identity;
 
 type Shared = State<Arc<Core>>;
 
@@ -46,15 +48,16 @@ pub(super) fn router(core: Arc<Core>) -> Router {
 }
 
 async fn system_stats(State(core): Shared) -> Response {
-    match core.look(|state| (state.script.stats.clone(), state.script.version)) {
-        (StatsAnswer::Real, version) => {
-            let mut stats = recorded(include_str!("../../../fixtures/comfyui/system_stats.json"), version);
-            stats["system"]["comfyui_version"] = json!(version.to_string());
-            json_answer(&stats)
-        }
-        (StatsAnswer::Html, _) => Html(PAGE).into_response(),
-        (StatsAnswer::Json(value), _) => json_answer(&value),
-    }
+    let (identity, version) = core.look(|state| (state.script.stats, state.script.version));
+    let text = match identity {
+        Identity::WebPage => return Html(PAGE).into_response(),
+        Identity::OtherJson => return json_answer(&json!({"system": {"os": "linux"}})),
+        Identity::Engine => version.to_string(),
+        Identity::Version(text) => text.to_owned(),
+    };
+    let mut stats = recorded(include_str!("../../../fixtures/comfyui/system_stats.json"), version);
+    stats["system"]["comfyui_version"] = json!(text);
+    json_answer(&stats)
 }
 
 /// The answer to a client's feature flags.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::Value;
 
-use crate::engine::{EngineFailure, ImageBytes};
+use crate::engine::{EngineFailure, Identity, ImageBytes};
 
 /// The knobs. Each holds until it is set back, unless it says otherwise.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct ComfyScript {
     /// Which server it is. It lacks what came later.
     pub version: ComfyVersion,
     /// What `GET /system_stats` answers.
-    pub stats: StatsAnswer,
+    pub stats: Identity,
     /// How long a prompt's sampling takes in all, spread over its steps.
     pub item: Duration,
     /// Prompts stop in mid-sampling, after the first step, until this is false again or they are interrupted.
@@ -54,7 +54,7 @@ impl Default for ComfyScript {
     fn default() -> Self {
         Self {
             version: ComfyVersion::V0_33_0,
-            stats: StatsAnswer::Real,
+            stats: Identity::Engine,
             item: Duration::from_millis(20),
             hold: false,
             fail: None,
@@ -94,15 +94,4 @@ impl fmt::Display for ComfyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
-}
-
-/// Answers to `GET /system_stats`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StatsAnswer {
-    /// As recorded from that version.
-    Real,
-    /// A web page, as something else on the port would answer.
-    Html,
-    /// Any JSON.
-    Json(Value),
 }

@@ -17,10 +17,13 @@ use super::{
     ConnectionHandle, Core, process,
     queue::{InvokeState, ItemStatus, QueueItem},
     recording,
-    script::{InvokeImageBytes, Users, VersionAnswer},
+    script::{InvokeImageBytes, Users},
     socket,
 };
-use crate::form;
+use crate::{
+    engine::{FakeEngine, Identity},
+    form,
+};
 
 type Shared = State<Arc<Core>>;
 
@@ -64,11 +67,13 @@ async fn login(State(core): Shared, request: Request, next: Next) -> Response {
 }
 
 async fn version(State(core): Shared) -> Response {
-    match core.look(|state| state.script.version.clone()) {
-        VersionAnswer::Real => axum::Json(json!({"version": "6.14.2"})).into_response(),
-        VersionAnswer::Html => Html(PAGE).into_response(),
-        VersionAnswer::Json(value) => axum::Json(value).into_response(),
-    }
+    let version = match core.look(|state| state.script.version) {
+        Identity::WebPage => return Html(PAGE).into_response(),
+        Identity::OtherJson => return axum::Json(json!({"name": "something", "build": 7})).into_response(),
+        Identity::Engine => InvokeState::VERSION,
+        Identity::Version(version) => version,
+    };
+    axum::Json(json!({ "version": version })).into_response()
 }
 
 /// Its types of nodes, as far as our graphs use them.

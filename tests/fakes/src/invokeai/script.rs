@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::engine::{EngineFailure, ImageBytes};
+use crate::engine::{EngineFailure, Identity, ImageBytes};
 
 /// The knobs. Each holds until it is set back, unless it says otherwise.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct InvokeScript {
     /// Whether it requires a login.
     pub users: Users,
     /// What the version endpoint answers.
-    pub version: VersionAnswer,
+    pub version: Identity,
     /// What the bytes of an image are.
     pub image_bytes: InvokeImageBytes,
     /// The models that are installed.
@@ -54,7 +54,7 @@ impl Default for InvokeScript {
             lose_enqueue_answer: false,
             hang: false,
             users: Users::Single,
-            version: VersionAnswer::Real,
+            version: Identity::Engine,
             image_bytes: InvokeImageBytes::Plain(ImageBytes::Whole),
             models: serde_json::from_str(models).expect("a JSON fixture"),
             removed_nodes: Vec::new(),
@@ -72,17 +72,6 @@ pub enum Users {
     Single,
     /// On: without a login everything but the version is 401.
     Multiple,
-}
-
-/// Answers to `GET /api/v1/app/version`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum VersionAnswer {
-    /// `{"version":"6.14.2"}`.
-    Real,
-    /// A web page, as something else on the port would answer.
-    Html,
-    /// Any JSON.
-    Json(Value),
 }
 
 /// What `/full` sends.

@@ -357,9 +357,9 @@ async fn unknown_paths_and_odd_answers_are_as_the_script_says() {
     let fake = FakeInvoke::start().await;
     assert!(load(&fake, "/api/v1/nothing").await.0.starts_with("text/html"));
     assert_eq!(ask(&fake, Method::POST, "/api/v1/nothing", None).await.unwrap().0, 405);
-    fake.script(|script| script.version = VersionAnswer::Json(json!({"version": 3})));
+    fake.script(|script| script.version = Identity::Version("3"));
     let (_, answer) = ask(&fake, Method::GET, "/api/v1/app/version", None).await.unwrap();
-    assert_eq!(answer, json!({"version": 3}));
+    assert_eq!(answer, json!({"version": "3"}));
     let (_, answer) = ask(&fake, Method::GET, "/api/v2/models/?model_type=main", None).await.unwrap();
     assert_eq!(answer["models"].as_array().unwrap().len(), 2);
 
