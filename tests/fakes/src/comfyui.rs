@@ -23,7 +23,9 @@ use picture::Format;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind},
+    engine::{
+        EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind, next_seed,
+    },
     process::{self, ConnectionHandle, EngineRequest},
 };
 pub use queue::{ComfyPrompt, ComfyState, PromptStatus};
@@ -147,17 +149,14 @@ impl FakeEngine for ComfyState {
     }
 
     fn add_foreign_job(&mut self) -> String {
-        let (_, body) = Self::submission("5f2f7a0e-0000-4000-8000-00000000beef");
-        let mut graph = body["prompt"].clone();
-        // Each is another image, so that none is over at once because its result is known.
-        graph["3"]["inputs"]["seed"] = json!(1_000_000 + self.items.len());
+        let (_, body) = Self::submission("5f2f7a0e-0000-4000-8000-00000000beef", next_seed(self));
         let (prompt_id, number) = (self.uuid(), self.next_number());
         self.enqueue(ComfyPrompt {
             prompt_id: prompt_id.clone(),
             client_id: body["client_id"].as_str().map(str::to_owned),
             number,
             extra_data: json!({"client_id": body["client_id"], "create_time": queue::now()}),
-            graph,
+            graph: body["prompt"].clone(),
             outputs: vec!["9".to_owned()],
             status: PromptStatus::Pending,
             images: Vec::new(),
@@ -165,9 +164,10 @@ impl FakeEngine for ComfyState {
         prompt_id
     }
 
-    fn submission(tag: &str) -> (&'static str, Value) {
-        let graph: Value = serde_json::from_str(include_str!("../../fixtures/comfyui/txt2img.json"))
+    fn submission(tag: &str, seed: u64) -> (&'static str, Value) {
+        let mut graph: Value = serde_json::from_str(include_str!("../../fixtures/comfyui/txt2img.json"))
             .expect("a JSON fixture");
+        graph["3"]["inputs"]["seed"] = json!(seed);
         ("/prompt", json!({"prompt": graph, "client_id": format!("{tag}.1")}))
     }
 

@@ -70,8 +70,8 @@ pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
 
     /// Enqueues a job that is not the sidecar's.
     fn add_foreign_job(&mut self) -> Self::ItemId;
-    /// The path and the body with which a sidecar of this tag submits a job.
-    fn submission(tag: &str) -> (&'static str, Value);
+    /// The path and the body with which a sidecar of this tag submits a job with this seed.
+    fn submission(tag: &str, seed: u64) -> (&'static str, Value);
     /// Deletes every finished image.
     fn delete_images(&mut self);
 
@@ -310,7 +310,7 @@ impl<E: FakeEngine> Fake<E> {
 
     /// Submits a job as a sidecar of this tag does.
     pub async fn submit_as(&self, tag: &str) {
-        let (path, body) = E::submission(tag);
+        let (path, body) = E::submission(tag, self.look(next_seed));
         let answer = crate::post(&format!("{}{path}", self.url()), &body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -336,6 +336,11 @@ impl<E: FakeEngine> Fake<E> {
         self.change(E::restart);
         self.process.restart();
     }
+}
+
+/// A seed of its own for each job, so that none is over at once because the engine has its image.
+pub(crate) fn next_seed<E: FakeEngine>(engine: &E) -> u64 {
+    1_000_000 + engine.items().len() as u64
 }
 
 fn jobs<E: FakeEngine>(engine: &E) -> Vec<EngineJob> {

@@ -20,7 +20,9 @@ use picture::Format;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind},
+    engine::{
+        EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind, next_seed,
+    },
     process::{self, ConnectionHandle, EngineRequest},
 };
 pub use queue::{InvokeState, ItemStatus, QueueItem};
@@ -145,15 +147,16 @@ impl FakeEngine for InvokeState {
 
     /// Its destination is the web page's own.
     fn add_foreign_job(&mut self) -> u32 {
-        let (_, batch) = Self::submission("canvas");
+        let (_, batch) = Self::submission("canvas", next_seed(self));
         let enqueued = self.enqueue(&batch).expect("the fixture is a valid batch");
         u32::try_from(enqueued["item_ids"][0].as_u64().expect("one item")).expect("few items")
     }
 
-    fn submission(tag: &str) -> (&'static str, Value) {
+    fn submission(tag: &str, seed: u64) -> (&'static str, Value) {
         let mut batch: Value = serde_json::from_str(include_str!("../../fixtures/invokeai/foreign.json"))
             .expect("a JSON fixture");
         batch["batch"]["destination"] = json!(tag);
+        batch["batch"]["graph"]["nodes"]["noise"]["seed"] = json!(seed);
         ("/api/v1/queue/default/enqueue_batch", batch)
     }
 
