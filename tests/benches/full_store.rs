@@ -1,7 +1,7 @@
-//! A store of ten thousand pictures beside an empty one: the time to start, to store a picture, to fetch one, and to list a
+//! A store of ten thousand images beside an empty one: the time to start, to store an image, to fetch one, and to list a
 //! page. Each gateway is a process of its own; their measurements take turns.
 //!
-//! `cargo bench -p benches --bench full_store -- [pictures]`
+//! `cargo bench -p benches --bench full_store -- [images]`
 
 use std::{
     io::Write,
@@ -29,15 +29,15 @@ const YAML: &str =
 #[tokio::main]
 async fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let [first, folder] = &given[..]
+    if let [first, dir] = &given[..]
         && first == "gateway"
     {
         let flags = ["--images-backend", "mock", "--ui-image-store-max-bytes", "1024GiB"];
-        let gateway = Gateway::start_in(folder.into(), YAML, &flags).await;
+        let gateway = Gateway::start_in(dir.into(), YAML, &flags).await;
         return child::listening(&gateway.url).await;
     }
-    let pictures = given.first().and_then(|pictures| pictures.parse().ok()).unwrap_or(PICTURES);
-    let mut stores = [Store::new("empty", 0), Store::new("full", pictures)];
+    let images = given.first().and_then(|images| images.parse().ok()).unwrap_or(PICTURES);
+    let mut stores = [Store::new("empty", 0), Store::new("full", images)];
     for _ in 0..STARTS {
         stores.iter_mut().for_each(Store::start);
     }
@@ -53,7 +53,7 @@ async fn main() {
 
 struct Store {
     name: String,
-    folder: tempfile::TempDir,
+    dir: tempfile::TempDir,
     gateway: Option<Child>,
     starts: Vec<Duration>,
     stored: Vec<Duration>,
@@ -62,19 +62,19 @@ struct Store {
 }
 
 impl Store {
-    fn new(name: &str, pictures: u64) -> Self {
-        let folder = tempfile::tempdir().expect("a writable folder");
-        fill(&folder.path().join("pictures"), pictures);
-        let name = format!("{name} ({pictures} pictures)");
+    fn new(name: &str, images: u64) -> Self {
+        let dir = tempfile::tempdir().expect("a writable directory");
+        fill(&dir.path().join("pictures"), images);
+        let name = format!("{name} ({images} pictures)");
         let (starts, stored, served, listed) = Default::default();
-        Self { name, folder, gateway: None, starts, stored, served, listed }
+        Self { name, dir, gateway: None, starts, stored, served, listed }
     }
 
     /// Once more, until it listens.
     fn start(&mut self) {
         self.gateway = None;
         let start = Instant::now();
-        self.gateway = Some(Child::start(&["gateway", &self.folder.path().display().to_string()]));
+        self.gateway = Some(Child::start(&["gateway", &self.dir.path().display().to_string()]));
         self.starts.push(start.elapsed());
     }
 
@@ -83,12 +83,12 @@ impl Store {
         fakes::http().request(method, format!("{url}{path}")).bearer_auth(TOKEN)
     }
 
-    /// Has a picture made, fetches it, and lists a page.
+    /// Has an image made, fetches it, and lists a page.
     async fn measure_round(&mut self, nth: u64) {
-        let order = json!({"prompt": "p", "size": "64x64", "seed": nth}).to_string();
-        let order = self.request(Method::POST, "/v1/images/generations").body(order);
-        let order = order.header("content-type", "application/json");
-        let (made, stored) = timed(order).await;
+        let request = json!({"prompt": "p", "size": "64x64", "seed": nth}).to_string();
+        let request = self.request(Method::POST, "/v1/images/generations").body(request);
+        let request = request.header("content-type", "application/json");
+        let (made, stored) = timed(request).await;
         let (_, served) =
             timed(self.request(Method::GET, made.json["data"][0]["url"].as_str().expect("a url"))).await;
         let (page, listed) = timed(self.request(Method::GET, "/v1/gateway/images")).await;
@@ -119,11 +119,11 @@ async fn timed(request: RequestBuilder) -> (TestResponse, Duration) {
     (answer, start.elapsed())
 }
 
-fn fill(store: &Path, pictures: u64) {
-    std::fs::create_dir_all(store).expect("a writable folder");
+fn fill(store: &Path, images: u64) {
+    std::fs::create_dir_all(store).expect("a writable directory");
     let bytes = fake_image("full", 1, ImageSize::new(16, 16));
-    for nth in 0..pictures {
+    for nth in 0..images {
         let path: PathBuf = store.join(format!("{}_{nth:016x}.png", 1_736_697_234 + nth));
-        std::fs::write(path, &bytes).expect("a writable folder");
+        std::fs::write(path, &bytes).expect("a writable directory");
     }
 }

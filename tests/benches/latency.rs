@@ -1,5 +1,5 @@
-//! From the engine's event to the caller's hands, pictures of 2 MB, against fake engines that note when they wrote it: the last
-//! event to the whole answer, from the sidecar and through the gateway (which stores the picture first), and a preview to
+//! From the engine's event to the client's hands, images of 2 MB, against fake engines that note when they wrote it: the last
+//! event to the whole answer, from the sidecar and through the gateway (which stores the image first), and a preview to
 //! the streamed partial. Beside it, in the same run, what a poller of 250 ms would add.
 //!
 //! `cargo bench -p benches --bench latency`
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 const PICTURES: u64 = 60;
 const PARTIALS: u64 = 30;
-/// The fakes' pictures compress well: so large they have 2 MB.
+/// The fakes' images compress well: so large they have 2 MB.
 const SIZE: &str = "2304x2304";
 const MAX_PIXELS: &str = "8000000";
 const POLL: Duration = Duration::from_millis(250);
@@ -54,10 +54,10 @@ async fn invokeai_through_the_gateway() {
     let (mut ours, mut polled, mut bytes) = (Vec::new(), Vec::new(), 0);
     for seed in 0..PICTURES {
         engine.script(|script| script.item = duration(seed));
-        let order = request(seed);
-        let (answered, seen) = tokio::join!(
+        let request = request(seed);
+        let (answered, noticed) = tokio::join!(
             async {
-                let answer = gateway.generate(&order).await;
+                let answer = gateway.generate(&request).await;
                 assert_eq!(answer.status, 200, "{answer:?}");
                 (Instant::now(), answer.json["data"][0]["url"].as_str().expect("an address").to_owned())
             },
@@ -66,7 +66,7 @@ async fn invokeai_through_the_gateway() {
         let item = engine.items().last().expect("an item").id;
         let finished = engine.finished_event_at(item).expect("the event was written");
         ours.push(answered.0 - finished);
-        polled.push(seen.saturating_duration_since(finished));
+        polled.push(noticed.saturating_duration_since(finished));
         bytes = gateway.image(&answered.1).await.len();
     }
     let (event, poll) =
@@ -84,9 +84,9 @@ async fn comfyui() {
     let (mut ours, mut bytes) = (Vec::new(), 0);
     for seed in 0..PICTURES {
         engine.script(|script| script.item = duration(seed));
-        let mut order = request(seed);
-        order.as_object_mut().expect("an object").remove("model");
-        let answer = sidecar.generate(&order).await;
+        let mut request = request(seed);
+        request.as_object_mut().expect("an object").remove("model");
+        let answer = sidecar.generate(&request).await;
         let answered = Instant::now();
         assert_eq!(answer.status, 200, "{answer:?}");
         let id = engine.items().last().expect("a prompt").prompt_id.clone();
@@ -105,13 +105,13 @@ async fn first_partial() {
     engine.script(|script| script.item = Duration::from_millis(300));
     let mut ours = Vec::new();
     for seed in 0..PARTIALS {
-        let mut order = request(seed);
-        order["steps"] = json!(2);
-        order["stream"] = json!(true);
-        order["partial_images"] = json!(1);
-        order["size"] = json!("512x512");
+        let mut request = request(seed);
+        request["steps"] = json!(2);
+        request["stream"] = json!(true);
+        request["partial_images"] = json!(1);
+        request["size"] = json!("512x512");
         let post = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
-        let post = post.header("content-type", "application/json").body(order.to_string());
+        let post = post.header("content-type", "application/json").body(request.to_string());
         let mut events = SseReader::new(post.send().await.expect("an answer"));
         let partial = events.next().await.expect("a whole stream").expect("a partial");
         let came = Instant::now();
@@ -123,7 +123,7 @@ async fn first_partial() {
     print("a preview -> the streamed partial", 1024, &mut ours);
 }
 
-/// When a poller that looks every 250 ms would have noticed; it would still have to fetch the picture.
+/// When a poller that looks every 250 ms would have noticed; it would still have to fetch the image.
 async fn poll(engine: &FakeInvoke, jobs_before: u64) -> Instant {
     let mut tick = tokio::time::interval(POLL);
     loop {

@@ -1,4 +1,4 @@
-//! No request waits for the driver: `/readyz`, `/healthz` and a refused picture, while NVML answers and while a call into
+//! No request waits for the driver: `/readyz`, `/healthz` and a refused image, while NVML answers and while a call into
 //! it hangs, in turns within one run. The ratio of the two is to be 1.2 at most.
 //!
 //! `cargo bench -p benches --bench readyz`
@@ -35,7 +35,7 @@ async fn main() {
     let libraries = [cards[0].library().display().to_string(), cards[1].library().display().to_string()];
     let open = Sidecar::builtin(&["--gpu", "required", "--nvml-lib", &libraries[0]]).await;
     open.until_ready().await;
-    // Pictures are refused whether or not the card is well: the engine's queue is paused.
+    // Images are refused whether or not the card is well: the engine's queue is paused.
     let engine = FakeInvoke::start().await;
     engine.pause(true);
     let shut = Sidecar::invokeai(&engine.url(), &["--gpu", "required", "--nvml-lib", &libraries[1]]).await;
@@ -68,7 +68,7 @@ fn questions(open: &Sidecar, shut: &Sidecar) -> Vec<Question> {
         times: Default::default(),
     };
     let images = format!("{}/v1/images/generations", shut.url);
-    let picture = Question {
+    let image = Question {
         name: "a refused picture",
         request: Box::new(move |client| {
             client
@@ -83,7 +83,7 @@ fn questions(open: &Sidecar, shut: &Sidecar) -> Vec<Question> {
     vec![
         get("/readyz", format!("{}/readyz", open.url), 503),
         get("/healthz", format!("{}/healthz", open.url), 200),
-        picture,
+        image,
     ]
 }
 

@@ -20,7 +20,7 @@ const REQUESTS: usize = 10_000;
 const AT_ONCE: usize = 8;
 const UP: Duration = Duration::from_millis(1_500);
 const DOWN: Duration = Duration::from_millis(500);
-/// Between two requests of one caller: the engine is killed many times before the last.
+/// Between two requests of one client: the engine is killed many times before the last.
 const PAUSE: Duration = Duration::from_millis(40);
 /// The stated bound: a connection to the engine is made within 3 s, and a broken one is noticed at once.
 const BOUND: Duration = Duration::from_secs(4);
@@ -38,7 +38,7 @@ async fn main() {
     settle(&sidecar).await;
     let before = descriptors();
     let next = AtomicUsize::new(0);
-    let callers = join_all((0..AT_ONCE).map(|_| caller(&sidecar.url, &next, requests)));
+    let clients = join_all((0..AT_ONCE).map(|_| client(&sidecar.url, &next, requests)));
     let mut kills = 0_u32;
     let kill = async {
         loop {
@@ -50,8 +50,8 @@ async fn main() {
         }
     };
     let begun = Instant::now();
-    let seen = tokio::select! {
-        seen = callers => seen.concat(),
+    let answers = tokio::select! {
+        answers = clients => answers.concat(),
         () = kill => unreachable!("it goes on"),
     };
     let took = begun.elapsed();
@@ -62,15 +62,15 @@ async fn main() {
     settle(&sidecar).await;
     let after = descriptors();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    for (kind, _) in &seen {
+    for (kind, _) in &answers {
         *kinds.entry(kind).or_default() += 1;
     }
-    let mut times: Vec<_> = seen.iter().map(|(_, time)| *time).collect();
+    let mut times: Vec<_> = answers.iter().map(|(_, time)| *time).collect();
     let slowest = percentile(&mut times, 100);
     let _ = writeln!(
         std::io::stdout(),
         "{} requests in {took:.1?}, engine killed {kills} times: {kinds:?}; p50 {:.1?}, p99 {:.1?}, max {slowest:.1?}; descriptors {before} before, {after} after, tasks {}",
-        seen.len(),
+        answers.len(),
         percentile(&mut times, 50),
         percentile(&mut times, 99),
         sidecar.lifecycle.inflight(),
@@ -80,19 +80,19 @@ async fn main() {
     assert!(after <= before + 2, "descriptors are left behind");
 }
 
-/// Until callers' and the pool's connections have closed.
+/// Until clients' and the pool's connections have closed.
 async fn settle(sidecar: &Sidecar) {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let _ = sidecar.readyz().await;
 }
 
-async fn caller(url: &str, next: &AtomicUsize, requests: usize) -> Vec<(&'static str, Duration)> {
+async fn client(url: &str, next: &AtomicUsize, requests: usize) -> Vec<(&'static str, Duration)> {
     let client = client_builder(ConnectionPolicy::Pooled).build().expect("no settings that can fail");
-    let mut seen = Vec::new();
+    let mut answers = Vec::new();
     loop {
         let nth = next.fetch_add(1, Ordering::Relaxed);
         if nth >= requests {
-            return seen;
+            return answers;
         }
         tokio::time::sleep(PAUSE).await;
         let begun = Instant::now();
@@ -115,6 +115,6 @@ async fn caller(url: &str, next: &AtomicUsize, requests: usize) -> Vec<(&'static
                 }
             }
         };
-        seen.push((kind, begun.elapsed()));
+        answers.push((kind, begun.elapsed()));
     }
 }

@@ -1,4 +1,4 @@
-//! 1,000 pictures at a concurrency of 8 through gateway and sidecar on the builtin engine, limits raised: no error, and
+//! 1,000 images at a concurrency of 8 through gateway and sidecar on the builtin engine, limits raised: no error, and
 //! afterwards no task or descriptor more than before, and memory flat from the first hundred to the last.
 //!
 //! `cargo bench -p benches --bench soak`
@@ -27,7 +27,7 @@ async fn main() {
     let gateway = Gateway::with_backends(&backends, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
     let mut out = std::io::stdout();
-    let (mut done, mut seen) = (0, Vec::new());
+    let (mut done, mut samples) = (0, Vec::new());
     // The first hundred bring allocator and pools to their size.
     for goal in [100, 400, 700, PICTURES] {
         let start = Instant::now();
@@ -36,9 +36,9 @@ async fn main() {
         done = goal;
         let footprint = settled(&sidecar, &gateway).await;
         let _ = writeln!(out, "after {goal:>4} pictures: {footprint:?}, the last in {took:.1?}, no error");
-        seen.push(footprint);
+        samples.push(footprint);
     }
-    let (first, last) = (&seen[0], &seen[seen.len() - 1]);
+    let (first, last) = (&samples[0], &samples[samples.len() - 1]);
     assert_eq!((first.tasks, first.descriptors), (last.tasks, last.descriptors), "something is left behind");
     assert!(last.resident_kib < first.resident_kib + 32 * 1024, "memory grows");
 }

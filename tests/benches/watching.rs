@@ -1,4 +1,4 @@
-//! What watching costs while nobody asks: the sidecar in a process of its own at its default rate, its processor time by
+//! What watching costs while idle: the sidecar in a process of its own at its default rate, its processor time by
 //! thread, and how often it calls NVML. Under 0.5 % of a core is the goal. The fake library's work counts as the thread
 //! `nvml`'s: it looks at its scenario every 10 ms while that thread waits for events, and writes a line for each call. A
 //! card without events shows what is left without that waiting.
@@ -54,10 +54,10 @@ async fn main() {
     }
 }
 
-/// The process that is watched: says where it listens, and ends with its parent.
+/// The watched process: prints its address, and ends with its parent.
 async fn serve(flags: &[String]) {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    let sidecar = Sidecar::start_in(fakes::fresh_folder("watched"), &flags).await;
+    let sidecar = Sidecar::start_in(fakes::fresh_dir("watched"), &flags).await;
     sidecar.until_ready().await;
     let _ = writeln!(std::io::stdout(), "{}", sidecar.url);
     std::future::pending::<()>().await;
@@ -87,15 +87,15 @@ impl WatchedProcess {
     }
 
     fn snapshot(&self, card: &FakeCard) -> Snapshot {
-        let folder = format!("/proc/{}", self.process.id());
+        let dir = format!("/proc/{}", self.process.id());
         let mut threads = BTreeMap::new();
-        for task in fs::read_dir(format!("{folder}/task")).expect("procfs").flatten() {
+        for task in fs::read_dir(format!("{dir}/task")).expect("procfs").flatten() {
             let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
             let nanoseconds: f64 =
                 read("schedstat").split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default();
             *threads.entry(read("comm").trim().to_owned()).or_default() += nanoseconds / 1e9;
         }
-        let stat = fs::read_to_string(format!("{folder}/stat")).expect("it runs");
+        let stat = fs::read_to_string(format!("{dir}/stat")).expect("it runs");
         let (_, fields) = stat.rsplit_once(')').expect("the name is in parentheses");
         // utime and stime are the 14th and 15th of all, and the name is the second.
         let ticks: f64 =

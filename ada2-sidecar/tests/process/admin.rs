@@ -6,7 +6,7 @@ use crate::running::{Running, binary, run, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reports_every_problem_and_fails() {
-    let dir = fakes::fresh_folder("admin-reload");
+    let dir = fakes::fresh_dir("admin-reload");
     let (file, state) = (dir.join("config.yaml"), dir.join("state"));
     let (config, state_dir) = (file.display().to_string(), state.display().to_string());
     std::fs::write(&file, "max_n: 2\n").unwrap();
@@ -43,7 +43,7 @@ async fn a_reload_reports_every_problem_and_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_finds_the_service_by_its_file_and_answers_after_the_new_verdict() {
-    let dir = fakes::fresh_folder("admin-file");
+    let dir = fakes::fresh_dir("admin-file");
     let (file, state) = (dir.join("config.yaml"), dir.join("state"));
     let config = file.display().to_string();
     let write = |slots: usize| {
@@ -86,7 +86,7 @@ impl Drop for Killed {
 async fn readyz_asks_where_the_socket_unit_listens_and_the_log_warns_that_listen_has_no_effect() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let runtime = fakes::fresh_folder("moved");
+    let runtime = fakes::fresh_dir("moved");
     let sidecar = std::process::Command::new("sh")
         .args(["-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null"])
         .arg(env!("CARGO_BIN_EXE_ada2-sidecar"))

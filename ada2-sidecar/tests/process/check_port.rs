@@ -25,7 +25,7 @@ const SHOW: &str = "show --value --property=Listen ada2-sidecar.socket";
 
 #[test]
 fn check_port_names_the_holder_whatever_else_is_wrong_with_the_configuration() {
-    let dir = fakes::fresh_folder("check-port");
+    let dir = fakes::fresh_dir("check-port");
     let file = dir.join("broken.yaml");
     let path = file.display().to_string();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

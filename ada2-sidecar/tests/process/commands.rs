@@ -11,7 +11,7 @@ const UNUSED_ADDRESS: &str = "127.0.0.1:9";
 async fn the_running_sidecar_is_asked_and_the_exit_code_says_whether_it_is_ready() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = fakes::fresh_folder("show");
+    let state = fakes::fresh_dir("show");
     let sidecar = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
     sidecar.ready().await;
     let address = sidecar.url.trim_start_matches("http://").to_owned();
@@ -78,7 +78,7 @@ fn another_program_at_the_address_is_not_taken_for_a_sidecar() {
 fn without_a_running_sidecar_card_and_host_are_read_directly() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = fakes::fresh_folder("direct").display().to_string();
+    let state = fakes::fresh_dir("direct").display().to_string();
     let ask = |arguments: &[&str]| {
         run(&[arguments, &["--listen", UNUSED_ADDRESS, "--nvml-lib", &library, "--state-dir", &state]]
             .concat())
@@ -120,7 +120,7 @@ async fn a_driver_that_starts_slowly_is_waited_for_even_where_no_card_is_require
     let card = FakeCard::new();
     card.set(|scenario| scenario.hang = vec!["nvmlInit_v2".into()]);
     let library = card.library().display().to_string();
-    let state = fakes::fresh_folder("slow");
+    let state = fakes::fresh_dir("slow");
     let sidecar = Running::start(&state, &["--engine", "builtin", "--nvml-lib", &library]);
     let failed = async || {
         let answer = fakes::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
@@ -141,7 +141,7 @@ async fn a_driver_that_starts_slowly_is_waited_for_even_where_no_card_is_require
 async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = fakes::fresh_folder("ack");
+    let state = fakes::fresh_dir("ack");
     let dir = state.display().to_string();
     let flags = ["--engine", "builtin", "--nvml-lib", &library];
     let mut sidecar = Running::start(&state, &flags);
@@ -177,7 +177,7 @@ async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar
 #[tokio::test(flavor = "multi_thread")]
 async fn check_config_live_validates_every_graph_with_the_engine() {
     let fake = FakeComfy::start().await;
-    let dir = fakes::fresh_folder("live");
+    let dir = fakes::fresh_dir("live");
     let graph = r#"{"3":{"class_type":"KSampler","inputs":{"seed":1,"positive":["6",0]}},
         "6":{"class_type":"CLIPTextEncode","inputs":{"text":""}},
         "9":{"class_type":"SaveImageFancy","inputs":{"images":["3",0]}}}"#;

@@ -29,7 +29,7 @@ async fn until_taken(sidecar: &Running, taken: usize) {
 
 #[tokio::test]
 async fn disconnected_edits_cost_at_most_two_images_and_sigterm_ends_the_process_at_once() {
-    let sidecar = Running::start(&fakes::fresh_folder("decoding"), &["--engine", "builtin"]);
+    let sidecar = Running::start(&fakes::fresh_dir("decoding"), &["--engine", "builtin"]);
     sidecar.ready().await;
     let edit = edit_of(&FORTY_MEGAPIXELS, &[("prompt", "a"), ("steps", "1")]);
     for _ in 0..DISCONNECTS {
@@ -91,7 +91,7 @@ async fn check_flood(sidecar: &Running, send_preview: impl Fn()) {
 async fn a_flood_of_previews_from_invokeai_takes_the_memory_of_a_few() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
-    let sidecar = Running::start(&fakes::fresh_folder("flood"), &["--engine-url", &fake.url()]);
+    let sidecar = Running::start(&fakes::fresh_dir("flood"), &["--engine-url", &fake.url()]);
     sidecar.ready().await;
     fake.until_followed(1).await;
     let mut client = RawClient::to(&sidecar.url).await;
@@ -114,7 +114,7 @@ async fn a_flood_of_previews_from_comfyui_takes_the_memory_of_a_few() {
     let fake = FakeComfy::start().await;
     fake.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
     let sidecar =
-        Running::start(&fakes::fresh_folder("flood"), &["--engine", "comfyui", "--engine-url", &fake.url()]);
+        Running::start(&fakes::fresh_dir("flood"), &["--engine", "comfyui", "--engine-url", &fake.url()]);
     sidecar.ready().await;
     fake.until_followed(1).await;
     let mut client = RawClient::to(&sidecar.url).await;
@@ -140,7 +140,7 @@ const BODY_MARGIN_MIB: u64 = 16;
 async fn a_body_costs_at_most_four_times_its_length_and_delays_nobody() {
     for hostile in all() {
         let (name, expected) = (hostile.name, hostile.sidecar);
-        let sidecar = Running::start(&fakes::fresh_folder("bodies"), &["--engine", "builtin"]);
+        let sidecar = Running::start(&fakes::fresh_dir("bodies"), &["--engine", "builtin"]);
         sidecar.ready().await;
         let Cost { status, body, peak_mib, max_health_latency } =
             hostile.send(&sidecar.url, sidecar.child.id(), "").await;

@@ -19,7 +19,7 @@ fn lines_of(output: &Output, name: &str) -> Vec<(String, String)> {
 async fn a_service_that_was_started_by_hand_is_checked_and_makes_an_image() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
-    let state = fakes::fresh_folder("doctor");
+    let state = fakes::fresh_dir("doctor");
     let flags = ["--engine", "builtin", "--nvml-lib", &library];
     let sidecar = Running::start(&state, &flags);
     sidecar.ready().await;
@@ -60,7 +60,7 @@ async fn an_engine_is_checked_without_a_service_and_an_invalid_file_hides_nothin
     for name in ["engine", "engine_version", "engine_websocket", "engine_models", "templates", "driver"] {
         assert_eq!(lines_of(&output, name), [("ok".to_owned(), String::new())], "{name}: {output:?}");
     }
-    let file = fakes::fresh_folder("doctor-file").join("config.yaml");
+    let file = fakes::fresh_dir("doctor-file").join("config.yaml");
     fs::write(&file, "max_n: many\nmax_inflight: 0\n").unwrap();
     let path = file.display().to_string();
     let output = ask(&["--config", &path]);

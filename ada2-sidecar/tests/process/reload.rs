@@ -28,7 +28,7 @@ async fn reload(sidecar: &Running, manager: &UnixDatagram, dir: &Path, yaml: &st
 
 #[tokio::test]
 async fn limits_and_token_change_while_a_job_runs() {
-    let dir = fakes::fresh_folder("reload");
+    let dir = fakes::fresh_dir("reload");
     let (sidecar, manager) = start(&dir, "max_inflight: 1\n");
     sidecar.ready().await;
     notification(&manager, "READY=1").await;
@@ -50,7 +50,7 @@ async fn limits_and_token_change_while_a_job_runs() {
 
 #[tokio::test]
 async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
-    let dir = fakes::fresh_folder("refused");
+    let dir = fakes::fresh_dir("refused");
     let (sidecar, manager) = start(&dir, "max_n: 2\n");
     sidecar.ready().await;
     notification(&manager, "READY=1").await;
@@ -76,7 +76,7 @@ async fn a_refused_reload_changes_nothing_and_log_and_status_say_why() {
 
 #[tokio::test]
 async fn warn_only_changes_live_and_what_it_replaces_is_read_with_a_warning() {
-    let (dir, card) = (fakes::fresh_folder("warn-only"), FakeCard::new());
+    let (dir, card) = (fakes::fresh_dir("warn-only"), FakeCard::new());
     card.set(|machine| machine.gpus[0].remapped_rows.failure = true);
     let yaml = format!("gpu: required\nnvml_lib: {}\nsample_interval: 20ms\n", card.library().display());
     let (sidecar, manager) = start(&dir, &yaml);

@@ -28,7 +28,7 @@ fn a_flag_that_does_not_exist_is_78_with_the_nearest() {
 
 #[test]
 fn check_config_prints_what_is_in_force_and_changes_nothing() {
-    let state = fakes::fresh_folder("check").join("not-made");
+    let state = fakes::fresh_dir("check").join("not-made");
     let output =
         run(&["check-config", "--token", "hush-hush-hush", "--state-dir", &state.display().to_string()]);
     assert_eq!(output.status.code(), Some(0));
@@ -70,7 +70,7 @@ fn a_command_that_does_not_exist_is_78_with_the_nearest() {
 fn the_holder_of_an_address_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let state = fakes::fresh_folder("taken").display().to_string();
+    let state = fakes::fresh_dir("taken").display().to_string();
     let output = run(&["--engine", "builtin", "--listen", &address, "--state-dir", &state]);
     assert_eq!(output.status.code(), Some(70));
     let text = String::from_utf8(output.stderr).unwrap();
@@ -87,7 +87,7 @@ fn the_holder_of_an_address_in_use_is_named() {
 
 #[tokio::test]
 async fn two_processes_never_share_an_identity() {
-    let state = fakes::fresh_folder("shared");
+    let state = fakes::fresh_dir("shared");
     let first = Running::start(&state, &["--engine-url", "http://127.0.0.1:9"]);
     let output = run(&["--listen", "127.0.0.1:0", "--state-dir", &state.display().to_string()]);
     assert_eq!(output.status.code(), Some(78));
@@ -97,7 +97,7 @@ async fn two_processes_never_share_an_identity() {
 
 #[tokio::test]
 async fn sigterm_lets_the_running_request_finish_and_exits_0() {
-    let sidecar = Running::start(&fakes::fresh_folder("term"), &["--engine", "builtin"]);
+    let sidecar = Running::start(&fakes::fresh_dir("term"), &["--engine", "builtin"]);
     sidecar.ready().await;
     let url = format!("{}/v1/images/generations", sidecar.url);
     let request = json!({"prompt": "a", "size": "64x64", "steps": 50});
@@ -114,7 +114,7 @@ async fn sigterm_lets_the_running_request_finish_and_exits_0() {
 
 #[tokio::test]
 async fn the_service_manager_is_notified_of_ready_status_watchdog_and_stopping() {
-    let dir = fakes::fresh_folder("notify");
+    let dir = fakes::fresh_dir("notify");
     let path = dir.join("notify");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
     let address = path.display().to_string();
@@ -131,7 +131,7 @@ async fn the_service_manager_is_notified_of_ready_status_watchdog_and_stopping()
 
 #[tokio::test]
 async fn a_second_signal_cancels_at_once_and_sighup_does_not_kill() {
-    let sidecar = Running::start(&fakes::fresh_folder("twice"), &["--engine", "builtin"]);
+    let sidecar = Running::start(&fakes::fresh_dir("twice"), &["--engine", "builtin"]);
     sidecar.ready().await;
     sidecar.signal("-HUP");
     sidecar.ready().await;
@@ -157,7 +157,7 @@ async fn a_second_signal_cancels_at_once_and_sighup_does_not_kill() {
 async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_elses_job() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.hold = true);
-    let (state, engine) = (fakes::fresh_folder("orphan"), fake.url());
+    let (state, engine) = (fakes::fresh_dir("orphan"), fake.url());
     let flags = ["--engine", "invokeai", "--engine-url", &engine];
     let mut first = Running::start(&state, &flags);
     first.ready().await;
@@ -180,7 +180,7 @@ async fn after_kill_9_in_mid_job_the_next_start_cancels_the_orphan_and_nobody_el
 
 #[tokio::test]
 async fn when_descriptors_run_out_health_answers_and_nothing_spins() {
-    let state = fakes::fresh_folder("descriptors");
+    let state = fakes::fresh_dir("descriptors");
     let sidecar = Running::start_limited(&state, &["--engine", "builtin"], 64);
     sidecar.ready().await;
     let address = sidecar.url.strip_prefix("http://").unwrap();
@@ -205,7 +205,7 @@ async fn a_socket_that_the_service_manager_holds_is_served_and_outlives_a_restar
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());
     let start = |name: &str| {
-        let state = fakes::fresh_folder(name).display().to_string();
+        let state = fakes::fresh_dir(name).display().to_string();
         std::process::Command::new("sh")
             .args(["-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null"])
             .arg(env!("CARGO_BIN_EXE_ada2-sidecar"))
@@ -240,7 +240,7 @@ const CANARY: &str = "c4nary-S3cret";
 
 #[tokio::test]
 async fn no_secret_is_printed_or_logged_whatever_is_wrong_with_it() {
-    let dir = fakes::fresh_folder("secrets");
+    let dir = fakes::fresh_dir("secrets");
     let file = dir.join("config.yaml");
     std::fs::write(&file, "engine: builtin\n").unwrap();
     let path = file.display().to_string();
@@ -279,7 +279,7 @@ fn a_token_that_is_not_utf8_is_an_error() {
 
 #[test]
 fn an_instance_file_that_is_a_link_is_an_error_and_its_target_stays_unchanged() {
-    let state = fakes::fresh_folder("instance-link");
+    let state = fakes::fresh_dir("instance-link");
     let precious = state.join("precious");
     std::fs::write(&precious, "precious").unwrap();
     std::os::unix::fs::symlink(&precious, state.join("instance")).unwrap();

@@ -14,7 +14,7 @@ const INIT: &str = "nvmlInit_v2";
 fn start(name: &str, card: &FakeCard, environment: &[(&str, &str)]) -> Running {
     let library = card.library().display().to_string();
     let flags = ["--engine", "builtin", "--nvml-lib", &library];
-    Running::start_with(&fakes::fresh_folder(name), &flags, environment)
+    Running::start_with(&fakes::fresh_dir(name), &flags, environment)
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn requests_before_the_first_sample_wait_for_it_and_none_is_refused() {
 async fn a_hanging_driver_delays_the_start_for_5_s_while_the_watchdog_is_fed() {
     let card = FakeCard::new();
     card.set(|scenario| scenario.hang = vec![INIT.into()]);
-    let path = fakes::fresh_folder("hang-notify").join("notify");
+    let path = fakes::fresh_dir("hang-notify").join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let address = path.display().to_string();
     let environment = [("NOTIFY_SOCKET", address.as_str()), ("WATCHDOG_USEC", "300000")];
@@ -74,7 +74,7 @@ async fn a_host_without_root_certificates_is_enough() {
     let fake = FakeInvoke::start().await;
     let none = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")];
     let flags = ["--engine-url", &fake.url()];
-    let sidecar = Running::start_with(&fakes::fresh_folder("no-authorities"), &flags, &none);
+    let sidecar = Running::start_with(&fakes::fresh_dir("no-authorities"), &flags, &none);
     sidecar.ready().await;
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn apply_to_card(act: Action, card: &FakeCard) -> Instant {
         Action::LibraryUpgraded => {
             move_file(card.library(), kept(card));
             let new = card.library().with_extension("new");
-            fs::copy(kept(card), &new).expect("the card's folder can be written");
+            fs::copy(kept(card), &new).expect("the card's directory can be written");
             move_file(new, card.library());
         }
         Action::LibraryBack => move_file(kept(card), card.library()),
@@ -54,7 +54,7 @@ pub(crate) fn apply_to_card(act: Action, card: &FakeCard) -> Instant {
 pub(crate) async fn apply(act: Action, world: &mut World) -> Instant {
     match act {
         Action::Acknowledge => {
-            fs::write(world.state.join("ack"), "").expect("the state folder can be written");
+            fs::write(world.state.join("ack"), "").expect("the state directory can be written");
         }
         Action::Engine(change) => engine(world).script(change),
         Action::EngineStops => engine(world).stop().await,
@@ -67,7 +67,7 @@ pub(crate) async fn apply(act: Action, world: &mut World) -> Instant {
         }),
         Action::Stop => world.sidecar.lifecycle.begin_drain(),
         Action::Start => world.start_sidecar_again().await,
-        // The rest is proven by a picture, not by time alone.
+        // The rest is proven by an image, not by time alone.
         Action::Wait => drop(world.request_image_within(Duration::from_mins(1)).await),
         act => return apply_to_card(act, &world.card),
     }
@@ -80,19 +80,19 @@ fn engine(world: &World) -> &FakeInvoke {
 
 /// A real one takes seconds to come up again, in which the sidecar sees that it is gone.
 async fn restart(world: &World) {
-    let gone = async || {
+    let is_gone = async || {
         let report = world.readyz().await?;
         let check = report.checks.into_iter().find(|check| check.name == "engine_reachable")?;
         (check.status == CheckStatus::Fail).then_some(())
     };
-    if gone().await.is_none() {
+    if is_gone().await.is_none() {
         engine(world).stop().await;
-        fakes::eventually("the engine is gone", gone).await;
+        fakes::eventually("the engine is gone", is_gone).await;
     }
     engine(world).restart();
 }
 
-/// The caller goes when the engine works on his picture, and the engine does not let go of it.
+/// The client disconnects while the engine works on its image, and the engine does not stop.
 async fn abandon_job(world: &World) {
     let engine = engine(world);
     engine.script(|script| {
@@ -111,5 +111,5 @@ fn kept(card: &FakeCard) -> PathBuf {
 
 /// The file itself, not a copy: which one it is counts.
 fn move_file(from: PathBuf, to: PathBuf) {
-    fs::rename(from, to).expect("both are in the card's folder");
+    fs::rename(from, to).expect("both are in the card's directory");
 }

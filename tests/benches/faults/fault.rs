@@ -1,4 +1,4 @@
-//! What a row of the table is: how it breaks, what must be said of it, and how it is mended.
+//! A row of the table: how it breaks, what must be reported, and how it is fixed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) struct Fault {
     pub(crate) name: &'static str,
     /// What becomes of the service.
     pub(crate) status: ReadyStatus,
-    /// Which check says so.
+    /// The check that reports it.
     pub(crate) check: &'static str,
     /// Whether it is there when the sidecar starts.
     pub(crate) at_start: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Fault {
     pub(crate) inject: Action,
     /// How it is mended.
     pub(crate) repair: Action,
-    /// The rule's own delay until it counts.
+    /// The rule's delay until it counts.
     pub(crate) rise: Duration,
     /// And until it no longer does.
     pub(crate) fall: Duration,
@@ -42,7 +42,7 @@ pub(crate) struct Fault {
 pub(crate) enum Goal {
     /// Every look at the card shows it: 1 s.
     Sampled,
-    /// The driver tells it by itself: 200 ms.
+    /// The driver reports it unasked: 200 ms.
     Reported,
     /// It is looked at every 10 s only.
     SlowReading,
@@ -57,11 +57,11 @@ pub(crate) enum Action {
     Machine(fn(&mut Scenario)),
     /// The card changes.
     Card(fn(&mut Gpu)),
-    /// Another process takes memory beside the engine's own.
+    /// Another process takes memory beside the engine.
     Foreign,
     /// Machine and card are as new; what the driver once reported stays reported.
     Heal,
-    /// It passes by itself, once a picture succeeded.
+    /// It passes by itself, once an image succeeded.
     Wait,
     /// The driver reports these.
     Xids(&'static [u64]),
@@ -81,11 +81,11 @@ pub(crate) enum Action {
     EngineStarts,
     /// The engine's queue is paused, or resumed.
     Pause(bool),
-    /// A caller leaves, and the engine goes on with his picture.
+    /// A client disconnects, and the engine continues with its image.
     CancelIgnored,
     /// The engine lets go of it.
     CancelObeyed,
-    /// The sidecar is told to stop.
+    /// The sidecar gets SIGTERM.
     Stop,
     /// It is started again.
     Start,
@@ -138,7 +138,7 @@ impl Fault {
         Self { repair: mends, ..self }
     }
 
-    /// The rule's own delays in seconds.
+    /// The rule's delays in seconds.
     pub(crate) fn delays(self, rise: f64, fall: f64) -> Self {
         Self { rise: Duration::from_secs_f64(rise), fall: Duration::from_secs_f64(fall), ..self }
     }

@@ -1,8 +1,8 @@
 //! Every row of the readiness table as a fault that is really there, through a real gateway in front of a real sidecar:
-//! what the operator reads, how soon nobody is let in any more, and how soon everybody is again. Prints the table of
+//! what the operator reads, how soon requests are refused, and how soon they are admitted again. Prints the table of
 //! `tests/benches/README.md`, and names the goals that were missed; asserts only that each fault is called by its name.
 //!
-//! `cargo bench -p benches --bench faults -- [--runs 20] [words of the faults' names]`
+//! `cargo bench -p benches --bench faults -- [--runs 20] [parts of faults' names]`
 
 mod actions;
 mod fault;
@@ -55,7 +55,7 @@ async fn main() {
     let _ = std::io::stdout().write_all(table::print(&faults, &trials, runs).as_bytes());
 }
 
-/// `--runs` and the words; Cargo's own `--bench` is none.
+/// `--runs` and the name parts; Cargo's `--bench` is neither.
 fn arguments() -> (usize, Vec<String>) {
     let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (mut runs, mut filters) = (RUNS, Vec::new());

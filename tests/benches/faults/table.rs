@@ -54,7 +54,7 @@ pub(crate) fn print(faults: &[Fault], trials: &[Vec<Trial>], runs: usize) -> Str
     format!("{text}\n{}", if missed.is_empty() { "every goal met\n".to_owned() } else { missed })
 }
 
-/// With the rule's own delays.
+/// Includes the rule's delays.
 fn named(fault: &Fault) -> String {
     let mut name = fault.name.to_owned();
     if !fault.rise.is_zero() {

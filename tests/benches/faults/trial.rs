@@ -1,4 +1,4 @@
-//! One trial: a healthy world, the fault, the refusal, the repair, the first picture.
+//! One trial: a healthy world, the fault, the refusal, the repair, the first image.
 
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,11 @@ static STARTING: Semaphore = Semaphore::const_new(3);
 /// What was seen.
 #[derive(Debug)]
 pub(crate) struct Trial {
-    /// What the failing check says.
+    /// The failing check's message.
     pub(crate) reason: String,
     /// Seconds from the threshold to the first refusal (or warning); before it, if negative.
     pub(crate) refused: f64,
-    /// Seconds from the end of the rule's clearing delay to the first picture (or the end of the warning).
+    /// Seconds from the end of the rule's clearing delay to the first image (or the end of the warning).
     pub(crate) recovered: f64,
     /// The same until `/readyz` admits work again: what the sidecar itself needs of it.
     pub(crate) admitted: f64,
@@ -44,7 +44,7 @@ pub(crate) async fn run(fault: &Fault, run: usize) -> Trial {
     let (mut world, broken) = if fault.at_start {
         let broken = apply_to_card(fault.inject, &card);
         let world = World::start(fault, card).await;
-        // Before, the gateway refuses in its own words.
+        // Before, the gateway refuses with its own message.
         fakes::eventually("the sidecar answers", async || world.readyz().await).await;
         (world, broken)
     } else {
@@ -94,7 +94,7 @@ async fn until_refused(fault: &Fault, world: &World) -> (Instant, String) {
         tick.tick().await;
         assert!(Instant::now() < deadline, "{}: never seen: {:?}", fault.name, world.readyz().await);
         if fault.status == ReadyStatus::Degraded {
-            let warns = world.readyz().await.is_some_and(|report| says(fault, &report).is_some());
+            let warns = world.readyz().await.is_some_and(|report| reported_check(fault, &report).is_some());
             if warns {
                 let now = Instant::now();
                 assert!(
@@ -114,21 +114,21 @@ async fn until_refused(fault: &Fault, world: &World) -> (Instant, String) {
     }
 }
 
-/// The words of the check that must say it; none where the sidecar itself is gone.
+/// The message of the check that must fail; none where the sidecar itself is gone.
 async fn reason(fault: &Fault, world: &World) -> Option<String> {
     world.readyz().await?;
     let check = fakes::eventually(fault.name, async || {
         let report = world.readyz().await?;
-        says(fault, &report).cloned()
+        reported_check(fault, &report).cloned()
     });
     let check = check.await;
-    // The folder of this trial is no news.
-    let folder = world.card.library().with_file_name("").display().to_string();
-    Some(format!("{}: {}", check.name, check.message.replace(&folder, "")))
+    // Paths of this trial are no difference.
+    let dir = world.card.library().with_file_name("").display().to_string();
+    Some(format!("{}: {}", check.name, check.message.replace(&dir, "")))
 }
 
-/// The check, if it and the verdict are as the row says.
-fn says<'a>(fault: &Fault, report: &'a ReadyReport) -> Option<&'a Check> {
+/// The check, if it and the verdict are as the row expects.
+fn reported_check<'a>(fault: &Fault, report: &'a ReadyReport) -> Option<&'a Check> {
     let expected = if fault.status == ReadyStatus::Degraded { CheckStatus::Warn } else { CheckStatus::Fail };
     let check = report.checks.iter().find(|check| check.name == fault.check)?;
     (report.status == fault.status && check.status == expected).then_some(check)

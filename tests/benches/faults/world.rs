@@ -1,4 +1,4 @@
-//! One trial's own card, engine, sidecar and gateway, and what its caller meets.
+//! The card, engine, sidecar and gateway of one trial, and what its client gets.
 
 use std::{
     path::PathBuf,
@@ -10,7 +10,7 @@ use e2e::{
     gateway::{Gateway, TOKEN},
     sidecar::Sidecar,
 };
-use fakes::{fresh_folder, gpu::FakeCard, invokeai::FakeInvoke};
+use fakes::{fresh_dir, gpu::FakeCard, invokeai::FakeInvoke};
 use reqwest::Client;
 use serde_json::Value;
 use service::outbound::{ConnectionPolicy, client_builder};
@@ -18,7 +18,7 @@ use wire::health::ReadyReport;
 
 use super::fault::Fault;
 
-/// A caller waits no longer for a picture that takes 20 ms; a hung engine must not hang the trial.
+/// Far more than an image of 20 ms takes; a hung engine must not hang the trial.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 const IMAGE_REQUEST: &str = r#"{"prompt":"p","size":"64x64","steps":1}"#;
 
@@ -35,9 +35,9 @@ pub(crate) struct World {
 /// What became of a request.
 #[derive(Debug)]
 pub(crate) enum RequestOutcome {
-    /// A picture.
+    /// An image.
     Image,
-    /// A refusal, in these words.
+    /// A refusal with this message.
     Refusal(String),
     /// Neither: no place, or no answer in time.
     NoAnswer,
@@ -48,9 +48,9 @@ impl World {
     pub(crate) async fn start(fault: &Fault, card: FakeCard) -> Self {
         let engine = if fault.invokeai { Some(FakeInvoke::start().await) } else { None };
         let library = card.library().display().to_string();
-        let unit = own_unit();
+        let unit = unit_of_this_process();
         let mut flags = vec!["--gpu", "required", "--nvml-lib", &library, "--engine-unit", &unit];
-        // The bench's own appetite is no fault.
+        // What the bench itself allocates is no fault.
         flags.extend(["--min-free-memory", "0", "--max-swap-used", "100"]);
         flags.extend(fault.flags);
         let url = engine.as_ref().map(FakeInvoke::url);
@@ -58,7 +58,7 @@ impl World {
             Some(url) => flags.extend(["--engine", "invokeai", "--engine-url", url]),
             None => flags.extend(["--engine", "builtin"]),
         }
-        let state = fresh_folder("sidecar");
+        let state = fresh_dir("sidecar");
         let sidecar = Sidecar::start_in(state.clone(), &flags).await;
         let flags = flags.into_iter().map(str::to_owned).collect();
         let backends = format!(
@@ -70,15 +70,15 @@ impl World {
         Self { card, engine, sidecar, gateway, state, flags }
     }
 
-    /// Waits until pictures are made, and events of the engine are followed.
+    /// Waits until images are made, and events of the engine are followed.
     pub(crate) async fn until_healthy(&self) {
         self.sidecar.until_ready().await;
         self.gateway.until_ready("gpu_heavy", true).await;
         if let Some(engine) = &self.engine {
             engine.until_followed(1).await;
         }
-        let picture = async || matches!(self.request_image().await, RequestOutcome::Image).then_some(());
-        fakes::eventually("it works before it is broken", picture).await;
+        let image = async || matches!(self.request_image().await, RequestOutcome::Image).then_some(());
+        fakes::eventually("it works before it is broken", image).await;
     }
 
     /// Another process in the place of the sidecar that was stopped.
@@ -86,10 +86,10 @@ impl World {
         let address = self.sidecar.url.trim_start_matches("http://");
         let listener = tokio::net::TcpListener::bind(address).await.expect("the port is free again");
         let flags: Vec<_> = self.flags.iter().map(String::as_str).collect();
-        self.sidecar = Sidecar::start_on(listener, &fresh_folder("sidecar"), &flags);
+        self.sidecar = Sidecar::start_on(listener, &fresh_dir("sidecar"), &flags);
     }
 
-    /// One picture through the gateway.
+    /// One image through the gateway.
     pub(crate) async fn request_image(&self) -> RequestOutcome {
         self.request_image_within(REQUEST_TIMEOUT).await
     }
@@ -132,14 +132,14 @@ pub(crate) async fn almost(then: Instant) {
 }
 
 /// Which unit the card's memory that this process holds is told as: any part of our own cgroup's path.
-fn own_unit() -> String {
+fn unit_of_this_process() -> String {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut parts =
         cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
     parts.rfind(|part| !part.is_empty()).unwrap_or("none.service").to_owned()
 }
 
-/// Keeps its connections, as a busy caller does.
+/// Keeps its connections, as a busy client does.
 fn client() -> &'static Client {
     static CLIENT: LazyLock<Client> = LazyLock::new(|| {
         client_builder(ConnectionPolicy::Pooled).build().expect("the client has no settings that can fail")

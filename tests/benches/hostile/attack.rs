@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::client::{connect, get, post, send};
 
-/// Of a caller who attacks nobody.
+/// From a client that attacks nothing.
 pub(super) const OTHER_TOKEN: &str = "another-token-0123456789";
 const GENERATIONS: &str = "/v1/images/generations";
 const EDITS: &str = "/v1/images/edits";
@@ -30,7 +30,7 @@ const LARGE: usize = 31 << 20;
 const LARGEST: usize = 32 << 20;
 /// Uploads that stop before their end.
 const DRIPPERS: u8 = 8;
-/// Connections that never send a whole head, more than a service has places for.
+/// Connections that never complete a head, more than a service has slots for.
 const SLOW_HEADS: usize = 1_100;
 /// From one address.
 const HEADS_EACH: usize = 200;
@@ -53,7 +53,7 @@ impl Target {
         Self { service, address }
     }
 
-    /// The header of the attacker's token, where one is asked for.
+    /// The header of the attacker's token, where one is required.
     fn token(&self) -> String {
         self.bearer(TOKEN)
     }
@@ -67,7 +67,7 @@ impl Target {
 pub(super) struct Outcome {
     /// Bytes of the longest body, for the factor.
     pub(super) largest_body: usize,
-    /// In words.
+    /// Described.
     pub(super) answered: String,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn all() -> Vec<Attack> {
         attack("31 MiB of keys in JSON", BOTH, |target| json(target, GENERATIONS, &keys(), 1)),
         attack("31 MiB of arrays in chat", &["gateway"], |target| json(target, CHAT, &arrays(), 1)),
         attack("3 x 6 MiB of JSON", BOTH, |target| json(target, GENERATIONS, &objects()[..6 << 20], 3)),
-        attack("31 MiB picture in JSON", BOTH, |target| json(target, EDITS, &picture_in_json(), 1)),
+        attack("31 MiB picture in JSON", BOTH, |target| json(target, EDITS, &image_in_json(), 1)),
         attack("boundary of 40 kB", BOTH, long_boundary),
         attack("31 MiB of near-boundaries", BOTH, near_boundaries),
         attack("path of %2525…", BOTH, long_path),
@@ -107,7 +107,7 @@ pub(super) fn all() -> Vec<Attack> {
     ]
 }
 
-/// Previews of one job, whose picture never comes.
+/// Previews of one job, whose image never comes.
 pub(super) async fn flood(engine: &FakeInvoke) {
     engine.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
     engine.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
@@ -121,20 +121,20 @@ pub(super) async fn flood(engine: &FakeInvoke) {
         engine.broadcast_raw(&frame);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // The job ends with its caller.
+    // The job ends with its client.
     engine.script(|script| *script = InvokeScript::default());
 }
 
-/// The same bodies at once, each from an address of its own.
-fn json(target: &Target, path: &str, body: &[u8], callers: u8) -> Outcome {
+/// The same bodies at once, each from its own address.
+fn json(target: &Target, path: &str, body: &[u8], clients: u8) -> Outcome {
     let head = post(path, JSON, body.len(), &target.token());
-    outcome(body.len(), &at_once(target, &head, body, callers))
+    outcome(body.len(), &at_once(target, &head, body, clients))
 }
 
-fn at_once(target: &Target, head: &str, body: &[u8], callers: u8) -> Vec<Option<u16>> {
+fn at_once(target: &Target, head: &str, body: &[u8], clients: u8) -> Vec<Option<u16>> {
     thread::scope(|scope| {
-        let senders: Vec<_> = (0..callers)
-            .map(|nth| scope.spawn(move || send(caller(nth), target.address, head, body)))
+        let senders: Vec<_> = (0..clients)
+            .map(|nth| scope.spawn(move || send(client(nth), target.address, head, body)))
             .collect();
         senders.into_iter().map(|sender| sender.join().expect("it only sends")).collect()
     })
@@ -161,7 +161,7 @@ fn arrays() -> Vec<u8> {
     filled(br#"{"model":"local_mlx","messages":["#, b"[],", b"0]}")
 }
 
-fn picture_in_json() -> Vec<u8> {
+fn image_in_json() -> Vec<u8> {
     filled(
         br#"{"prompt":"x","size":"64x64","images":[{"image_url":"data:image/png;base64,"#,
         b"AAAA",
@@ -178,11 +178,11 @@ fn filled(start: &[u8], piece: &[u8], end: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Callers that leave once their picture is sent: a small file of 40 megapixels with 16 bits a channel.
+/// Clients that leave once their image is sent: a small file of 40 megapixels with 16 bits a channel.
 fn leavers(target: &Target) -> Outcome {
     let request = edit_of(&FORTY_MEGAPIXELS, &[("prompt", "x"), ("size", "512x512")]);
     for nth in 0..12 {
-        let Some(mut stream) = connect(caller(nth), target.address) else { continue };
+        let Some(mut stream) = connect(client(nth), target.address) else { continue };
         let _ = stream.write_all(&request);
         thread::sleep(Duration::from_millis(60));
     }
@@ -203,7 +203,7 @@ fn near_boundaries(target: &Target) -> Outcome {
     let start = format!("--{BOUNDARY}\r\n{}\r\n\r\n", file("image", "a.png"));
     let body = filled(start.as_bytes(), almost.as_bytes(), format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
     let head = post(EDITS, KIND, body.len(), &target.token());
-    outcome(body.len(), &[send(caller(0), target.address, &head, &body)])
+    outcome(body.len(), &[send(client(0), target.address, &head, &body)])
 }
 
 /// Escaped again and again: each time it is decoded, one layer goes.
@@ -215,19 +215,19 @@ fn long_path(target: &Target) -> Outcome {
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n",
                 target.token()
             );
-            send(caller(nth), target.address, &head, b"")
+            send(client(nth), target.address, &head, b"")
         })
         .collect();
     outcome(0, &statuses)
 }
 
-/// Uploads of one caller that stop just before their end, a byte a second; meanwhile somebody else orders a picture.
+/// Uploads of one client that stop just before their end, a byte a second; meanwhile another client requests an image.
 fn dripping(target: &Target) -> Outcome {
     let head = post(GENERATIONS, JSON, LARGEST, &target.token());
     let most = vec![b' '; LARGEST - 64];
     let mut uploads: Vec<_> = (0..DRIPPERS)
         .filter_map(|_| {
-            let mut stream = connect(caller(0), target.address)?;
+            let mut stream = connect(client(0), target.address)?;
             stream.set_write_timeout(Some(Duration::from_secs(10))).ok()?;
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&most));
             Some(stream)
@@ -242,13 +242,13 @@ fn dripping(target: &Target) -> Outcome {
         }
         let body = filled_order();
         let head = post(GENERATIONS, JSON, body.len(), &target.bearer(OTHER_TOKEN));
-        statuses.push(send(caller(9), target.address, &head, &body));
+        statuses.push(send(client(9), target.address, &head, &body));
         thread::sleep(Duration::from_secs(1));
     }
     Outcome { answered: format!("another caller: {}", tally(&statuses)), largest_body: 0 }
 }
 
-/// A picture's order of 1 MiB.
+/// An image's order of 1 MiB.
 fn filled_order() -> Vec<u8> {
     let mut body = br#"{"prompt":"x","size":"64x64","user":""#.to_vec();
     body.resize(1 << 20, b'u');
@@ -259,7 +259,7 @@ fn filled_order() -> Vec<u8> {
 fn slow_heads(target: &Target) -> Outcome {
     let mut held = Vec::new();
     for nth in 0..SLOW_HEADS {
-        let from = caller(u8::try_from(nth / HEADS_EACH + 1).expect("a few"));
+        let from = client(u8::try_from(nth / HEADS_EACH + 1).expect("a few"));
         if let Some(mut stream) = connect(from, target.address) {
             let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: local");
             held.push(stream);
@@ -274,11 +274,11 @@ fn slow_heads(target: &Target) -> Outcome {
     Outcome { answered: format!("/readyz: {}", tally(&statuses)), largest_body: 0 }
 }
 
-/// A caller who streams and takes no byte of it.
+/// A client that streams and takes no byte of it.
 fn watched(target: &Target) -> Outcome {
     let body = br#"{"prompt":"x","size":"64x64","steps":30,"stream":true,"partial_images":3}"#;
     let head = post(GENERATIONS, JSON, body.len(), &target.token());
-    let stream = connect(caller(0), target.address).map(|mut stream| {
+    let stream = connect(client(0), target.address).map(|mut stream| {
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
         stream
     });
@@ -290,7 +290,7 @@ fn watched(target: &Target) -> Outcome {
 }
 
 /// A loopback address of its own for each attacker.
-fn caller(nth: u8) -> Ipv4Addr {
+fn client(nth: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 1, 1 + nth)
 }
 

@@ -33,7 +33,7 @@ pub(super) fn get(to: SocketAddr, path: &str) -> Option<u16> {
     status(&mut stream)
 }
 
-/// Sends a request whole and reads the status.
+/// Sends a complete request and reads the status.
 pub(super) fn send(from: Ipv4Addr, to: SocketAddr, head: &str, body: &[u8]) -> Option<u16> {
     let mut stream = connect(from, to)?;
     // Whoever answers before the end of the body may stop reading.

@@ -1,4 +1,4 @@
-//! What an attacker can make the two services pay: each attack against a fresh process, while `/healthz` is asked over new
+//! What an attacker can cost the two services: each attack against a fresh process, while `/healthz` is polled over new
 //! connections. Printed are the most memory it cost over the idle process, beside the bytes that were sent, how the attack
 //! was answered, and how long health took.
 //!
@@ -54,7 +54,7 @@ async fn main() {
     }
 }
 
-/// One address for pictures and for chat.
+/// One address for images and for chat.
 fn backends(url: &str) -> String {
     format!(
         "backends:\n  gpu_heavy:\n    base_url: {url}\n    supported_capabilities: [images]\n    \

@@ -18,7 +18,7 @@ use super::client;
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The thread that asks.
+/// The polling thread.
 pub(super) struct HealthProbe {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Health>,

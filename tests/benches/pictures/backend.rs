@@ -1,4 +1,4 @@
-//! A backend that has its picture ready: 2 MiB, in base64, each a little different from the one before. It speaks, too.
+//! A backend that has its image ready: 2 MiB, in base64, each a little different from the one before. It speaks, too.
 
 use std::{
     sync::{
@@ -11,15 +11,15 @@ use std::{
 use fakes::plain_http::{Connection, Message, serve as answer_with};
 use tokio::time::sleep;
 
-/// Letters of base64 that are a picture's own: sixteen of them.
+/// Sixteen base64 digits that differ from image to image.
 const OWN: usize = 16;
-/// What is between the answer's braces, around a picture's letters.
+/// What is between the answer's braces, around an image's letters.
 pub(crate) const BEFORE: &str = "\"created\":1736697234,\"data\":[{\"b64_json\":\"";
 pub(crate) const AFTER: &str = "\",\"seed\":7}],\"size\":\"1024x1024\"";
-/// In an order: a picture that takes its time.
+/// In an order: an image that takes its time.
 pub(crate) const SLOW: &str = "slow";
 const SLOWNESS: Duration = Duration::from_secs(2);
-/// What it says, so often.
+/// The text of a chat's token, and how often it is sent.
 pub(crate) const CHAT_TOKEN: &str = "word";
 const TOKENS: usize = 8;
 const TOKEN_INTERVAL: Duration = Duration::from_millis(2);
@@ -75,10 +75,10 @@ fn noise(bytes: usize) -> Vec<u8> {
     .concat()
 }
 
-async fn answer(order: Message, mut connection: Connection, template: Arc<Template>) -> Connection {
-    match order.head.split(' ').nth(1).unwrap_or_default() {
+async fn answer(request: Message, mut connection: Connection, template: Arc<Template>) -> Connection {
+    match request.head.split(' ').nth(1).unwrap_or_default() {
         "/v1/images/generations" => {
-            if order.body_start.windows(SLOW.len()).any(|window| window == SLOW.as_bytes()) {
+            if request.body_start.windows(SLOW.len()).any(|window| window == SLOW.as_bytes()) {
                 sleep(SLOWNESS).await;
             }
             let own = format!("{:0OWN$x}", template.next.fetch_add(1, Ordering::Relaxed));

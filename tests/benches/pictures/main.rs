@@ -1,8 +1,8 @@
-//! What the gateway costs for pictures of 2 MiB: a backend that answers at once and the gateway, each in a process of its own;
-//! requests a second, processor time and memory of the gateway alone, with one caller and with eight. Other gateways
-//! that run already can be measured beside it, in front of a backend of their own (`pictures backend` serves one).
+//! What the gateway costs for images of 2 MiB: a backend that answers at once and the gateway, each in a process of its own;
+//! requests a second, processor time and memory of the gateway alone, with one client and with eight. Other gateways
+//! that run already can be measured beside it, in front of a backend of their own (`images backend` serves one).
 //!
-//! `cargo bench -p benches --bench pictures -- [pictures] [name=url=pid …]`
+//! `cargo bench -p benches --bench images -- [images] [name=url=pid …]`
 //!
 //! Side by side with a `FastAPI` gateway and `LiteLLM`'s proxy: `tests/peers/run.sh`.
 
@@ -40,60 +40,60 @@ fn main() {
     let runtime = plain_http::runtime();
     match given[..] {
         ["backend"] => runtime.block_on(backend::serve()),
-        ["gateway", folder, backend] => gateway(folder, backend),
+        ["gateway", dir, backend] => gateway(dir, backend),
         ["peers", start, ref names @ ..] => runtime.block_on(peers::compare(start, names)),
         _ => runtime.block_on(alone(&given)),
     }
 }
 
 async fn alone(given: &[&str]) {
-    let pictures = given.first().and_then(|pictures| pictures.parse().ok()).unwrap_or(PICTURES);
+    let images = given.first().and_then(|images| images.parse().ok()).unwrap_or(PICTURES);
     let backend = Child::start(&["backend"]);
-    measure("backend alone, base64", &backend.url, backend.id(), "url", pictures).await;
-    let folders = [std::env::temp_dir(), IN_MEMORY.into()];
-    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+    measure("backend alone, base64", &backend.url, backend.id(), "url", images).await;
+    let dirs = [std::env::temp_dir(), IN_MEMORY.into()];
+    for dir in dirs.iter().filter(|dir| dir.is_dir()) {
         for format in ["url", "b64_json"] {
-            let own = tempfile::tempdir_in(folder).expect("a writable folder");
-            let gateway = Child::start(&["gateway", &own.path().display().to_string(), &backend.url]);
-            let name = format!("gateway, store in {}, {format}", folder.display());
-            measure(&name, &gateway.url, gateway.id(), format, pictures).await;
+            let data = tempfile::tempdir_in(dir).expect("a writable directory");
+            let gateway = Child::start(&["gateway", &data.path().display().to_string(), &backend.url]);
+            let name = format!("gateway, store in {}, {format}", dir.display());
+            measure(&name, &gateway.url, gateway.id(), format, images).await;
         }
     }
     for contestant in given.iter().filter(|argument| argument.contains('=')) {
         let mut parts = contestant.splitn(3, '=');
         let (name, url) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let id = parts.next().and_then(|id| id.parse().ok()).unwrap_or_default();
-        measure(name, url, id, "url", pictures).await;
+        measure(name, url, id, "url", images).await;
     }
 }
 
 /// The gateway that is measured, with a log as it has one in use.
 #[tokio::main]
-async fn gateway(folder: &str, backend: &str) {
-    let log = Path::new(folder).join("gateway.log");
+async fn gateway(dir: &str, backend: &str) {
+    let log = Path::new(dir).join("gateway.log");
     service::telemetry::start(service::telemetry::LogFormat::Text, "info", Some(&log))
         .expect("a writable log");
     let yaml = format!(
         "backends:\n  gpu_heavy:\n    base_url: {backend}\n    supported_capabilities: [images]\n    \
          concurrency_limits: {{images: 16}}\n"
     );
-    let gateway = Gateway::start_in(folder.into(), &yaml, &[]).await;
+    let gateway = Gateway::start_in(dir.into(), &yaml, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
     child::listening(&gateway.url).await;
 }
 
-async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: usize) {
-    let ask = order(&json!({"prompt": "p", "response_format": format}));
-    for callers in CALLERS {
-        run(&ask, url, callers, WARM_UP).await;
+async fn measure(name: &str, url: &str, process: u32, format: &str, images: usize) {
+    let ask = request(&json!({"prompt": "p", "response_format": format}));
+    for clients in CALLERS {
+        run(&ask, url, clients, WARM_UP).await;
         child::reset_peak(process);
         let (before, start) = (child::processor_time(process), Instant::now());
-        let mut times = run(&ask, url, callers, pictures).await;
+        let mut times = run(&ask, url, clients, images).await;
         let wall = start.elapsed();
         let processor = child::processor_time(process).saturating_sub(before);
-        let count = u32::try_from(pictures).expect("few");
+        let count = u32::try_from(images).expect("few");
         say(&format!(
-            "{name}: c={callers} {:.0} req/s, p50 {:.2?}, p99 {:.2?}, {:.2} ms of processor a picture, peak {} MiB",
+            "{name}: c={clients} {:.0} req/s, p50 {:.2?}, p99 {:.2?}, {:.2} ms of processor a picture, peak {} MiB",
             f64::from(count) / wall.as_secs_f64(),
             percentile(&mut times, 50),
             percentile(&mut times, 99),
@@ -103,8 +103,8 @@ async fn measure(name: &str, url: &str, process: u32, format: &str, pictures: us
     }
 }
 
-/// For pictures.
-fn order(body: &Value) -> Arc<LoadRequest> {
+/// For images.
+fn request(body: &Value) -> Arc<LoadRequest> {
     let body = body.to_string();
     let head = format!(
         "POST /v1/images/generations HTTP/1.1\r\nHost: ai2\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -114,9 +114,9 @@ fn order(body: &Value) -> Arc<LoadRequest> {
 }
 
 /// How long each took.
-async fn run(ask: &Arc<LoadRequest>, url: &str, callers: usize, pictures: usize) -> Vec<Duration> {
+async fn run(ask: &Arc<LoadRequest>, url: &str, clients: usize, images: usize) -> Vec<Duration> {
     let next = AtomicUsize::new(0);
-    ask.over(url, callers, move || next.fetch_add(1, Ordering::Relaxed) < pictures).await
+    ask.over(url, clients, move || next.fetch_add(1, Ordering::Relaxed) < images).await
 }
 
 fn say(line: &str) {

@@ -52,10 +52,10 @@ pub(crate) async fn compare(script: &str, names: &[&str]) {
     let table = Table::new(all.iter().map(|contestant| contestant.name.clone()).collect());
     table.line("start to first answer, ms", Better::Less, &start_ups);
     table.line("idle after the start, MiB", Better::Less, &idle);
-    for callers in CALLERS {
-        pictures(&all, callers, &upstream, &table).await;
+    for clients in CALLERS {
+        images(&all, clients, &upstream, &table).await;
     }
-    words(&client, &all, &table).await;
+    text(&client, &all, &table).await;
     tokio::time::sleep(SETTLED).await;
     table.line("idle after all that, MiB", Better::Less, &resident(&all));
     all.truncate(1);
@@ -74,22 +74,22 @@ async fn started(script: &str, name: &str, upstream: &str) -> (Contestant, f64) 
     }
 }
 
-async fn pictures(all: &[Contestant], callers: usize, upstream: &str, table: &Table) {
+async fn images(all: &[Contestant], clients: usize, upstream: &str, table: &Table) {
     let mut floor = Floor::default();
     let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
     for contestant in all {
-        Score::default().pictures(contestant, callers, PICTURES / 2).await;
+        Score::default().images(contestant, clients, PICTURES / 2).await;
     }
     for _ in 0..ROUNDS {
         for (contestant, score) in all.iter().zip(&mut scores) {
-            score.pictures(contestant, callers, PICTURES).await;
+            score.images(contestant, clients, PICTURES).await;
         }
-        floor.turn(upstream, callers, PICTURES);
+        floor.turn(upstream, clients, PICTURES);
     }
     let line = |name: &str, better, figure: &dyn Fn(&Score) -> f64, floor: Option<f64>| {
         let figures = scores.iter().map(|score| Some(figure(score)));
         let figures: Vec<_> = figures.chain([floor]).collect();
-        table.line(&format!("2 MiB pictures, c={callers}: {name}"), better, &figures);
+        table.line(&format!("2 MiB pictures, c={clients}: {name}"), better, &figures);
     };
     let count = (ROUNDS * PICTURES) as f64;
     let rate = |wall: Duration| count / wall.as_secs_f64();
@@ -102,10 +102,10 @@ async fn pictures(all: &[Contestant], callers: usize, upstream: &str, table: &Ta
         Some(cost(floor.processor)),
     );
     line("peak memory, MiB", Better::Less, &|score| score.peak_mib as f64, None);
-    added(&format!("2 MiB pictures, c={callers}:"), scores, table);
+    added(&format!("2 MiB pictures, c={clients}:"), scores, table);
 }
 
-async fn words(client: &Client, all: &[Contestant], table: &Table) {
+async fn text(client: &Client, all: &[Contestant], table: &Table) {
     let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
     for round in 0..=ROUNDS {
         for (contestant, score) in all.iter().zip(&mut scores) {

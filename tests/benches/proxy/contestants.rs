@@ -1,4 +1,4 @@
-//! Who is compared: the sidecar, nginx as users have it, nginx tuned; each in processes of its own.
+//! The contestants: the sidecar, nginx as users have it, nginx tuned; each in its own processes.
 
 use std::{
     fs,
@@ -66,7 +66,7 @@ impl Contestant {
         self.processes().into_iter().map(processor_time).sum::<Duration>().as_secs_f64()
     }
 
-    /// Resident memory of all its processes, in words.
+    /// Resident memory of all its processes, as text.
     pub(crate) fn memory(&self) -> String {
         let kib: u64 = self.processes().into_iter().map(resident_kib).sum();
         format!("{} {:.1} MiB", self.name, kib as f64 / 1024.0)
@@ -118,19 +118,19 @@ pub(crate) fn all() -> Vec<Contestant> {
 /// The sidecar's process: logs to a file, as the service does to the journal.
 #[tokio::main]
 pub(crate) async fn serve(arguments: &[String]) {
-    let folder = fakes::fresh_folder("proxied");
-    telemetry::start(telemetry::LogFormat::Text, "info", Some(&folder.join("log")))
+    let dir = fakes::fresh_dir("proxied");
+    telemetry::start(telemetry::LogFormat::Text, "info", Some(&dir.join("log")))
         .expect("the log can be opened");
-    let sidecar = Sidecar::start_in(folder, &["--engine", "invokeai", "--engine-url", &arguments[0]]).await;
+    let sidecar = Sidecar::start_in(dir, &["--engine", "invokeai", "--engine-url", &arguments[0]]).await;
     listening(&sidecar.url).await;
 }
 
 fn nginx(name: &'static str, engine: &str, locations: &str, logs: bool) -> Contestant {
-    let folder = fakes::fresh_folder("nginx");
+    let dir = fakes::fresh_dir("nginx");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
     let host = engine.trim_start_matches("http://");
     let locations = locations.replace("ENGINE", engine);
-    let at = folder.display();
+    let at = dir.display();
     let log = if logs { format!("{at}/access.log") } else { "off".to_owned() };
     let file = format!(
         "worker_processes auto; pid {at}/pid; error_log {at}/error.log; daemon off;
@@ -144,18 +144,18 @@ http {{
     server {{ listen {free}; {locations} }}
 }}"
     );
-    let path = folder.join("nginx.conf");
-    fs::write(&path, file).expect("the folder can be written");
+    let path = dir.join("nginx.conf");
+    fs::write(&path, file).expect("the directory can be written");
     let mut command = Command::new("nginx");
     let child = Child::of(command.arg("-c").arg(&path).stderr(Stdio::null()), format!("http://{free}"));
-    wait_for(&free.to_string(), &folder);
+    wait_for(&free.to_string(), &dir);
     Contestant { name, child }
 }
 
-fn wait_for(address: &str, folder: &Path) {
+fn wait_for(address: &str, dir: &Path) {
     let until = Instant::now() + Duration::from_secs(10);
     while std::net::TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < until, "nginx does not listen: see {}", folder.display());
+        assert!(Instant::now() < until, "nginx does not listen: see {}", dir.display());
         std::thread::sleep(Duration::from_millis(20));
     }
 }

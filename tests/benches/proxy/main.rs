@@ -152,7 +152,7 @@ fn upload(path: &str, bytes: usize) -> LoadRequest {
     LoadRequest { opening: None, request: [head.into_bytes(), vec![b'u'; bytes]].concat() }
 }
 
-/// A message that comes back.
+/// A message that is echoed.
 fn echo(path: &str) -> LoadRequest {
     let opening = format!(
         "GET {path} HTTP/1.1\r\nHost: ada2\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"

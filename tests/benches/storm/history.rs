@@ -29,7 +29,7 @@ struct Moment {
 /// An acknowledgement: in force at some time between the two.
 #[derive(Debug)]
 struct Ack {
-    asked: Instant,
+    requested: Instant,
     done: Option<Instant>,
 }
 
@@ -68,8 +68,8 @@ impl History {
 
     /// An operator acknowledges.
     pub(crate) fn acknowledge(&mut self, state: &Path) {
-        fs::write(state.join("ack"), "").expect("the state folder can be written");
-        self.acks.push(Ack { asked: Instant::now(), done: None });
+        fs::write(state.join("ack"), "").expect("the state directory can be written");
+        self.acks.push(Ack { requested: Instant::now(), done: None });
     }
 
     /// Whether it was heard.
@@ -111,13 +111,13 @@ impl History {
 
     /// Whether an acknowledgement may have been heard.
     pub(crate) fn acknowledged(&self, from: Instant, to: Instant) -> bool {
-        self.acks.iter().any(|ack| ack.asked <= to && ack.done.is_none_or(|done| done >= from))
+        self.acks.iter().any(|ack| ack.requested <= to && ack.done.is_none_or(|done| done >= from))
     }
 
-    /// When the last acknowledgement was asked that was surely heard by then.
+    /// When the last acknowledgement was sent that had surely arrived by then.
     pub(crate) fn last_acknowledged(&self, by: Instant) -> Option<Instant> {
         let heard = self.acks.iter().rev().find(|ack| ack.done.is_some_and(|done| done <= by));
-        heard.map(|ack| ack.asked)
+        heard.map(|ack| ack.requested)
     }
 }
 

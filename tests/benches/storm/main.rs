@@ -1,6 +1,6 @@
 //! Minutes of random faults, ten a second: the card lost and back, errors, fields, XIDs, memory, heat, slow and hanging
-//! calls, a driver that does not start. Meanwhile `/readyz` of the real service is asked every 50 ms, and each answer is
-//! held against a model of the rules that knows what the machine was really like (`model`). Afterwards everything is
+//! calls, a driver that does not start. Meanwhile `/readyz` of the real service is polled every 50 ms, and each answer is
+//! held against a model of the rules that knows the machine's true state (`model`). Afterwards everything is
 //! well again within 40 s, nothing has panicked, and nothing is left behind.
 //!
 //! `cargo bench -p benches --bench storm -- [seconds] [seed] [flags of the sidecar]`: with `--row-remap-failure degraded` or
@@ -54,12 +54,12 @@ async fn main() {
     let _ = writeln!(out, "{seconds} s of faults, seed {seed}");
     count_panics();
     let card = FakeCard::new();
-    let state = fakes::fresh_folder("storm");
+    let state = fakes::fresh_dir("storm");
     let library = card.library().display().to_string();
     let flags = ["--engine", "builtin", "--gpu", "required", "--nvml-lib", &library];
-    let own = ["--min-free-memory", "0", "--max-swap-used", "100"];
+    let lenient = ["--min-free-memory", "0", "--max-swap-used", "100"];
     let given: Vec<_> = given.iter().map(String::as_str).collect();
-    let sidecar = Sidecar::start_in(state.clone(), &[&flags[..], &own, &given].concat()).await;
+    let sidecar = Sidecar::start_in(state.clone(), &[&flags[..], &lenient, &given].concat()).await;
     sidecar.until_ready().await;
     tokio::time::sleep(SETTLE).await;
     let before = Footprint::of(&sidecar);
@@ -159,18 +159,18 @@ async fn watch(sidecar: &Sidecar, history: &RefCell<History>, end: Instant) -> W
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while Instant::now() < end {
         tick.tick().await;
-        let seen = ask(&client, &sidecar.url).await;
-        watched.answers.push(seen.received - seen.sent);
-        watched.statuses[match seen.report.status {
+        let observation = ask(&client, &sidecar.url).await;
+        watched.answers.push(observation.received - observation.sent);
+        watched.statuses[match observation.report.status {
             ReadyStatus::Ready => 0,
             ReadyStatus::Degraded => 1,
             ReadyStatus::NotReady | ReadyStatus::Unrecognized => 2,
         }] += 1;
-        for check in seen.report.checks.iter().filter(|check| !check.message.is_empty()) {
+        for check in observation.report.checks.iter().filter(|check| !check.message.is_empty()) {
             *watched.sentences.entry(format!("{} {:?}", check.name, check.status)).or_default() += 1;
         }
-        let line = seen.report.summary();
-        for violation in model.check(&history.borrow(), &seen) {
+        let line = observation.report.summary();
+        for violation in model.check(&history.borrow(), &observation) {
             let at = start.elapsed().as_secs_f64();
             watched.violations.push(format!("{at:.2} s: {violation}\n    {line}"));
         }
@@ -210,8 +210,8 @@ fn print(changes: usize, watched: &mut WatchResult) {
         percentile(answers, 99),
         percentile(answers, 100)
     );
-    let said: Vec<_> = sentences.iter().map(|(check, times)| format!("{check} {times}")).collect();
-    let _ = writeln!(out, "said: {}", said.join(", "));
+    let counts: Vec<_> = sentences.iter().map(|(check, times)| format!("{check} {times}")).collect();
+    let _ = writeln!(out, "said: {}", counts.join(", "));
     let had: Vec<_> = demands.iter().map(|(condition, times)| format!("{condition} {times}")).collect();
     let _ = writeln!(out, "had to refuse: {}\n{} against the rules", had.join(", "), violations.len());
     for violation in violations.iter().take(SHOWN) {

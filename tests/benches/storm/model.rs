@@ -1,4 +1,4 @@
-//! The rules, written down a second time from the documents alone, for what can be told of one answer of `/readyz` and
+//! The rules, written a second time from the documents alone, for what follows from one answer of `/readyz` and
 //! the machine's true history. Every answer is checked:
 //!
 //! - **shape**: the verdict is the worst of the checks; exactly the checks that do not pass have a message; their names
@@ -13,10 +13,10 @@
 //!   not after 7 s (5 s until a reading is old, a look, and slack). After a loss nothing passes before three good looks
 //!   100 ms apart. A driver that could not be started is not trusted before it could be. A reading is called old only if
 //!   calls were slow for most of that time.
-//! - **`latches`**: a fatal XID that came while all was well is told within 2 s. XIDs and memory errors that are told
+//! - **`latches`**: a fatal XID that came while all was well is reported within 2 s. XIDs and memory errors that are reported
 //!   stay until an acknowledgement, a driver load, or (XIDs) advice that came and went, (errors) a count that fell; a count
-//!   above one seen before fails. Neither is told without a cause since the last acknowledgement; a hanging driver may
-//!   tell of it seconds later.
+//!   above one seen before fails. Neither is reported without a cause since the last acknowledgement; a hanging driver may
+//!   report it seconds later.
 //!
 //! A verdict is at most some milliseconds younger than the sample under it, for the judge is woken by it.
 
@@ -48,11 +48,11 @@ pub(crate) struct Model {
 
 impl Model {
     /// What of this answer is against the rules.
-    pub(crate) fn check(&mut self, history: &History, seen: &Observation) -> Vec<String> {
-        let mut wrong = self.shape(&seen.report);
-        self.looks.check(history, seen, &mut wrong);
-        self.verdicts.check(history, seen, &mut wrong);
-        self.latches.check(history, seen, &mut wrong);
+    pub(crate) fn check(&mut self, history: &History, observation: &Observation) -> Vec<String> {
+        let mut wrong = self.shape(&observation.report);
+        self.looks.check(history, observation, &mut wrong);
+        self.verdicts.check(history, observation, &mut wrong);
+        self.latches.check(history, observation, &mut wrong);
         wrong
     }
 

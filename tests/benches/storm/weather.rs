@@ -1,6 +1,6 @@
 //! What happens next: by chance, but the same for the same seed. Of every twenty seconds six are calm, in which everything
 //! is well but for one fatal report of the driver that is acknowledged two and a half seconds later. In every other
-//! twenty seconds no call is slow, so that it can be told how soon a fault must be seen.
+//! twenty seconds no call is slow, so that a fault's deadline is known.
 
 use fakes::gpu::{Process, RemappedRows, Scenario};
 

@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use fakes::{TestResponse, upstream::Upstream};
 
-/// The callers' token.
+/// The clients' token.
 pub const TOKEN: &str = "e2e-token-0123456789";
 
 /// A running gateway. Dropping it gives up what runs; [`Gateway::stop`] drains it.
@@ -34,8 +34,8 @@ pub struct Gateway {
     /// The same of the listener for metrics, with `--gateway-metrics-listen 127.0.0.1:0`.
     pub metrics_url: Option<String>,
     /// Where its files are: `.env`, `backends_config.yaml`, its certificate.
-    pub folder: PathBuf,
-    /// Its picture store.
+    pub dir: PathBuf,
+    /// Its image store.
     pub store: PathBuf,
     /// Its phases, for tests that stop it.
     pub lifecycle: Lifecycle,
@@ -81,31 +81,32 @@ impl Gateway {
 
     /// With this `backends_config.yaml`.
     pub async fn with_backends(yaml: &str, flags: &[&str]) -> Self {
-        let own = fakes::new_temp_dir();
-        let mut gateway = Self::start_in(own.path().to_owned(), yaml, flags).await;
-        gateway.temp_dir = Some(own);
+        let temp_dir = fakes::new_temp_dir();
+        let mut gateway = Self::start_in(temp_dir.path().to_owned(), yaml, flags).await;
+        gateway.temp_dir = Some(temp_dir);
         gateway
     }
 
-    /// In a folder that an earlier one left, as after a restart.
-    pub async fn start_in(folder: PathBuf, yaml: &str, flags: &[&str]) -> Self {
-        Self::try_start_in(folder, yaml, flags).await.expect("the test's configuration is valid")
+    /// In a directory that an earlier one left, as after a restart.
+    pub async fn start_in(dir: PathBuf, yaml: &str, flags: &[&str]) -> Self {
+        Self::try_start_in(dir, yaml, flags).await.expect("the test's configuration is valid")
     }
 
     /// The same, giving the configuration's problems.
-    pub async fn try_start_in(folder: PathBuf, yaml: &str, flags: &[&str]) -> Result<Self, Vec<String>> {
-        let (env_file, backends) = (folder.join(".env"), folder.join("backends_config.yaml"));
+    pub async fn try_start_in(dir: PathBuf, yaml: &str, flags: &[&str]) -> Result<Self, Vec<String>> {
+        let (env_file, backends) = (dir.join(".env"), dir.join("backends_config.yaml"));
         if !env_file.exists() {
-            std::fs::write(&env_file, format!("GATEWAY_BEARER_TOKEN={TOKEN}\n")).expect("a writable folder");
+            std::fs::write(&env_file, format!("GATEWAY_BEARER_TOKEN={TOKEN}\n"))
+                .expect("a writable directory");
         }
-        std::fs::write(&backends, yaml).expect("a writable folder");
-        let store = folder.join("pictures");
+        std::fs::write(&backends, yaml).expect("a writable directory");
+        let store = dir.join("pictures");
         let (env_file, store_path) = (env_file.display().to_string(), store.display().to_string());
-        let data = folder.display().to_string();
+        let data = dir.display().to_string();
         let tls: &[&str] = if flags.contains(&"--gateway-tls") { &[] } else { &["--gateway-tls", "off"] };
-        let own =
+        let paths =
             ["gateway", "--env-file", &env_file, "--ui-image-dir", &store_path, "--gateway-data-dir", &data];
-        let matches = cli::command().get_matches_from([&own[..], tls, flags].concat());
+        let matches = cli::command().get_matches_from([&paths[..], tls, flags].concat());
         let read = move || config::load(&matches, &|_| None);
         let loaded =
             read().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
@@ -131,7 +132,7 @@ impl Gateway {
         );
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(serving);
-        let gateway = Self { url, metrics_url, folder, store, lifecycle, slept, task, temp_dir: None };
+        let gateway = Self { url, metrics_url, dir, store, lifecycle, slept, task, temp_dir: None };
         if scheme == "http" {
             // Answered once it serves; broken off if it does not start.
             let _ = gateway.anonymous(Method::GET, "/healthz").send().await;
@@ -154,24 +155,24 @@ impl Gateway {
         TestResponse::read(self.request(Method::GET, path).send().await.expect("an answer")).await
     }
 
-    /// A picture request, to be completed or sent.
+    /// An image request, to be completed or sent.
     pub fn image_request(&self, body: &Value) -> RequestBuilder {
         let request = self.request(Method::POST, "/v1/images/generations");
         request.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// A request for words or numbers, to be completed or sent.
+    /// A chat or embeddings request, to be completed or sent.
     pub fn json_request(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
         self.request(Method::POST, path).header("content-type", "application/json").body(body)
     }
 
-    /// Asks for words in a conversation.
+    /// Sends a chat request.
     pub async fn chat(&self, body: &Value) -> TestResponse {
         let request = self.json_request("/v1/chat/completions", body.to_string());
         TestResponse::read(request.send().await.expect("an answer")).await
     }
 
-    /// An order to edit pictures, to be completed or sent.
+    /// An edit request, to be completed or sent.
     pub fn edit(&self, content_type: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
         let request = self.request(Method::POST, "/v1/images/edits");
         request.header("content-type", content_type).body(body)
@@ -184,16 +185,16 @@ impl Gateway {
         scrape.text().await.expect("a whole body")
     }
 
-    /// Orders pictures.
+    /// Requests images.
     pub async fn generate(&self, body: &Value) -> TestResponse {
         TestResponse::read(self.image_request(body).send().await.expect("an answer")).await
     }
 
-    /// Fetches a stored picture as a browser does: without token.
+    /// Fetches a stored image as a browser does: without token.
     pub async fn image(&self, path: &str) -> Vec<u8> {
         let answer = self.anonymous(Method::GET, path).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 200, "{path}");
-        answer.bytes().await.expect("a whole picture").to_vec()
+        answer.bytes().await.expect("a whole image").to_vec()
     }
 
     /// Places taken under a key of the status, for example `gpu_heavy.images`.
@@ -207,20 +208,20 @@ impl Gateway {
         fakes::eventually("places taken", async || (self.inflight(key).await == wanted).then_some(())).await;
     }
 
-    /// All that is in its store but the lock and the records beside pictures: pictures, and whatever else lies about there.
+    /// The files in its store but the lock and the records beside images: images, and temporary files.
     pub fn stored(&self) -> Vec<PathBuf> {
         self.in_store(|path| {
             !path.ends_with(".lock") && path.extension().is_none_or(|ending| ending != "json")
         })
     }
 
-    /// The records beside pictures in its store.
+    /// The records beside images in its store.
     pub fn records(&self) -> Vec<PathBuf> {
         self.in_store(|path| path.extension().is_some_and(|ending| ending == "json"))
     }
 
     fn in_store(&self, wanted: impl Fn(&PathBuf) -> bool) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&self.store).expect("the store is a folder");
+        let entries = std::fs::read_dir(&self.store).expect("the store is a directory");
         entries.map(|entry| entry.expect("it can be read").path()).filter(wanted).collect()
     }
 
@@ -230,36 +231,36 @@ impl Gateway {
         fakes::eventually("an empty store", async || self.stored().is_empty().then_some(())).await;
     }
 
-    /// What the status says of a backend.
+    /// A backend in the status.
     pub async fn backend(&self, class: &str) -> Value {
         self.get("/v1/gateway/status").await.json["backend_health"][class].clone()
     }
 
-    /// Waits until a backend is ready, or is not (bounded); gives what the status says of it.
+    /// Waits until a backend is ready, or is not (bounded); returns it as in the status.
     pub async fn until_ready(&self, class: &str, ready: bool) -> Value {
         fakes::eventually("the backend's readiness", async || {
-            Some(self.backend(class).await).filter(|seen| seen["ready"] == ready)
+            Some(self.backend(class).await).filter(|backend| backend["ready"] == ready)
         })
         .await
     }
 
-    /// Lets its machine sleep, as far as it can tell: wall time runs ahead.
+    /// Simulates that its machine sleeps: wall time runs ahead.
     pub fn sleep(&self, time: Duration) {
         self.slept.fetch_add(time.as_secs(), Ordering::AcqRel);
     }
 
-    /// Changes its env file, as a person would.
+    /// Replaces its env file.
     pub fn set_env(&self, lines: &str) {
-        std::fs::write(self.folder.join(".env"), lines).expect("a writable folder");
+        std::fs::write(self.dir.join(".env"), lines).expect("a writable directory");
     }
 
     /// Changes its `backends_config.yaml`.
     pub fn set_backends(&self, yaml: &str) {
-        std::fs::write(self.folder.join("backends_config.yaml"), yaml).expect("a writable folder");
+        std::fs::write(self.dir.join("backends_config.yaml"), yaml).expect("a writable directory");
     }
 
-    /// Asks for a reload as SIGHUP does, and waits until it is done or refused (bounded); gives what the status, asked with
-    /// this token, says of the configuration.
+    /// Reloads as on SIGHUP, and waits until it is done or refused (bounded). Returns the configuration's part of the status,
+    /// requested with this token.
     pub async fn reload(&self, token: &str) -> Value {
         let tries = |config: &Value| config["reloads"].as_u64();
         let before = tries(&self.config_status(token).await).unwrap_or_default();
@@ -270,7 +271,7 @@ impl Gateway {
         .await
     }
 
-    /// What the status says of the configuration.
+    /// The configuration's part of the status.
     pub async fn config_status(&self, token: &str) -> Value {
         let request = self.anonymous(Method::GET, "/v1/gateway/status").bearer_auth(token);
         TestResponse::read(request.send().await.expect("an answer")).await.json["gateway"]["config"].clone()
@@ -283,7 +284,7 @@ impl Gateway {
         ended.expect("without panic").expect("in order");
     }
 
-    /// Waits for an end that nobody asked for.
+    /// Waits until it ends by itself.
     pub async fn ended(mut self) -> Result<(), ServeError> {
         (&mut self.task).await.expect("without panic")
     }
@@ -312,8 +313,8 @@ fn clocks(slept: Arc<AtomicU64>) -> ClockSource {
 }
 
 impl Drop for Gateway {
-    /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
-    /// meet whoever gets their ports next.
+    /// The task is not aborted: only when it ends by itself do the service's workers and threads end. Otherwise they would
+    /// run on, and disturb the next user of their ports.
     fn drop(&mut self) {
         self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();

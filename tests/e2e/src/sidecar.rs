@@ -1,4 +1,4 @@
-//! The sidecar, in this process, on a free port, with a state folder of its own.
+//! The sidecar, in this process, on a free port, with a state directory of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,6 +6,7 @@ use std::{
 };
 
 use ada2_sidecar::{Sockets, cli, config, reload::ConfigSource};
+use fakes::engine::{Fake, FakeEngine};
 use service::lifecycle::Lifecycle;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -20,7 +21,7 @@ pub struct Sidecar {
     pub lifecycle: Lifecycle,
     task: JoinHandle<()>,
     /// Removed with this value.
-    own_folder: Option<TempDir>,
+    temp_dir: Option<TempDir>,
 }
 
 impl Sidecar {
@@ -39,14 +40,19 @@ impl Sidecar {
         Self::start(&[&["--engine", "comfyui", "--engine-url", url], flags].concat()).await
     }
 
+    /// In front of this engine.
+    pub async fn of<E: FakeEngine>(engine: &Fake<E>, flags: &[&str]) -> Self {
+        Self::start(&[&["--engine", E::NAME, "--engine-url", &engine.url()], flags].concat()).await
+    }
+
     async fn start(flags: &[&str]) -> Self {
-        let own = fakes::new_temp_dir();
-        let mut sidecar = Self::start_in(own.path().to_owned(), flags).await;
-        sidecar.own_folder = Some(own);
+        let dir = fakes::new_temp_dir();
+        let mut sidecar = Self::start_in(dir.path().to_owned(), flags).await;
+        sidecar.temp_dir = Some(dir);
         sidecar
     }
 
-    /// With a state folder that an earlier one left, as after a crash.
+    /// With a state directory that an earlier one left, as after a crash.
     pub async fn start_in(state: PathBuf, flags: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         Self::start_on(listener, &state, flags)
@@ -56,8 +62,8 @@ impl Sidecar {
     pub fn start_on(listener: TcpListener, state: &Path, flags: &[&str]) -> Self {
         let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
         let gpu: &[&str] = if flags.contains(&"--gpu") { &[] } else { &["--gpu", "optional"] };
-        let folder = state.display().to_string();
-        let all = [&["ada2-sidecar", "--state-dir", &folder], gpu, flags].concat();
+        let dir = state.display().to_string();
+        let all = [&["ada2-sidecar", "--state-dir", &dir], gpu, flags].concat();
         let matches = cli::command().get_matches_from(all);
         let loaded = config::load(&matches, &|_| None).expect("the test's flags are valid");
         let source = ConfigSource::new(move || config::load_for_reload(&matches, &|_| None, &[]));
@@ -70,7 +76,7 @@ impl Sidecar {
                 .await
                 .expect("the sidecar ends in order");
         });
-        Self { url, lifecycle, task, own_folder: None }
+        Self { url, lifecycle, task, temp_dir: None }
     }
 
     /// Waits until it is ready (bounded), and gives the report.
@@ -91,12 +97,12 @@ impl Sidecar {
         fakes::eventually(name, failing).await
     }
 
-    /// Orders pictures.
+    /// Requests images.
     pub async fn generate(&self, request: &serde_json::Value) -> fakes::TestResponse {
         fakes::post(&format!("{}/v1/images/generations", self.url), request).await
     }
 
-    /// `/readyz` as it stands.
+    /// `/readyz` of this moment.
     pub async fn readyz(&self) -> ReadyReport {
         let answer =
             fakes::http().get(format!("{}/readyz", self.url)).send().await.expect("the sidecar answers");
@@ -125,8 +131,8 @@ impl Sidecar {
 }
 
 impl Drop for Sidecar {
-    /// The task is not aborted: only its own end ends the service's workers and threads. Left alone they would go on, and
-    /// meet whoever gets their ports next.
+    /// The task is not aborted: only when it ends by itself do the service's workers and threads end. Otherwise they would
+    /// run on, and disturb the next user of their ports.
     fn drop(&mut self) {
         self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();

@@ -1,71 +1,24 @@
 //! Readiness of a sidecar in front of a ComfyUI.
 
 use e2e::sidecar::Sidecar;
-use fakes::comfyui::{ComfyVersion, FakeComfy, PromptStatus, StatsAnswer};
+use fakes::comfyui::{ComfyVersion, FakeComfy, PromptStatus};
 use serde_json::{Value, json};
 use wire::health::{self, CheckStatus};
 
-async fn says(sidecar: &Sidecar, words: &str) {
-    fakes::eventually(words, async || {
+use crate::engine_behaviour::until_warning;
+
+#[tokio::test]
+async fn old_versions_are_refused_or_warned_of() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| script.version = ComfyVersion(0, 3, 40));
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    fakes::eventually("too old", async || {
         let check = sidecar.until_fails("engine_reachable").await;
-        check.message.contains(words).then_some(())
+        check.message.contains("0.3.45 is the oldest").then_some(())
     })
     .await;
-}
-
-async fn warns(sidecar: &Sidecar, words: &str) {
-    fakes::eventually(words, async || {
-        let report = sidecar.readyz().await;
-        let check = report.checks.iter().find(|check| check.name == "engine_reachable")?.clone();
-        let warned = check.status == CheckStatus::Warn && check.message.contains(words);
-        (warned && report.status == health::ReadyStatus::Degraded).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn an_engine_that_is_not_there_yet_is_waited_for() {
-    let fake = FakeComfy::start().await;
-    fake.stop().await;
-    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
-    sidecar.until_fails("engine_reachable").await;
-    let refused = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
-    assert_eq!((refused.status, refused.code()), (503, "backend_not_ready"), "{refused:?}");
-    fake.restart();
-    let report = sidecar.until_ready().await;
-    assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), ("comfyui", Some("0.33.0")));
-    assert_eq!(report.engine.models, 2);
-}
-
-#[tokio::test]
-async fn an_engine_that_hangs_is_told_from_one_that_is_gone() {
-    let fake = FakeComfy::start().await;
-    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
-    sidecar.until_ready().await;
-    fake.script(|script| script.hang = true);
-    says(&sidecar, "does not answer").await;
-    fake.script(|script| script.hang = false);
-    sidecar.until_ready().await;
-}
-
-#[tokio::test]
-async fn whatever_else_listens_there_is_not_the_engine() {
-    let fake = FakeComfy::start().await;
-    fake.script(|script| script.stats = StatsAnswer::Html);
-    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
-    says(&sidecar, "gives other JSON, or none").await;
-    fake.script(|script| script.stats = StatsAnswer::Json(json!({"system": {"os": "linux"}})));
-    says(&sidecar, "names no version").await;
-    let version = |text: &str| StatsAnswer::Json(json!({"system": {"comfyui_version": text}, "devices": []}));
-    fake.script(|script| script.stats = version("0.3.40"));
-    says(&sidecar, "0.3.45 is the oldest").await;
-    fake.script(|script| script.stats = version("0.44.0"));
-    warns(&sidecar, "untested").await;
-    fake.script(|script| {
-        script.stats = StatsAnswer::Real;
-        script.version = ComfyVersion(0, 3, 50);
-    });
-    warns(&sidecar, "cannot interrupt a single job").await;
+    fake.script(|script| script.version = ComfyVersion(0, 3, 50));
+    until_warning(&sidecar, "cannot interrupt a single job").await;
     fake.script(|script| script.version = ComfyVersion::V0_33_0);
     fakes::eventually("no warning", async || {
         Some(sidecar.readyz().await).filter(|report| report.status == health::ReadyStatus::Ready)
@@ -83,7 +36,7 @@ async fn without_a_checkpoint_nothing_is_admitted() {
 }
 
 #[tokio::test]
-async fn jobs_of_others_that_wait_are_told_from_ours() {
+async fn jobs_of_others_that_wait_are_counted_apart_from_ours() {
     let fake = FakeComfy::start().await;
     fake.script(|script| script.hold = true);
     let sidecar = Sidecar::comfyui(&fake.url(), &["--max-engine-queue", "1"]).await;
@@ -92,19 +45,19 @@ async fn jobs_of_others_that_wait_are_told_from_ours() {
         fake.foreign_job();
     }
     fake.until(|items| items.iter().any(|item| item.status == PromptStatus::Running)).await;
-    let observed = async |words: &str| {
-        fakes::eventually(words, async || {
+    let observed = async |text: &str| {
+        fakes::eventually(text, async || {
             let report = sidecar.readyz().await;
             let check = report.checks.iter().find(|check| check.name == "engine_queue")?.clone();
-            (check.observed == words).then_some(())
+            (check.observed == text).then_some(())
         })
         .await;
     };
     observed("3 jobs, 2 of others waiting").await;
     let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await;
     assert_eq!((answer.status, answer.code()), (429, "backend_overloaded"));
-    let orders = fake.requests().iter().filter(|seen| seen.method == "POST").count();
-    assert_eq!(orders, 0, "the engine heard nothing");
+    let submissions = fake.requests().iter().filter(|request| request.method == "POST").count();
+    assert_eq!(submissions, 0, "the engine heard nothing");
 }
 
 #[tokio::test]
@@ -122,12 +75,12 @@ async fn a_model_that_is_put_there_later_is_offered() {
 }
 
 #[tokio::test]
-async fn a_node_that_an_upgrade_took_away_is_named_before_a_picture_fails_of_it() {
+async fn a_node_that_an_upgrade_took_away_is_named_before_an_image_fails() {
     let fake = FakeComfy::start().await;
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
     sidecar.until_ready().await;
-    let asked = || fake.requests().iter().filter(|seen| seen.path.contains("/object_info/")).count();
-    fakes::eventually("the graphs are looked at", async || (asked() >= 9).then_some(())).await;
+    let body = || fake.requests().iter().filter(|request| request.path.contains("/object_info/")).count();
+    fakes::eventually("the graphs are looked at", async || (body() >= 9).then_some(())).await;
     let model = async |status: CheckStatus| {
         fakes::eventually("engine_model", async || {
             let report = sidecar.readyz().await;
@@ -137,9 +90,9 @@ async fn a_node_that_an_upgrade_took_away_is_named_before_a_picture_fails_of_it(
         .await
     };
     model(CheckStatus::Pass).await;
-    let before = asked();
+    let before = body();
     fake.script(|script| {
-        script.gone_classes = vec!["VAEDecode".to_owned()];
+        script.removed_classes = vec!["VAEDecode".to_owned()];
         script.version = ComfyVersion(0, 33, 1);
     });
     let (check, status) = model(CheckStatus::Warn).await;
@@ -150,9 +103,9 @@ async fn a_node_that_an_upgrade_took_away_is_named_before_a_picture_fails_of_it(
         check.message
     );
     assert!(check.message.contains("and 2 more (`ada2-sidecar check-config --live`)"), "{}", check.message);
-    assert!(asked() - before < 30, "each class once, and not at every survey: {}", asked() - before);
+    assert!(body() - before < 30, "each class once, and not at every survey: {}", body() - before);
     fake.script(|script| {
-        script.gone_classes.clear();
+        script.removed_classes.clear();
         script.version = ComfyVersion::V0_33_0;
     });
     model(CheckStatus::Pass).await;

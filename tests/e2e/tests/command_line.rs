@@ -1,4 +1,4 @@
-//! Help and man pages of both programs: complete, and no wider or longer than people read.
+//! Help and man pages of both programs: complete, and no wider than 100 columns or longer than a screen.
 
 use std::{
     io::{self, Write},
@@ -59,7 +59,7 @@ fn the_short_help_has_the_ten_or_so_settings_that_people_set_on_one_screen() {
 }
 
 #[test]
-fn the_whole_help_has_every_setting_once_with_variable_and_default_below_a_heading() {
+fn the_full_help_has_every_setting_once_with_variable_and_default_below_a_heading() {
     for program in PROGRAMS {
         let help = grammar(&program).render_long_help().to_string();
         assert_fits(program.name, &help, 400);
@@ -147,7 +147,7 @@ fn a_man_page_has_its_sections_and_every_setting() {
     }
 }
 
-/// Runs a tool of man-db's; nothing where it is not installed, which is said.
+/// Runs a tool of man-db's; prints a note and returns nothing where it is not installed.
 fn tool(name: &str, arguments: &[&str]) -> Option<process::Output> {
     let ran = process::Command::new(name).args(arguments).env("LC_ALL", "C.UTF-8").output();
     if ran.is_err() {
@@ -159,7 +159,7 @@ fn tool(name: &str, arguments: &[&str]) -> Option<process::Output> {
 #[test]
 fn a_man_page_has_no_warnings_and_a_name_for_the_index() {
     for program in PROGRAMS {
-        let file = fakes::fresh_folder("man").join(format!("{}.8", program.name));
+        let file = fakes::fresh_dir("man").join(format!("{}.8", program.name));
         std::fs::write(&file, program.man_page()).unwrap();
         let path = file.to_str().unwrap();
         if let Some(output) = tool("man", &["--warnings", "--local-file", path]) {

@@ -99,9 +99,9 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_gateway() {
     from_all_origins(200, 403, || ask(Method::GET, url, "/healthz")).await;
     let made = from_all_origins(200, 200, || generate(json!({"prompt": "p"}))).await;
     assert_eq!(made.headers()["x-backend-used"], "gpu_heavy");
-    let picture = TestResponse::read(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
-    from_all_origins(200, 403, || ask(Method::GET, url, &picture)).await;
-    preflights(url, &[&picture]).await;
+    let image = TestResponse::read(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
+    from_all_origins(200, 403, || ask(Method::GET, url, &image)).await;
+    preflights(url, &[&image]).await;
     upstream.stop().await;
     let refused = || generate(json!({"prompt": "p"})).header("origin", UI).send();
     let refused = fakes::eventually("the backend's end", async || {
@@ -137,7 +137,7 @@ async fn addresses_and_hosts_come_before_a_preflight() {
 }
 
 #[tokio::test]
-async fn without_allowed_origins_nothing_is_said_of_them() {
+async fn without_allowed_origins_no_header_mentions_them() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let sidecar = Sidecar::builtin(&[]).await;
@@ -203,9 +203,9 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_sidecar() {
     let stream = from_all_origins(200, 200, || generate(small(json!({"stream": true})))).await;
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let made = from_all_origins(200, 200, || generate(small(json!({"response_format": "url"})))).await;
-    let picture = TestResponse::read(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
-    let picture = picture.strip_prefix(url.as_str()).unwrap();
-    from_all_origins(200, 403, || ask(Method::GET, url, picture)).await;
+    let image = TestResponse::read(made).await.json["data"][0]["url"].as_str().unwrap().to_owned();
+    let image = image.strip_prefix(url.as_str()).unwrap();
+    from_all_origins(200, 403, || ask(Method::GET, url, image)).await;
 }
 
 #[tokio::test]

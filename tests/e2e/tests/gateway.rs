@@ -1,51 +1,53 @@
-//! The gateway in front of a fake backend that plays a script and writes down what it saw.
+//! The gateway in front of a fake backend that plays a script and records its requests.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 /// Tokens, addresses, hosts, origins, bodies.
 mod access;
 /// Places: the limit, and how each is freed.
 mod admission;
-/// Pictures while they arrive.
+/// Images while they arrive from the backend.
 mod arriving;
 /// Several cards behind one address.
 mod balancer;
-/// Words and numbers: what passes, and how.
+/// Chat and embeddings: what passes, and how.
 mod chat;
-/// Words that do not come.
+/// Chat answers that fail.
 mod chat_failures;
-/// Those to a backend: kept, and never the reason that a picture is made twice.
+/// The order of checks.
+mod check_order;
+/// Connections to a backend: reused, and never the reason that an image is made twice.
 mod connections;
-/// Pictures from pictures: what passes byte for byte, and what is refused.
+/// Edits: what passes byte for byte, and what is refused.
 mod edits;
 /// What becomes of a backend's failures, and of requests for nothing.
 mod errors;
 /// A store whose disk is full.
 mod full_disk;
-/// The list of stored pictures, and how they go.
+/// The list of stored images, and how they are deleted.
 mod gallery;
 /// Probes, and what requests find out.
 mod health;
-/// Pictures through the gateway: routing, delivery, what passes and what does not.
+/// Images through the gateway: routing, delivery, what passes and what does not.
 mod images;
-/// The old gateway behind: what is passed on, and what never is.
+/// The old gateway: what is passed on, and what never is.
 mod legacy;
-/// Lists of models: what of them counts, and for how long.
+/// Lists of models: what counts, and for how long.
 mod lists;
 /// What is counted, and who may read it.
 mod metrics;
-/// The order of checks.
-mod order;
-/// Whose pictures a token sees, and how many places it may take.
-mod people;
+/// Whose images a token sees, and how many places it may take.
+mod owners;
 /// The configuration read again: all of it or nothing.
 mod reload;
-/// Where chat and embeddings go, and that no other backend is asked instead.
+/// Where chat and embeddings go, and that there is no fallback.
 mod routing;
-/// Who takes or sends slowly.
-mod slow_callers;
+/// The machine sleeps and wakes.
+mod sleep;
+/// Clients that read or send slowly.
+mod slow_clients;
 /// Status and lists.
 mod status;
-/// Stored pictures and how they are served.
+/// Stored images and how they are served.
 mod store;
 /// Events as they happen.
 mod stream;
@@ -53,5 +55,3 @@ mod stream;
 mod stream_failures;
 /// The listener's TLS.
 mod tls;
-/// The machine sleeps and wakes.
-mod wake;

@@ -45,7 +45,7 @@ async fn every_reading_arrives() {
     assert_eq!((processes[1].name.as_str(), processes[1].used), ("[Not Found]", None));
 }
 
-/// What the card of [`every_reading_arrives`] says.
+/// The readings of the card of [`every_reading_arrives`].
 fn every_value() -> wire::health::GpuReport {
     let text = |text: &str| Some(text.to_owned());
     wire::health::GpuReport {
@@ -169,7 +169,7 @@ async fn a_card_without_memory_figures_is_read_like_any_other() {
 
 /// One after the other: the calls are counted.
 #[tokio::test]
-async fn every_reading_that_the_driver_does_not_support_is_absent_and_the_rest_is_told() {
+async fn every_reading_that_the_driver_does_not_support_is_absent_and_the_rest_is_reported() {
     let card = FakeCard::new();
     Samples::of(&card, "0").reading(|_| true).await;
     let needed = ["nvmlInit_v2", "nvmlShutdown", "nvmlDeviceGetHandleByIndex_v2"];
@@ -189,8 +189,8 @@ async fn every_reading_that_the_driver_does_not_support_is_absent_and_the_rest_i
 
 /// As the kernel shows a unit with this one process.
 fn kernel_with(unit: &str, pid: u32) -> KernelPaths {
-    let folder = fakes::fresh_folder("kernel");
-    let (proc, cgroups) = (folder.join("proc"), folder.join("cgroup"));
+    let dir = fakes::fresh_dir("kernel");
+    let (proc, cgroups) = (dir.join("proc"), dir.join("cgroup"));
     let write = |path: PathBuf, text: &str| {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -225,10 +225,10 @@ async fn an_engine_on_another_card_is_found_there_and_nobody_looks_while_it_is_h
     assert_eq!((there.index, there.uuid.as_str(), there.name.as_str()), (1, "GPU-2", "NVIDIA RTX 4090"));
     assert_eq!((there.processes[0].pid, there.processes[0].used), (4711, Some(12_000 * MIB)));
     assert_eq!(reading.report.count, Some(2));
-    let asked = card.calls(LIST);
+    let body = card.calls(LIST);
     let reading = Samples::with(of_engine("GPU-2")).reading(|_| true).await;
     assert!(reading.other_gpus.is_empty() && reading.report.memory_effective_free == Some(45_459));
-    assert_eq!(card.calls(LIST) - asked, 2, "one list, in the two calls that it takes");
+    assert_eq!(card.calls(LIST) - body, 2, "one list, in the two calls that it takes");
     // A sibling that does not answer is none of this card's troubles.
     card.set(|scenario| scenario.gpus[1].lost = true);
     let reading = Samples::with(of_engine("0")).reading(|_| true).await;

@@ -67,8 +67,8 @@ async fn a_passing_error_keeps_the_library() {
     let mut samples = Samples::of(&card, "0");
     samples.reading(|_| true).await;
     card.set(|scenario| scenario.gpus[0].fail("nvmlDeviceGetMemoryInfo_v2", 29));
-    let words = "reading the memory: NVML error 29";
-    samples.state(|state| matches!(state, GpuState::Failed(seen) if seen == words)).await;
+    let text = "reading the memory: NVML error 29";
+    samples.state(|state| matches!(state, GpuState::Failed(message) if message == text)).await;
     card.set(|scenario| scenario.gpus[0].errors.clear());
     samples.reading(|_| true).await;
     assert_eq!(card.calls("nvmlInit_v2"), 1);
@@ -93,12 +93,12 @@ async fn initialisation_says_why_it_fails() {
 #[tokio::test]
 async fn a_library_that_is_missing_or_not_nvml_is_said() {
     let mut missing = Samples::with(sampling(Some("/does/not/exist/libnvidia-ml.so.1".into()), "0"));
-    let words = |state: &GpuState| matches!(state, GpuState::LibraryUnavailable(words) if words.contains("No such file"));
-    missing.state(words).await;
+    let text = |state: &GpuState| matches!(state, GpuState::LibraryUnavailable(text) if text.contains("No such file"));
+    missing.state(text).await;
 
     let mut other = Samples::with(sampling(Some("libc.so.6".into()), "0"));
-    let words = |state: &GpuState| matches!(state, GpuState::Failed(words) if words.contains("nvmlInit_v2"));
-    other.state(words).await;
+    let text = |state: &GpuState| matches!(state, GpuState::Failed(text) if text.contains("nvmlInit_v2"));
+    other.state(text).await;
 }
 
 #[tokio::test]
@@ -119,8 +119,8 @@ async fn a_card_is_found_by_uuid_and_else_the_others_are_named() {
         "1 = GPU-2 (NVIDIA RTX 6000 Ada Generation)",
     ];
     for absent in ["GPU-3", "7"] {
-        let says = |state: &GpuState| matches!(state, GpuState::NoDevice { requested, found } if requested == absent && found == &there);
-        Samples::of(&card, absent).state(says).await;
+        let is_reported = |state: &GpuState| matches!(state, GpuState::NoDevice { requested, found } if requested == absent && found == &there);
+        Samples::of(&card, absent).state(is_reported).await;
     }
 }
 
@@ -130,7 +130,7 @@ async fn a_hanging_driver_only_makes_samples_old() {
     let mut samples = Samples::of(&card, "0");
     samples.reading(|_| true).await;
     card.set(|scenario| scenario.hang = vec!["nvmlDeviceGetTemperature".into()]);
-    // At most one look was under way when the driver began to hang.
+    // At most one reading was in progress when the driver began to hang.
     while timeout(20 * INTERVAL, samples.0.changed()).await.is_ok() {}
     let last = samples.0.borrow_and_update().clone().expect("there was a sample");
     sleep(10 * INTERVAL).await;

@@ -2,30 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets a None has failed")]
 
-/// Edits through the sidecar from a fake ComfyUI: what is kept is kept to the byte.
-mod comfyui_edits;
-/// Pictures through the sidecar from a fake ComfyUI: translation, models, lost events, failures in the engine's own words.
-mod comfyui_images;
-/// Who holds the slot in front of a ComfyUI, and that nobody else's job is ever touched, in every version.
-mod comfyui_jobs;
+/// What only a ComfyUI has: graphs, files, versions, history.
+mod comfyui;
 /// Readiness of a sidecar in front of a ComfyUI.
 mod comfyui_readyz;
 /// Help and man pages of both programs.
 mod command_line;
 /// What pages of other origins may read of both programs.
 mod cors;
-/// What an engine says of items that are not ours.
-mod engine_lies;
-/// The gateway in front of a fake backend: access, routing, admission, health, errors, pictures.
+/// The source, mask and form of edits.
+mod edit_form;
+/// What the sidecar does in front of any engine, over every fake.
+mod engine_behaviour;
+/// The gateway in front of a fake backend.
 mod gateway;
-/// The thread that looks at the card, and how it outlives every trouble.
+/// Readings of the card, and which processes hold its memory.
 mod gpu_readings;
+/// The thread that reads the card, and how it survives every fault.
 mod gpu_sampler;
+/// What only an InvokeAI has: graphs, models, batches, a bounded queue.
+mod invokeai;
 /// No import runs against the layers of ARCHITECTURE.md.
 mod layers;
-/// What a model is: what is ready, listed, the default, and refused.
+/// Models: which are ready, listed and the default, and which are refused.
 mod models;
-/// Everything that is not the sidecar's own, on its way to the engine and back.
+/// Paths that the sidecar does not serve itself, on their way to the engine and back.
 mod passthrough;
 /// The references' tables of settings.
 /// Refusals arrive, however much of the request is unread.
@@ -36,24 +37,23 @@ mod request_shapes;
 mod service_files;
 /// The edge: hosts, origins, bodies, tokens, paths.
 mod sidecar_edge;
-/// Edits: a picture from a picture.
+/// Edits: their forms, and what is refused.
 mod sidecar_edits;
-/// The card over HTTP: as nvidia-smi tells it, for Prometheus, and every latch seen from outside.
+/// The card over HTTP: as nvidia-smi prints it, for Prometheus, and every latch seen from outside.
 mod sidecar_gpu;
-/// Pictures through the sidecar from a fake InvokeAI: translation, models, failures in the engine's own words.
-mod sidecar_images;
-/// Who holds the slot, and what becomes of jobs that nobody waits for.
-mod sidecar_jobs;
-/// Behind a proxy that is trusted: addresses, names, origins.
+/// Behind a trusted proxy: addresses, names, origins.
 mod sidecar_proxies;
-/// Readiness: engine and card, each fault in its own words.
+/// Readiness: engine and card, each fault with its own message.
 mod sidecar_readyz;
-/// Streams, formats, presets and templates.
+/// nvidia-smi's CSV and the exporter's metrics, from a fake card.
 mod sidecar_smi;
+/// Streams, formats, presets and delivery by address.
 mod sidecar_stream;
+/// The card's memory in readiness.
 mod sidecar_vram;
-/// The default model is loaded before anybody asks for a picture.
+/// The default model is loaded before the first request.
 mod sidecar_warm_up;
+/// What the last images and the nodes of the engine prove about it.
 mod sidecar_works;
 /// Users' templates, from the request to what the engine is handed.
 mod templates;

@@ -1,4 +1,4 @@
-//! What a model is, seen from outside: what is ready, listed, the default, and what a request that names another kind is told.
+//! Models: which are ready, listed and the default, and how a request that names another kind is refused.
 
 use std::path::PathBuf;
 
@@ -29,47 +29,49 @@ async fn ask(sidecar: &Sidecar, model: Option<&str>) -> TestResponse {
     sidecar.generate(&request).await
 }
 
-/// The request is refused alike by the pictures' route and the list's.
-async fn refused(sidecar: &Sidecar, model: &str, status: u16, code: &str, says: &str) {
+/// The request is refused alike by the images' route and the list's.
+async fn refused(sidecar: &Sidecar, model: &str, status: u16, code: &str, text: &str) {
     let answers = [ask(sidecar, Some(model)).await, get(sidecar, &format!("/v1/models/{model}")).await];
     for answer in answers {
         assert_eq!((answer.status, answer.code()), (status, code), "{model}: {answer:?}");
-        assert!(answer.message().contains(says), "{model}: {}", answer.message());
+        assert!(answer.message().contains(text), "{model}: {}", answer.message());
         assert_eq!(answer.json["error"]["param"], "model");
     }
 }
 
 fn write_config(name: &str, text: &str) -> (PathBuf, String) {
-    let folder = fakes::fresh_folder(name);
-    let config = folder.join("config.yaml");
+    let dir = fakes::fresh_dir(name);
+    let config = dir.join("config.yaml");
     std::fs::write(&config, text).unwrap();
-    (folder, config.display().to_string())
+    (dir, config.display().to_string())
 }
 
 mod comfyui {
     use super::*;
 
     fn loaded(fake: &FakeComfy) -> Vec<String> {
-        let seen = fake.requests();
-        let orders = seen.iter().filter(|seen| seen.method == "POST" && seen.path == "/prompt");
+        let requests = fake.requests();
+        let prompts = requests.iter().filter(|request| request.method == "POST" && request.path == "/prompt");
         let name =
-            |order: Value| order["prompt"]["model"]["inputs"]["ckpt_name"].as_str().unwrap().to_owned();
-        orders.map(|seen| name(serde_json::from_slice(&seen.body).unwrap())).collect()
+            |prompt: Value| prompt["prompt"]["model"]["inputs"]["ckpt_name"].as_str().unwrap().to_owned();
+        prompts.map(|request| name(serde_json::from_slice(&request.body).unwrap())).collect()
     }
 
     async fn with(files: &[&str], metadata: &[(&str, Value)], flags: &[&str]) -> (FakeComfy, Sidecar) {
         let fake = FakeComfy::start().await;
         fake.script(|script| {
             script.checkpoints = files.iter().map(|file| (*file).to_owned()).collect();
-            script.metadata =
-                metadata.iter().map(|(file, told)| ((*file).to_owned(), told.clone())).collect();
+            script.metadata = metadata
+                .iter()
+                .map(|(file, metadata_of)| ((*file).to_owned(), metadata_of.clone()))
+                .collect();
         });
         let sidecar = Sidecar::comfyui(&fake.url(), flags).await;
         (fake, sidecar)
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_picture_model_is_never_run_as_one() {
+    async fn a_file_that_is_no_image_model_is_never_run_as_one() {
         let files = [
             "flux1-dev-fp8.safetensors",
             "ltx-2.3.safetensors",
@@ -79,8 +81,8 @@ mod comfyui {
         let (fake, sidecar) = with(&files, &[], &[]).await;
         sidecar.until_ready().await;
         assert_eq!(listed(&sidecar).await, ["sd_xl_base_1.0", "sd-xl-base-1.0"]);
-        for asked in [None, Some("gpt-image-1"), Some("sd-xl-base-1.0")] {
-            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
+        for name in [None, Some("gpt-image-1"), Some("sd-xl-base-1.0")] {
+            assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
         }
         assert_eq!(loaded(&fake), ["sd_xl_base_1.0.safetensors"; 3]);
         let served = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
@@ -103,7 +105,8 @@ mod comfyui {
 
     #[tokio::test]
     async fn what_a_files_own_metadata_says_counts_before_its_name() {
-        let told = |architecture: &str| json!({"modelspec.architecture": architecture, "format": "pt"});
+        let metadata_of =
+            |architecture: &str| json!({"modelspec.architecture": architecture, "format": "pt"});
         let thumbnail = format!("data:image/jpeg;base64,{}", "A".repeat(300_000));
         let files = [
             "sd15-lookalike.safetensors",
@@ -113,23 +116,23 @@ mod comfyui {
             "plain-sd15.safetensors",
         ];
         let metadata = [
-            (files[0], told("flux-1-dev")),
+            (files[0], metadata_of("flux-1-dev")),
             (
                 files[1],
                 json!({"modelspec.architecture": "stable-diffusion-xl-v1-base", "modelspec.thumbnail": thumbnail}),
             ),
             (files[2], json!({"ss_base_model_version": "sd_v1"})),
-            (files[3], told("stable-diffusion-xl-v1-base/lora")),
+            (files[3], metadata_of("stable-diffusion-xl-v1-base/lora")),
             (files[4], Value::Null),
         ];
         let (fake, sidecar) = with(&files, &metadata, &[]).await;
         sidecar.until_ready().await;
         assert_eq!(listed(&sidecar).await, ["mine", "other", "plain-sd15", "sd-xl-base-1.0", "sd-v1-5"]);
-        for (asked, file) in
+        for (name, file) in
             [(None, files[1]), (Some("sd-v1-5"), files[2]), (Some("sd-xl-base-1.0"), files[1])]
         {
-            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
-            assert_eq!(loaded(&fake).last().map(String::as_str), Some(file), "{asked:?}");
+            assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
+            assert_eq!(loaded(&fake).last().map(String::as_str), Some(file), "{name:?}");
         }
         refused(&sidecar, "sd15-lookalike", 400, "invalid_value", "(FLUX.1)").await;
         refused(&sidecar, "sdxl-lora", 400, "invalid_value", "stable-diffusion-xl-v1-base/lora").await;
@@ -140,8 +143,10 @@ mod comfyui {
         let files = ["a.safetensors", "b.ckpt", "sd15.safetensors"];
         let (fake, sidecar) = with(&files, &[], &[]).await;
         sidecar.until_ready().await;
-        let reads = || fake.requests().iter().filter(|seen| seen.path.starts_with("/view_metadata/")).count();
-        let lists = || fake.requests().iter().filter(|seen| seen.path.starts_with("/experiment/")).count();
+        let reads =
+            || fake.requests().iter().filter(|request| request.path.starts_with("/view_metadata/")).count();
+        let lists =
+            || fake.requests().iter().filter(|request| request.path.starts_with("/experiment/")).count();
         assert_eq!(reads(), 2, "only safetensors have any");
         let before = lists();
         fakes::eventually("the list is read again", async || (lists() > before).then_some(())).await;
@@ -166,8 +171,8 @@ mod comfyui {
         fake.script(|script| {
             script.checkpoints =
                 ["sd15-lookalike.safetensors", "sd15.safetensors"].map(str::to_owned).to_vec();
-            let told = json!({"modelspec.architecture": "flux-1-dev"});
-            script.metadata.insert("sd15-lookalike.safetensors".to_owned(), told);
+            let metadata_of = json!({"modelspec.architecture": "flux-1-dev"});
+            script.metadata.insert("sd15-lookalike.safetensors".to_owned(), metadata_of);
             script.hold_metadata = true;
         });
         let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
@@ -181,7 +186,7 @@ mod comfyui {
     }
 
     #[tokio::test]
-    async fn a_server_that_tells_no_metadata_has_names() {
+    async fn a_server_that_serves_no_metadata_has_names() {
         let fake = FakeComfy::start().await;
         fake.script(|script| {
             script.serves_metadata = false;
@@ -193,15 +198,15 @@ mod comfyui {
     }
 
     #[tokio::test]
-    async fn what_nothing_tells_is_declared() {
+    async fn what_nothing_identifies_is_declared() {
         let (_folder, config) =
             write_config("declared", "models: {dreamshaper_8: {base: sd-1}, gone: {base: sdxl}}");
         let files = ["dreamshaper_8.safetensors", "deliberate_v2.safetensors"];
         let (fake, sidecar) = with(&files, &[], &["--config", &config]).await;
         sidecar.until_ready().await;
         assert_eq!(listed(&sidecar).await, ["dreamshaper_8", "sd-v1-5"]);
-        for asked in [None, Some("sd-v1-5"), Some("DreamShaper_8")] {
-            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
+        for name in [None, Some("sd-v1-5"), Some("DreamShaper_8")] {
+            assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
         }
         assert_eq!(loaded(&fake), [files[0]; 3]);
         refused(&sidecar, "deliberate_v2", 400, "invalid_value", "declare it").await;
@@ -212,34 +217,37 @@ mod comfyui {
         let files = ["flux1-dev.safetensors", "dreamshaper_8.safetensors"];
         let (_fake, sidecar) = with(&files, &[], &[]).await;
         let check = sidecar.until_fails("engine_model").await;
-        for words in [
+        for text in [
             "only \"flux1-dev\" (FLUX.1), \"dreamshaper_8\" (of unknown kind)",
             "install one",
             "name presets",
             "declare what is of unknown kind (models: {\"dreamshaper_8\": {base: sd-1}})",
         ] {
-            assert!(check.message.contains(words), "{}", check.message);
+            assert!(check.message.contains(text), "{}", check.message);
         }
     }
 
     #[tokio::test]
     async fn an_engine_without_checkpoints_is_ready_with_a_preset_that_brings_its_own_graph() {
-        let (folder, config) = write_config("turbo", "presets:\n  turbo: {template: comfy-turbo.json}\n");
+        let (dir, config) = write_config("turbo", "presets:\n  turbo: {template: comfy-turbo.json}\n");
         let graph = include_str!("../../fixtures/comfyui/presets/comfy-turbo.json");
-        std::fs::write(folder.join("comfy-turbo.json"), graph).unwrap();
+        std::fs::write(dir.join("comfy-turbo.json"), graph).unwrap();
         let bindings = include_str!("../../fixtures/comfyui/presets/comfy-turbo.yaml");
-        std::fs::write(folder.join("comfy-turbo.yaml"), bindings).unwrap();
+        std::fs::write(dir.join("comfy-turbo.yaml"), bindings).unwrap();
         let (fake, sidecar) = with(&[], &[], &["--config", &config, "--warm-up", "off"]).await;
         sidecar.until_ready().await;
         assert_eq!(listed(&sidecar).await, ["turbo"]);
         assert_eq!(get(&sidecar, "/v1/models/turbo").await.json["id"], "turbo");
-        // The fake has no such files; what counts is which graph it was asked for.
-        for asked in [Some("turbo"), None, Some("gpt-image-1")] {
-            ask(&sidecar, asked).await;
-            let seen = fake.requests();
-            let order = seen.iter().rfind(|seen| seen.method == "POST" && seen.path == "/prompt").unwrap();
-            let order: Value = serde_json::from_slice(&order.body).unwrap();
-            assert_eq!(order["prompt"]["1"]["inputs"]["unet_name"], "my_turbo.safetensors", "{asked:?}");
+        // The fake has no such files; what counts is which graph it got.
+        for name in [Some("turbo"), None, Some("gpt-image-1")] {
+            ask(&sidecar, name).await;
+            let requests = fake.requests();
+            let prompt = requests
+                .iter()
+                .rfind(|request| request.method == "POST" && request.path == "/prompt")
+                .unwrap();
+            let prompt: Value = serde_json::from_slice(&prompt.body).unwrap();
+            assert_eq!(prompt["prompt"]["1"]["inputs"]["unet_name"], "my_turbo.safetensors", "{name:?}");
         }
         refused(&sidecar, "sd-v1-5", 404, "model_not_found", "Available: turbo.").await;
     }
@@ -289,8 +297,8 @@ mod invokeai {
         let (fake, sidecar) = with(models.clone(), &[]).await;
         sidecar.until_ready().await;
         assert_eq!(listed(&sidecar).await, ["base inpainting", "Dreamshaper", "sd-v1-5"]);
-        for asked in [None, Some("sd-v1-5"), Some("dall-e-3"), Some("base inpainting")] {
-            assert_eq!(ask(&sidecar, asked).await.status, 200, "{asked:?}");
+        for name in [None, Some("sd-v1-5"), Some("dall-e-3"), Some("base inpainting")] {
+            assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
         }
         assert_eq!(loaded(&fake), ["Dreamshaper", "Dreamshaper", "Dreamshaper", "base inpainting"]);
         refused(&sidecar, "old base", 400, "invalid_value", "of a kind that no graph serves (SD 2)").await;
@@ -311,8 +319,8 @@ mod invokeai {
     async fn an_engine_with_flux_only_says_so() {
         let (_fake, sidecar) = with(flux(), &[]).await;
         let check = sidecar.until_fails("engine_model").await;
-        let words = "no SD 1.5 or SDXL main model, only \"FLUX Dev\" (FLUX.1), \"FLUX Fill\" (FLUX.1 inpainting): install one";
-        assert!(check.message.contains(words), "{}", check.message);
+        let text = "no SD 1.5 or SDXL main model, only \"FLUX Dev\" (FLUX.1), \"FLUX Fill\" (FLUX.1 inpainting): install one";
+        assert!(check.message.contains(text), "{}", check.message);
         assert!(
             check.message.contains("or name presets") && !check.message.contains("declare"),
             "{}",
@@ -322,7 +330,7 @@ mod invokeai {
 
     #[tokio::test]
     async fn an_engine_with_flux_only_is_ready_and_serves_with_a_preset() {
-        let (folder, config) =
+        let (dir, config) =
             write_config("flux", "presets: {flux: {model: FLUX Dev, template: flux.json}}\nwarm_up: 'on'\n");
         let edge = |from: &str, out: &str, to: &str, input: &str| json!({"source": {"node_id": from, "field": out}, "destination": {"node_id": to, "field": input}});
         let graph = json!({"id": "graph", "nodes": {
@@ -332,22 +340,22 @@ mod invokeai {
             "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}},
             "edges": [edge("loader", "clip", "say", "clip"), edge("say", "conditioning", "work", "positive_text_conditioning"),
                 edge("work", "latents", "l2i", "latents")]});
-        std::fs::write(folder.join("flux.json"), graph.to_string()).unwrap();
+        std::fs::write(dir.join("flux.json"), graph.to_string()).unwrap();
         let yaml = "output: l2i\nbindings: {model: [loader.model], prompt: [say.prompt], seed: [work.seed], \
                     width: [work.width], height: [work.height], steps: [work.num_steps]}";
-        std::fs::write(folder.join("flux.yaml"), yaml).unwrap();
+        std::fs::write(dir.join("flux.yaml"), yaml).unwrap();
         let (fake, sidecar) = with(flux(), &["--config", &config]).await;
         let report = sidecar.until_ready().await;
         assert!(report.checks.iter().any(|check| check.name == "engine_model"));
         assert_eq!(loaded(&fake), ["FLUX Dev"], "it is loaded in advance");
         assert_eq!(listed(&sidecar).await, ["flux"]);
-        for asked in [Some("flux"), None, Some("gpt-image-1")] {
-            let answer = ask(&sidecar, asked).await;
-            assert_eq!(answer.status, 200, "{asked:?}: {answer:?}");
+        for name in [Some("flux"), None, Some("gpt-image-1")] {
+            let answer = ask(&sidecar, name).await;
+            assert_eq!(answer.status, 200, "{name:?}: {answer:?}");
         }
         assert_eq!(loaded(&fake), ["FLUX Dev"; 4]);
-        let words = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
-        refused(&sidecar, "FLUX Dev", 400, "invalid_value", words).await;
+        let text = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
+        refused(&sidecar, "FLUX Dev", 400, "invalid_value", text).await;
         refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "(FLUX.1 inpainting)").await;
     }
 }

@@ -1,8 +1,8 @@
-//! Everything that is not the sidecar's own, on its way to the engine and back.
+//! Paths that the sidecar does not serve itself, on their way to the engine and back.
 
 /// What travels: heads, bodies, trailers, ranges, as they are.
 mod bytes;
-/// The engine goes away, is slow, breaks off, closes what was kept.
+/// The engine goes away, is slow, breaks off, closes idle connections.
 mod engine_faults;
 /// Who may come: addresses, proxies, pages of other sites, tokens.
 mod guards;

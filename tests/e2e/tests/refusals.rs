@@ -1,4 +1,4 @@
-//! A refusal reaches a caller who writes all of a large body before reading a byte, as `urllib` and Node's `fetch` do: closed
+//! A refusal reaches a client that writes all of a large body before reading a byte, as `urllib` and Node's `fetch` do: closed
 //! with bytes unread, a connection is reset, and the answer is lost.
 
 use std::sync::Arc;
@@ -42,16 +42,16 @@ async fn stubborn(mut stream: impl AsyncRead + AsyncWrite + Unpin, (line, header
     }
 }
 
-/// Eight of eight callers get this status.
-async fn arrives(url: &str, asked: Asked<'_>, status: &str) {
+/// Eight of eight clients get this status.
+async fn arrives(url: &str, body: Asked<'_>, status: &str) {
     let address = url.strip_prefix("http://").unwrap();
     for _ in 0..8 {
         let stream = TcpStream::connect(address).await.unwrap();
-        assert_eq!(stubborn(stream, asked).await, status, "{asked:?}");
+        assert_eq!(stubborn(stream, body).await, status, "{body:?}");
     }
 }
 
-/// A name and a port where nobody listens.
+/// A name and a port without a listener.
 async fn nowhere() -> String {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", socket.local_addr().unwrap())
@@ -65,7 +65,7 @@ async fn each_refusal_of_the_sidecars_arrives() {
     let open = Sidecar::invokeai(&nowhere().await, &[]).await;
     let mine = "Authorization: Bearer a-token-of-some-length\r\n";
     let images = "POST /v1/images/generations";
-    for (url, asked, status) in [
+    for (url, body, status) in [
         (&sidecar.url, (images, "Authorization: Bearer wrong\r\n"), "401"),
         (&sidecar.url, (images, mine), "413"),
         (&sidecar.url, ("PUT /v1/images/generations", mine), "405"),
@@ -75,7 +75,7 @@ async fn each_refusal_of_the_sidecars_arrives() {
         (&open.url, ("POST /api/v1/images/upload", ""), "503"),
         (&open.url, (images, "Content-Encoding: gzip\r\n"), "415"),
     ] {
-        arrives(url, asked, status).await;
+        arrives(url, body, status).await;
     }
 }
 
@@ -93,7 +93,7 @@ async fn each_refusal_of_the_gateways_arrives() {
     let gateway = Gateway::start(&upstream, &flags).await;
     let wide = Gateway::start(&upstream, &["--gateway-legacy-upstream", &legacy]).await;
     let (mine, gzip) = (with_token(""), with_token("Content-Encoding: gzip\r\n"));
-    for (url, asked, status) in [
+    for (url, body, status) in [
         (&gateway.url, ("POST /v1/chat/completions", WRONG), "401"),
         (&gateway.url, ("POST /v1/chat/completions", &mine[..]), "413"),
         (&gateway.url, ("PUT /v1/images/generations", &mine), "405"),
@@ -102,7 +102,7 @@ async fn each_refusal_of_the_gateways_arrives() {
         (&wide.url, ("POST /v1/images/edits", &gzip), "415"),
         (&wide.url, ("POST /v1/music", &mine), "503"),
     ] {
-        arrives(url, asked, status).await;
+        arrives(url, body, status).await;
     }
 }
 
@@ -148,17 +148,17 @@ async fn what_is_no_request_is_refused_in_the_one_envelope() {
 #[tokio::test]
 async fn a_refusal_arrives_over_tls() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("refusals");
-    let gateway = Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), &["--gateway-tls", "on"]).await;
+    let dir = fakes::fresh_dir("refusals");
+    let gateway = Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), &["--gateway-tls", "on"]).await;
     let certificate = fakes::eventually("the certificate", async || {
-        CertificateDer::from_pem_file(folder.join("gateway-ca.pem")).ok()
+        CertificateDer::from_pem_file(dir.join("gateway-ca.pem")).ok()
     });
     let mut roots = RootCertStore::empty();
     roots.add(certificate.await).unwrap();
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
     let address = gateway.url.strip_prefix("https://").unwrap();
-    for (asked, status) in [
+    for (body, status) in [
         (("POST /v1/chat/completions", WRONG), "401"),
         (("PUT /v1/images/generations", &with_token("")[..]), "405"),
     ] {
@@ -166,7 +166,7 @@ async fn a_refusal_arrives_over_tls() {
             let stream = TcpStream::connect(address).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let stream = connector.connect(name, stream).await.unwrap();
-            assert_eq!(stubborn(stream, asked).await, status, "{asked:?}");
+            assert_eq!(stubborn(stream, body).await, status, "{body:?}");
         }
     }
     refuses_heads(async || {

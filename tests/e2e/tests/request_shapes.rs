@@ -63,7 +63,7 @@ impl Both {
     }
 }
 
-/// All are pictures.
+/// All are images.
 fn made(answers: &[TestResponse], what: &str) {
     for answer in answers {
         assert_eq!(answer.status, 200, "{what}: {answer:?}");
@@ -71,15 +71,15 @@ fn made(answers: &[TestResponse], what: &str) {
     }
 }
 
-/// All refuse this field with these words in the message.
-fn refused(answers: &[TestResponse], param: Option<&str>, words: &str, what: &str) {
+/// All refuse this field with this text in the message.
+fn refused(answers: &[TestResponse], param: Option<&str>, text: &str, what: &str) {
     for answer in answers {
         assert_eq!(
             (answer.status, &answer.json["error"]["param"]),
             (400, &json!(param)),
             "{what}: {answer:?}"
         );
-        assert!(answer.message().contains(words), "{what}: {answer:?}");
+        assert!(answer.message().contains(text), "{what}: {answer:?}");
     }
 }
 
@@ -144,7 +144,7 @@ async fn whole_numbers_with_a_point_any_seed_and_no_guidance() {
     ] {
         made(&both.generate(&with(least(), &more)).await, &more.to_string());
     }
-    for (more, param, words) in [
+    for (more, param, text) in [
         (json!({"n": 1.5}), "n", "whole number"),
         (json!({"steps": 20.5}), "steps", "from 1 to 150"),
         (json!({"seed": -2}), "seed", "from 0 to 4294967295, or -1 for a random one"),
@@ -152,7 +152,7 @@ async fn whole_numbers_with_a_point_any_seed_and_no_guidance() {
         (json!({"seed": 0.5}), "seed", "whole number"),
         (json!({"guidance_scale": 0.5}), "guidance_scale", "0 (none) or a number from 1 to 30"),
     ] {
-        refused(&both.generate(&with(least(), &more)).await, Some(param), words, &more.to_string());
+        refused(&both.generate(&with(least(), &more)).await, Some(param), text, &more.to_string());
     }
     let heads = ["prompt", "n", "seed", "size", "steps", "mask", "negative_prompt"].map(text);
     let values: [&[u8]; 7] = [b"a", b"1.0", b"-1", b"64x64", b"1", b"", b""];
@@ -174,17 +174,21 @@ async fn a_comfyui_takes_seeds_of_64_bits_to_the_last_one() {
         let answers = both.generate(&with(least(), &json!({"n": 2, "seed": first}))).await;
         made(&answers, "64 bits");
         for answer in &answers {
-            let told = answer.json["data"].as_array().unwrap().iter().map(|picture| picture["seed"].as_u64());
-            assert_eq!(told.collect::<Vec<_>>(), seeds.iter().copied().map(Some).collect::<Vec<_>>());
+            let reported = answer.json["data"].as_array().unwrap().iter().map(|image| image["seed"].as_u64());
+            assert_eq!(reported.collect::<Vec<_>>(), seeds.iter().copied().map(Some).collect::<Vec<_>>());
         }
-        let seen = fake.requests();
-        let orders = seen.iter().rev().filter(|seen| seen.method == "POST" && seen.path == "/prompt").take(2);
-        let mut ordered: Vec<_> = orders
-            .map(|seen| serde_json::from_slice::<Value>(&seen.body).unwrap())
-            .map(|order| order["prompt"]["sampler"]["inputs"]["seed"].as_u64().unwrap())
+        let requests = fake.requests();
+        let submissions = requests
+            .iter()
+            .rev()
+            .filter(|request| request.method == "POST" && request.path == "/prompt")
+            .take(2);
+        let mut submitted: Vec<_> = submissions
+            .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap())
+            .map(|submission| submission["prompt"]["sampler"]["inputs"]["seed"].as_u64().unwrap())
             .collect();
-        ordered.reverse();
-        assert_eq!(ordered, seeds, "what the engine was given");
+        submitted.reverse();
+        assert_eq!(submitted, seeds, "what the engine was given");
     }
     let body = br#"{"prompt":"a","seed":18446744073709551616}"#;
     let answers = both.post("/v1/images/generations", JSON, body).await;

@@ -100,7 +100,7 @@ fn the_systemd_socket_listens_where_the_service_would() {
 #[test]
 fn the_packaged_configuration_is_sound_as_it_is_and_with_every_setting_in_it() {
     let packaged = include_str!("../../../systemd/config.yaml");
-    let file = fakes::fresh_folder("packaged-config").join("config.yaml");
+    let file = fakes::fresh_dir("packaged-config").join("config.yaml");
     let load = |text: &str| {
         std::fs::write(&file, text).unwrap();
         let flags = ["ada2-sidecar", "check-config", "--config", file.to_str().unwrap()];
@@ -138,14 +138,14 @@ fn newsyslog_rotates_the_log_that_the_env_file_names_and_needs_neither_pid_file_
 
 #[test]
 fn the_example_of_the_env_file_is_read_without_a_remark_once_it_has_a_token() {
-    let folder = fakes::fresh_folder("env-example");
+    let dir = fakes::fresh_dir("env-example");
     let example = include_str!("../../../gateway/env/ada2-images.env.example");
     let load = |text: &str| {
-        let file = folder.join(".env");
+        let file = dir.join(".env");
         std::fs::write(&file, text).unwrap();
         let yaml =
             "backends: {gpu_heavy: {base_url: 'http://${ADA2_HOST}:7860', supported_capabilities: [images]}}";
-        std::fs::write(folder.join("backends_config.yaml"), yaml).unwrap();
+        std::fs::write(dir.join("backends_config.yaml"), yaml).unwrap();
         let flags = ["gateway", "--env-file", file.to_str().unwrap()];
         gateway::config::load(&gateway::cli::command().get_matches_from(flags), &|_| None)
     };

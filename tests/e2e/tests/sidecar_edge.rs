@@ -60,8 +60,8 @@ async fn a_request_of_http_1_0_need_not_name_a_host() {
     sidecar.until_ready().await;
     let body = r#"{"prompt":"p","size":"64x64","response_format":"url"}"#;
     let headers = format!("Content-Length: {}\r\nContent-Type: application/json\r\n", body.len());
-    let order = format!("POST /v1/images/generations HTTP/1.0\r\n{headers}\r\n{body}");
-    let answer = raw(&sidecar, &order).await;
+    let request = format!("POST /v1/images/generations HTTP/1.0\r\n{headers}\r\n{body}");
+    let answer = raw(&sidecar, &request).await;
     assert!(
         answer.contains(r#""url":"/v1/images/files/"#),
         "an address that holds where it was asked: {answer}"
@@ -126,9 +126,9 @@ async fn a_token_guards_v1_and_vouches_for_any_origin() {
     assert_eq!(bare("/healthz").await, 200, "health answers everybody");
 
     let ask = json!({"prompt": "a boat", "size": "64x64", "response_format": "url"});
-    let order = fakes::http().post(format!("{}/v1/images/generations", sidecar.url)).body(ask.to_string());
+    let request = fakes::http().post(format!("{}/v1/images/generations", sidecar.url)).body(ask.to_string());
     let made = TestResponse::read(
-        order
+        request
             .header("content-type", "application/json")
             .bearer_auth("a-long-secret-token")
             .send()
@@ -190,7 +190,7 @@ async fn what_does_not_decode_is_answered_in_the_envelope() {
 }
 
 #[tokio::test]
-async fn who_may_order_pictures_goes_by_address_and_health_answers_everybody() {
+async fn who_may_generate_goes_by_address_and_health_is_open_to_all() {
     let sidecar = Sidecar::builtin(&["--allow-from", "10.0.0.0/8"]).await;
     sidecar.until_ready().await;
     let forwarded =
@@ -279,7 +279,7 @@ async fn headers_are_bounded_in_number_and_size() {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come_keep_nobody_from_the_health() {
+async fn bodies_that_do_not_come_do_not_block_health() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let head = "POST /v1/images/generations HTTP/1.1\r\nHost: ada2\r\nContent-Type: application/json\r\n\

@@ -1,4 +1,4 @@
-//! The card over HTTP: as nvidia-smi tells it, for Prometheus, and what happens to it seen from outside.
+//! The card over HTTP: as nvidia-smi prints it, for Prometheus, and every latch seen from outside.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ async fn until(sidecar: &Sidecar, name: &str, wanted: CheckStatus) -> Check {
 }
 
 #[tokio::test]
-async fn the_table_and_json_tell_the_card_its_processes_and_the_readiness() {
+async fn the_table_and_json_report_the_card_its_processes_and_the_readiness() {
     let card = FakeCard::new();
     card.set(|scenario| {
         scenario.gpus[0].memory.used = 12_034;
@@ -50,7 +50,7 @@ async fn the_table_and_json_tell_the_card_its_processes_and_the_readiness() {
     let sidecar = watched(&card).await;
     let (status, table) = get(&sidecar, "/gpu").await;
     assert_eq!(status, 200);
-    for words in [
+    for text in [
         "NVIDIA RTX 6000 Ada Gene...",
         "Driver Version: 595.80",
         "CUDA Version: 13.1",
@@ -59,7 +59,7 @@ async fn the_table_and_json_tell_the_card_its_processes_and_the_readiness() {
         "4194305    C  [Not Found]",
         "12000MiB",
     ] {
-        assert!(table.contains(words), "{words}:\n{table}");
+        assert!(table.contains(text), "{text}:\n{table}");
     }
     assert_eq!(table.lines().last(), Some("readiness: ready"), "{table}");
     let (status, body) = get_as(&sidecar, "/gpu", "application/json").await;
@@ -72,7 +72,7 @@ async fn the_table_and_json_tell_the_card_its_processes_and_the_readiness() {
 }
 
 #[tokio::test]
-async fn without_a_card_nvidia_smis_words_are_said() {
+async fn without_a_card_nvidia_smis_message_is_shown() {
     let card = FakeCard::new();
     let sidecar = watched(&card).await;
     card.set(|scenario| scenario.gpus[0].lost = true);
@@ -90,7 +90,7 @@ async fn without_a_card_nvidia_smis_words_are_said() {
 }
 
 #[tokio::test]
-async fn no_request_asks_the_driver() {
+async fn no_request_calls_the_driver() {
     let card = FakeCard::new();
     // The sampler itself looks once in 5 s at most here: every further call would be a request's.
     let sidecar = watched_every(&card, "5s").await;
@@ -142,7 +142,7 @@ async fn a_hung_driver_holds_up_no_request() {
 #[tokio::test]
 async fn a_fatal_report_gates_at_once_and_outlives_the_service_until_it_is_acknowledged() {
     let card = FakeCard::new();
-    let state = fakes::fresh_folder("latch");
+    let state = fakes::fresh_dir("latch");
     let library = card.library().display().to_string();
     let flags = ["--engine", "builtin", "--gpu", "required", "--nvml-lib", &library];
     let sidecar = Sidecar::start_in(state.clone(), &flags).await;
@@ -212,7 +212,7 @@ async fn a_driver_that_is_loaded_anew_clears_what_was_latched() {
 }
 
 #[tokio::test]
-async fn a_driver_upgraded_under_us_is_degraded_in_these_words() {
+async fn a_driver_upgraded_under_us_is_degraded_with_this_message() {
     let card = FakeCard::new();
     let sidecar = watched(&card).await;
     let library = card.library();

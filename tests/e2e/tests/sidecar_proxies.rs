@@ -1,4 +1,4 @@
-//! The sidecar behind a proxy that it trusts: whom it is asked by, and under which name.
+//! The sidecar behind a trusted proxy: the client's address, and the name it used.
 
 use e2e::sidecar::Sidecar;
 use fakes::{
@@ -14,10 +14,10 @@ async fn get(sidecar: &Sidecar, headers: &str) -> RawResponse {
 }
 
 #[tokio::test]
-async fn a_pictures_address_is_the_one_that_its_caller_reaches_us_by() {
+async fn an_images_address_is_the_one_that_its_client_reaches_us_by() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--allowed-hosts", ".example.org"];
     let (behind, direct) = (Sidecar::builtin(&flags).await, Sidecar::builtin(&flags[2..]).await);
-    let order = async |sidecar: &Sidecar, lines: &[(&str, &str)]| {
+    let send = async |sidecar: &Sidecar, lines: &[(&str, &str)]| {
         sidecar.until_ready().await;
         let ask = json!({"prompt": "a boat", "size": "64x64", "response_format": "url"});
         let request =
@@ -40,13 +40,13 @@ async fn a_pictures_address_is_the_one_that_its_caller_reaches_us_by() {
             "https://pics.example.org",
         ),
     ] {
-        let made = order(&behind, lines).await;
+        let made = send(&behind, lines).await;
         let url = made.json["data"][0]["url"].as_str().unwrap_or_default();
         assert!(url.starts_with(&format!("{base}/v1/images/files/")), "{lines:?}: {made:?}");
     }
-    let foreign = order(&behind, &[client, ("x-forwarded-host", "evil.example.com")]).await;
+    let foreign = send(&behind, &[client, ("x-forwarded-host", "evil.example.com")]).await;
     assert_eq!((foreign.status, foreign.code()), (421, "host_not_allowed"));
-    let made = order(&direct, &[proto, ("x-forwarded-host", "pics.example.org")]).await;
+    let made = send(&direct, &[proto, ("x-forwarded-host", "pics.example.org")]).await;
     let url = made.json["data"][0]["url"].as_str().unwrap_or_default();
     assert!(url.starts_with("http://ada2:7860/"), "anybody can say so: {url}");
 }

@@ -1,45 +1,19 @@
-//! Readiness: engine and card, each fault in its own words, and work refused while it lasts.
+//! Readiness: engine and card, each fault with its own message, and work refused while it lasts.
 
 use std::time::{Duration, Instant};
 
 use e2e::sidecar::Sidecar;
 use fakes::{
     gpu::FakeCard,
-    invokeai::{FakeInvoke, Users, VersionAnswer},
+    invokeai::{FakeInvoke, Users},
 };
 use serde_json::json;
-use wire::health::{CheckStatus, ReadyStatus};
+use wire::health::CheckStatus;
 
-async fn text(url: &str) -> (u16, String) {
-    let answer = fakes::http().get(url).send().await.unwrap();
-    (answer.status().as_u16(), answer.text().await.unwrap())
-}
-
-async fn refused(sidecar: &Sidecar, says: &str) {
-    let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64"})).await;
-    assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"), "{answer:?}");
-    assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
-    assert!(answer.message().contains(says), "{}", answer.message());
-}
+use crate::engine_behaviour::{refused, text};
 
 #[tokio::test]
-async fn an_engine_that_is_not_there_yet_is_waited_for() {
-    let fake = FakeInvoke::start().await;
-    fake.stop().await;
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    sidecar.until_fails("engine_reachable").await;
-    refused(&sidecar, "engine_reachable: ").await;
-    let (status, health) = text(&format!("{}/healthz", sidecar.url)).await;
-    assert_eq!(status, 200, "alive whatever the engine does");
-    assert!(health.starts_with("ok\ngpu none not_ready: engine_reachable: nothing listens at"), "{health}");
-    fake.restart();
-    let report = sidecar.until_ready().await;
-    assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), ("invokeai", Some("6.14.2")));
-    assert_eq!(report.engine.models, 2);
-}
-
-#[tokio::test]
-async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
+async fn a_paused_queue_gates_and_the_engine_gets_nothing() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -49,7 +23,7 @@ async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(check.message.contains("resume it"), "{}", check.message);
     refused(&sidecar, "engine_queue: ").await;
-    assert!(!fake.requests().iter().any(|seen| seen.method == "POST"), "nothing was enqueued");
+    assert!(!fake.requests().iter().any(|request| request.method == "POST"), "nothing was enqueued");
     let (status, lines) = text(&format!("{}/readyz?verbose", sidecar.url)).await;
     assert_eq!(status, 503);
     assert!(
@@ -64,7 +38,7 @@ async fn a_paused_queue_gates_and_the_engine_hears_nothing() {
 }
 
 #[tokio::test]
-async fn an_invokeai_in_multi_user_mode_is_called_so_and_nobody_is_sent_to_the_address() {
+async fn an_invokeai_in_multi_user_mode_is_reported_as_such_and_the_address_is_not_blamed() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.users = Users::Multiple);
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
@@ -77,57 +51,18 @@ async fn an_invokeai_in_multi_user_mode_is_called_so_and_nobody_is_sent_to_the_a
     sidecar.until_ready().await;
 }
 
-/// Longer than a name's part may be: no server is asked for it.
+/// Longer than a label may be: no DNS server gets it.
 #[tokio::test]
-async fn an_engine_whose_name_cannot_be_resolved_is_told_from_one_that_breaks_off() {
+async fn an_engine_whose_name_cannot_be_resolved_is_distinguished_from_one_that_breaks_off() {
     let host = "a".repeat(70);
     let sidecar = Sidecar::invokeai(&format!("http://{host}:9090"), &[]).await;
     let check = sidecar.until_fails("engine_reachable").await;
-    let says = format!("the name \"{host}\" cannot be resolved: correct --engine-url");
-    assert!(check.message.contains(&says), "{}", check.message);
+    let expected = format!("the name \"{host}\" cannot be resolved: correct --engine-url");
+    assert!(check.message.contains(&expected), "{}", check.message);
     let (status, page) = text(&format!("{}/some/page", sidecar.url)).await;
     assert!(status == 503 && page.contains("cannot be resolved"), "{status} {page}");
     let sidecar = Sidecar::comfyui(&format!("http://{host}:8188"), &[]).await;
-    assert!(sidecar.until_fails("engine_reachable").await.message.contains(&says));
-}
-
-#[tokio::test]
-async fn an_engine_that_hangs_is_told_from_one_that_is_gone() {
-    let fake = FakeInvoke::start().await;
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    sidecar.until_ready().await;
-    fake.script(|script| script.hang = true);
-    let start = Instant::now();
-    let check = sidecar.until_fails("engine_reachable").await;
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    assert!(check.message.contains("does not answer"), "{}", check.message);
-    fake.script(|script| script.hang = false);
-    sidecar.until_ready().await;
-}
-
-#[tokio::test]
-async fn whatever_else_listens_there_is_not_the_engine() {
-    let fake = FakeInvoke::start().await;
-    fake.script(|script| script.version = VersionAnswer::Html);
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    let says = async |words: &str| {
-        fakes::eventually("the words", async || {
-            let check = sidecar.until_fails("engine_reachable").await;
-            check.message.contains(words).then_some(())
-        })
-        .await;
-    };
-    says("gives other JSON, or none").await;
-    fake.script(|script| script.version = VersionAnswer::Json(json!({"name": "something", "build": 7})));
-    says("names no version").await;
-    fake.script(|script| script.version = VersionAnswer::Json(json!({"version": "7.0.0"})));
-    let report = sidecar.until_ready().await;
-    assert_eq!(report.status, ReadyStatus::Degraded, "an untested version is a warning");
-    fake.script(|script| script.version = VersionAnswer::Real);
-    fakes::eventually("no warning", async || {
-        Some(sidecar.readyz().await).filter(|report| report.status == ReadyStatus::Ready)
-    })
-    .await;
+    assert!(sidecar.until_fails("engine_reachable").await.message.contains(&expected));
 }
 
 #[tokio::test]
@@ -141,7 +76,7 @@ async fn without_a_model_that_is_served_here_nothing_is_admitted() {
 }
 
 #[tokio::test]
-async fn a_gpu_is_required_unless_it_is_said_to_be_optional() {
+async fn a_gpu_is_required_unless_it_is_configured_as_optional() {
     let missing = ["--nvml-lib", "/nowhere/libnvidia-ml.so.1"];
     let strict = Sidecar::builtin(&[&["--gpu", "required"][..], &missing].concat()).await;
     fakes::eventually("the library is missing", async || {
@@ -158,7 +93,7 @@ async fn a_gpu_is_required_unless_it_is_said_to_be_optional() {
 }
 
 #[tokio::test]
-async fn the_cards_readings_are_told_and_a_lost_card_gates_until_it_is_back() {
+async fn the_cards_readings_are_reported_and_a_lost_card_gates_until_it_is_back() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
     let flags = ["--gpu", "required", "--nvml-lib", &library, "--sample-interval", "20ms"];

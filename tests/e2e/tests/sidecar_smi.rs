@@ -84,8 +84,7 @@ async fn csv_is_nvidia_smis_byte_for_byte() {
         assert_eq!(get(&sidecar, path).await, (200, expected.to_owned()), "{path}");
     }
     let (_, stamped) = get(&sidecar, "/gpu?query=timestamp&format=csv,noheader").await;
-    let shape: String =
-        stamped.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect();
+    let shape: String = stamped.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
     assert_eq!(shape, "0000/00/00 00:00:00.000\n");
     for (query, expected) in [
         // GPUtil, systeminformation; spaces as people write them.
@@ -114,14 +113,14 @@ async fn csv_is_nvidia_smis_byte_for_byte() {
             "{query}"
         );
     }
-    for (path, param, says) in [
+    for (path, param, message) in [
         ("/gpu?query=memory.fre&format=csv", "query", "Nearest: memory.free"),
         ("/gpu?query=name&format=xml", "format", "csv,noheader,nounits"),
     ] {
         let (status, body) = get(&sidecar, path).await;
         let envelope: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &envelope["error"]["param"]), (400, &json!(param)), "{body}");
-        assert!(envelope["error"]["message"].as_str().unwrap().contains(says), "{body}");
+        assert!(envelope["error"]["message"].as_str().unwrap().contains(message), "{body}");
     }
 }
 
@@ -183,7 +182,7 @@ async fn metrics_are_prometheus_own_and_promtool_has_nothing_against_them() {
     has_what_the_dashboard_asks_for(&text, uuid);
     assert!(!text.contains("/no/such/path"), "nobody makes label values");
     match lint(&text) {
-        Some(said) => assert_eq!(said, "", "{text}"),
+        Some(complaints) => assert_eq!(complaints, "", "{text}"),
         None => println!("skipped: promtool is not on PATH"),
     }
 }

@@ -1,56 +1,21 @@
 //! Streams, formats, presets and templates of the sidecar.
 
-use std::time::Duration;
-
 use e2e::sidecar::Sidecar;
 use fakes::{
     TestResponse,
-    invokeai::{FakeInvoke, InvokeFailure, ItemStatus},
-    sse::SseReader,
+    invokeai::{FakeInvoke, InvokeImageBytes},
 };
 use picture::Format;
-use serde_json::{Value, json};
+use serde_json::json;
 
-async fn stream(sidecar: &Sidecar, more: Value) -> SseReader {
-    let mut request = json!({"prompt": "a", "size": "64x64", "stream": true});
-    request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let answer = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
-    let answer = answer.header("content-type", "application/json").body(request.to_string());
-    SseReader::new(answer.send().await.unwrap())
-}
-
-fn picture(event: &Value) -> Format {
-    let bytes = base64_simd::STANDARD.decode_to_vec(event["b64_json"].as_str().unwrap()).unwrap();
-    Format::detect(&bytes).unwrap()
-}
+use crate::engine_behaviour::{assert_two_previews_and_the_image, format_of, stream};
 
 #[tokio::test]
-async fn previews_come_as_the_engine_makes_them_and_then_the_picture() {
-    let fake = FakeInvoke::start().await;
-    fake.script(|script| script.item = Duration::from_millis(200));
-    for sidecar in [Sidecar::builtin(&[]).await, Sidecar::invokeai(&fake.url(), &[]).await] {
-        sidecar.until_ready().await;
-        let events = stream(&sidecar, json!({"steps": 8, "partial_images": 2, "seed": 7})).await.rest().await;
-        let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-        let partial = "image_generation.partial_image";
-        assert_eq!(types, [partial, partial, "image_generation.completed"]);
-        for (nth, event) in events[..2].iter().enumerate() {
-            assert_eq!(event["partial_image_index"], nth);
-            picture(event);
-        }
-        let last = &events[2];
-        assert_eq!(
-            (picture(last), &last["seed"], &last["usage"]["total_tokens"]),
-            (Format::Png, &json!(7), &json!(0))
-        );
-        for event in &events {
-            assert!(event["created_at"].is_u64());
-            assert_eq!(
-                (&event["size"], &event["quality"], &event["background"]),
-                (&json!("64x64"), &json!("medium"), &json!("opaque"))
-            );
-        }
-    }
+async fn the_builtin_engine_streams_previews_and_then_the_image() {
+    let sidecar = Sidecar::builtin(&[]).await;
+    sidecar.until_ready().await;
+    let events = stream(&sidecar, json!({"steps": 8, "partial_images": 2, "seed": 7})).await.rest().await;
+    assert_two_previews_and_the_image(&events, Format::Png);
 }
 
 #[tokio::test]
@@ -59,52 +24,9 @@ async fn a_stream_without_partials_has_one_event_in_the_format_asked_for() {
     sidecar.until_ready().await;
     let events = stream(&sidecar, json!({"steps": 2, "output_format": "webp"})).await.rest().await;
     assert_eq!(
-        (events.len(), picture(&events[0]), &events[0]["output_format"]),
+        (events.len(), format_of(&events[0]), &events[0]["output_format"]),
         (1, Format::Webp, &json!("webp"))
     );
-}
-
-#[tokio::test]
-async fn an_engine_that_fails_in_mid_stream_is_an_event_that_sdks_raise() {
-    let fake = FakeInvoke::start().await;
-    fake.script(|script| script.fail = Some(InvokeFailure::new("RuntimeError", "the model is broken")));
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    sidecar.until_ready().await;
-    let events = stream(&sidecar, json!({"steps": 4})).await.rest().await;
-    let error = &events[0]["error"];
-    assert_eq!(
-        (events.len(), &events[0]["type"], &error["code"]),
-        (1, &json!("error"), &json!("engine_error"))
-    );
-    assert!(error["message"].as_str().unwrap().contains("the model is broken"), "{error}");
-    assert!(error["type"].is_string() && error.as_object().unwrap().contains_key("param"));
-}
-
-#[tokio::test]
-async fn a_stream_that_takes_too_long_ends_with_the_error_and_the_job_with_it() {
-    let fake = FakeInvoke::start().await;
-    fake.script(|script| script.hold = true);
-    let sidecar = Sidecar::invokeai(&fake.url(), &["--request-timeout", "1s"]).await;
-    sidecar.until_ready().await;
-    let events = stream(&sidecar, json!({"steps": 4})).await.rest().await;
-    assert_eq!(events[0]["error"]["code"], "engine_timeout");
-    fake.until(|items| items[0].status == ItemStatus::Canceled).await;
-    sidecar.until_inflight(0).await;
-}
-
-#[tokio::test]
-async fn a_caller_who_leaves_the_stream_takes_his_job_along() {
-    let fake = FakeInvoke::start().await;
-    fake.script(|script| script.hold = true);
-    let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
-    sidecar.until_ready().await;
-    let stranger = fake.foreign_job();
-    let events = stream(&sidecar, json!({"steps": 4, "partial_images": 3})).await;
-    fake.until(|items| items.len() == 2).await;
-    drop(events);
-    fake.until(|items| items[1].status == ItemStatus::Canceled).await;
-    sidecar.until_inflight(0).await;
-    assert_ne!(fake.items().iter().find(|item| item.id == stranger).unwrap().status, ItemStatus::Canceled);
 }
 
 #[tokio::test]
@@ -120,11 +42,6 @@ async fn what_is_wrong_before_the_stream_begins_is_a_status() {
     }
 }
 
-fn bytes(answer: &TestResponse) -> Vec<u8> {
-    assert_eq!(answer.status, 200, "{answer:?}");
-    base64_simd::STANDARD.decode_to_vec(answer.json["data"][0]["b64_json"].as_str().unwrap()).unwrap()
-}
-
 #[tokio::test]
 async fn every_format_can_be_had_and_says_what_it_is() {
     let sidecar = Sidecar::builtin(&[]).await;
@@ -134,7 +51,7 @@ async fn every_format_can_be_had_and_says_what_it_is() {
             json!({"prompt": "a", "size": "64x64", "steps": 1, "output_format": name, "seed": 1});
         let answer = sidecar.generate(&request).await;
         assert_eq!(
-            (Format::detect(&bytes(&answer)), &answer.json["output_format"]),
+            (Format::detect(&answer.images()[0]), &answer.json["output_format"]),
             (Ok(format), &json!(name))
         );
         request["response_format"] = json!("url");
@@ -150,7 +67,7 @@ async fn every_format_can_be_had_and_says_what_it_is() {
 #[tokio::test]
 async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
     let fake = FakeInvoke::start().await;
-    let folder = fakes::fresh_folder("presets");
+    let dir = fakes::fresh_dir("presets");
     let graph = json!({"id": "graph", "nodes": {
         "say": {"id": "say", "type": "compel", "prompt": ""},
         "dice": {"id": "dice", "type": "noise", "seed": 0, "width": 64, "height": 64},
@@ -159,10 +76,10 @@ async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
         {"source": {"node_id": "say", "field": "conditioning"}, "destination": {"node_id": "work", "field": "positive_conditioning"}},
         {"source": {"node_id": "dice", "field": "noise"}, "destination": {"node_id": "work", "field": "noise"}},
         {"source": {"node_id": "work", "field": "latents"}, "destination": {"node_id": "l2i", "field": "latents"}}]});
-    std::fs::write(folder.join("mine.json"), graph.to_string()).unwrap();
+    std::fs::write(dir.join("mine.json"), graph.to_string()).unwrap();
     let yaml = "output: l2i\nbindings: {prompt: [say.prompt], seed: [dice.seed], width: [dice.width], height: [dice.height]}";
-    std::fs::write(folder.join("mine.yaml"), yaml).unwrap();
-    let config = folder.join("config.yaml");
+    std::fs::write(dir.join("mine.yaml"), yaml).unwrap();
+    let config = dir.join("config.yaml");
     let text = "presets:\n  quick: {model: tiny-sd1, steps: 2, cfg_scale: 1.5, scheduler: lcm, size: 128x64}\n  mine: {size: 64x128, template: mine.json}\n";
     std::fs::write(&config, text).unwrap();
     let sidecar = Sidecar::invokeai(
@@ -191,12 +108,30 @@ async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
 #[tokio::test]
 async fn what_the_engine_writes_into_a_png_is_taken_out_if_so_configured() {
     let fake = FakeInvoke::start().await;
-    for (word, tells) in [("keep", true), ("strip", false)] {
-        let sidecar = Sidecar::invokeai(&fake.url(), &["--png-metadata", word]).await;
+    for (flag, is_kept) in [("keep", true), ("strip", false)] {
+        let sidecar = Sidecar::invokeai(&fake.url(), &["--png-metadata", flag]).await;
         sidecar.until_ready().await;
-        fake.script(|script| script.image_bytes = fakes::invokeai::InvokeImageBytes::WithGraph);
+        fake.script(|script| script.image_bytes = InvokeImageBytes::WithGraph);
         let answer = sidecar.generate(&json!({"prompt": "a secret", "size": "64x64", "steps": 1})).await;
-        let told = bytes(&answer).windows(14).any(|window| window == b"invokeai_graph");
-        assert_eq!(told, tells, "{word}");
+        let has_graph = answer.images()[0].windows(14).any(|window| window == b"invokeai_graph");
+        assert_eq!(has_graph, is_kept, "{flag}");
     }
+}
+
+#[tokio::test]
+async fn an_image_by_address_can_be_fetched_there() {
+    let engine = FakeInvoke::start().await;
+    let sidecar = Sidecar::of(&engine, &[]).await;
+    sidecar.until_ready().await;
+    let request = json!({"prompt": "a", "size": "64x64", "response_format": "url", "seed": 1});
+    let answer = sidecar.generate(&request).await;
+    let url = answer.json["data"][0]["url"].as_str().unwrap();
+    assert!(url.starts_with(&sidecar.url) && url.contains(".png"), "{url}");
+    assert!(answer.json["data"][0].get("b64_json").is_none());
+    let file = fakes::http().get(url).send().await.unwrap();
+    assert_eq!(file.headers()["content-type"], "image/png");
+    assert_eq!(file.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(Format::detect(&file.bytes().await.unwrap()), Ok(Format::Png));
+    let missing = TestResponse::read(fakes::http().get(format!("{url}x")).send().await.unwrap()).await;
+    assert_eq!((missing.status, missing.code()), (404, "not_found"));
 }

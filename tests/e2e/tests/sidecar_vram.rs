@@ -1,4 +1,4 @@
-//! The card's memory as readiness sees it: others', nobody's, and none to be told.
+//! The card's memory in readiness: of other processes, of none, and without figures.
 
 use e2e::sidecar::Sidecar;
 use fakes::gpu::{FakeCard, Process, Scenario};
@@ -21,7 +21,7 @@ async fn vram_that_others_hold_gates_and_they_are_named() {
     let library = card.library().display().to_string();
     let flags = ["--gpu", "required", "--nvml-lib", &library, "--min-free-vram", "4GiB"];
     let sidecar = Sidecar::builtin(&flags).await;
-    // The engine is this process here, and its unit is not active: whose the memory is cannot be told.
+    // The engine is this process here, and its unit is not active: whose the memory is is unknown.
     sidecar.until_ready().await;
     let report = sidecar.readyz().await;
     let check = report.checks.iter().find(|check| check.name == "vram_headroom").unwrap();
@@ -64,7 +64,7 @@ async fn memory_that_no_listed_process_holds_gates_and_warn_only_lets_it_pass() 
 }
 
 #[tokio::test]
-async fn a_card_without_vram_figures_is_ready_and_says_so_everywhere() {
+async fn a_card_without_vram_figures_is_ready_and_is_reported_everywhere() {
     let card = FakeCard::new();
     card.set(|scenario| {
         let unified = serde_json::from_str::<Scenario>(

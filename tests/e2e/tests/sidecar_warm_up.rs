@@ -1,7 +1,10 @@
-//! The default model is loaded before anybody asks for a picture, and again after the engine's restart.
+//! The default model is loaded before the first request, and again after the engine's restart.
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{FakeInvoke, InvokeScript, ItemStatus};
+use fakes::{
+    engine::FakeEngine,
+    invokeai::{FakeInvoke, InvokeScript, InvokeState, ItemStatus},
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -17,9 +20,10 @@ async fn nothing_is_admitted_until_the_model_is_loaded_and_the_gallery_stays_emp
     assert!(answer.message().contains("engine_model: warming"), "{}", answer.message());
     fake.script(|script| script.hold = false);
     sidecar.until_ready().await;
-    let order = fake.requests().into_iter().find(|seen| seen.path.contains("enqueue_batch")).unwrap();
-    let order: serde_json::Value = serde_json::from_slice(&order.body).unwrap();
-    let nodes = &order["batch"]["graph"]["nodes"];
+    let submission =
+        fake.requests().into_iter().find(|request| request.path.contains("enqueue_batch")).unwrap();
+    let submission: serde_json::Value = serde_json::from_slice(&submission.body).unwrap();
+    let nodes = &submission["batch"]["graph"]["nodes"];
     assert_eq!(nodes["l2i"]["is_intermediate"], true, "it does not show in the engine's gallery");
     assert_eq!((&nodes["noise"]["width"], &nodes["denoise"]["steps"]), (&json!(64), &json!(1)));
 }
@@ -42,9 +46,9 @@ async fn an_engine_that_was_restarted_is_warmed_again_before_it_is_ready() {
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_be_loaded_is_a_warning_with_the_engines_words() {
+async fn a_model_that_cannot_be_loaded_is_a_warning_with_the_engines_message() {
     let fake = FakeInvoke::start().await;
-    fake.script(|script| script.fail = Some(fakes::invokeai::InvokeFailure::out_of_memory()));
+    fake.script(|script| script.fail = Some(InvokeState::out_of_memory()));
     let sidecar = Sidecar::invokeai(&fake.url(), &["--warm-up", "on"]).await;
     let report = sidecar.until_ready().await;
     let check = report.checks.iter().find(|check| check.name == "engine_model").unwrap();
@@ -68,9 +72,7 @@ async fn a_model_that_is_being_loaded_is_loaded_also_where_that_only_warns() {
     let flags = ["--warm-up", "on", "--warn-only", "engine_model"];
     let sidecar = Sidecar::invokeai(&fake.url(), &flags).await;
     fake.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
-    assert!(
-        sidecar.until_ready().await.warnings().iter().any(|words| words.contains("engine_model: warming"))
-    );
+    assert!(sidecar.until_ready().await.warnings().iter().any(|text| text.contains("engine_model: warming")));
     fake.script(|script| script.hold = false);
     fakes::eventually("it is loaded", async || sidecar.readyz().await.warnings().is_empty().then_some(()))
         .await;

@@ -1,9 +1,12 @@
-//! What the last pictures and the engine's own description of its nodes say of the engine.
+//! What the last images and the engine's description of its nodes prove about the engine.
 
 use std::time::Duration;
 
 use e2e::sidecar::Sidecar;
-use fakes::invokeai::{FakeInvoke, InvokeFailure, VersionAnswer};
+use fakes::{
+    engine::{EngineFailure, Identity},
+    invokeai::FakeInvoke,
+};
 use serde_json::json;
 use wire::health::{Check, CheckStatus, ReadyStatus};
 
@@ -26,13 +29,13 @@ async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
     fakes::eventually("the graphs are looked at", async || {
-        fake.requests().iter().any(|seen| seen.path == "/openapi.json").then_some(())
+        fake.requests().iter().any(|request| request.path == "/openapi.json").then_some(())
     })
     .await;
     until(&sidecar, "engine_model", CheckStatus::Pass).await;
     fake.script(|script| {
-        script.gone_nodes = vec!["create_denoise_mask".to_owned()];
-        script.version = VersionAnswer::Json(json!({"version": "6.14.3"}));
+        script.removed_nodes = vec!["create_denoise_mask".to_owned()];
+        script.version = Identity::Version("6.14.3");
     });
     let check = until(&sidecar, "engine_model", CheckStatus::Warn).await;
     assert!(
@@ -44,17 +47,18 @@ async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
 }
 
 #[tokio::test]
-async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
+async fn images_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     let report = sidecar.until_ready().await;
     let works = report.checks.iter().find(|check| check.name == "engine_works").unwrap();
     assert_eq!(works.status, CheckStatus::Unknown, "nothing is proven yet");
-    let order = async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await.status;
-    assert_eq!(order().await, 200);
+    let generate =
+        async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await.status;
+    assert_eq!(generate().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
     fake.script(|script| {
-        script.fail = Some(InvokeFailure::new("RuntimeError", "CUDA error: unspecified launch failure"));
+        script.fail = Some(EngineFailure::new("RuntimeError", "CUDA error: unspecified launch failure"));
     });
     for _ in 0..3 {
         assert_eq!(
@@ -62,7 +66,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
             400,
             "no fault of it"
         );
-        assert_eq!(order().await, 502);
+        assert_eq!(generate().await, 502);
     }
     let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
     assert!(check.message.contains("3 images failed in the engine, the last with: CUDA error"), "{check:?}");
@@ -75,7 +79,7 @@ async fn pictures_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
         "{metrics}"
     );
     fake.script(|script| script.fail = None);
-    assert_eq!(order().await, 200);
+    assert_eq!(generate().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
 }
 
@@ -84,16 +88,17 @@ async fn steps_that_take_far_longer_than_they_used_to_are_a_warning() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
-    let order = async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 5})).await.status;
+    let generate =
+        async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 5})).await.status;
     for _ in 0..5 {
-        assert_eq!(order().await, 200);
+        assert_eq!(generate().await, 200);
     }
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
     fake.script(|script| script.item = Duration::from_secs(3));
-    assert_eq!(order().await, 200);
+    assert_eq!(generate().await, 200);
     let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
     assert!(check.message.contains("at 64x64 took 0.") && check.message.contains("usually 0.0"), "{check:?}");
     fake.script(|script| script.item = Duration::from_millis(20));
-    assert_eq!(order().await, 200);
+    assert_eq!(generate().await, 200);
     until(&sidecar, "engine_works", CheckStatus::Pass).await;
 }

@@ -1,4 +1,4 @@
-//! Users' templates, from the request to what the engine is handed, and what the answer says of it.
+//! Users' templates, from the request to what the engine gets, and what the answer reports.
 
 use std::path::{Path, PathBuf};
 
@@ -14,17 +14,17 @@ use picture::painter::ProceduralImage;
 use serde_json::{Value, json};
 use wire::openai::images::ImageSize;
 
-/// A folder with the fixtures and a configuration of these presets.
-fn folder(presets: &str) -> PathBuf {
-    let folder = fakes::template_dir();
-    std::fs::write(folder.join("config.yaml"), format!("presets: {presets}")).unwrap();
-    folder
+/// A directory with the fixtures and a configuration of these presets.
+fn dir(presets: &str) -> PathBuf {
+    let dir = fakes::template_dir();
+    std::fs::write(dir.join("config.yaml"), format!("presets: {presets}")).unwrap();
+    dir
 }
 
-async fn comfyui(folder: &Path) -> (FakeComfy, Sidecar) {
+async fn comfyui(dir: &Path) -> (FakeComfy, Sidecar) {
     let fake = FakeComfy::start().await;
     fake.script(|script| script.checkpoints.push("sd_xl_base_1.0.safetensors".to_owned()));
-    let config = folder.join("config.yaml").display().to_string();
+    let config = dir.join("config.yaml").display().to_string();
     let sidecar = Sidecar::comfyui(&fake.url(), &["--config", &config]).await;
     sidecar.until_ready().await;
     (fake, sidecar)
@@ -32,10 +32,11 @@ async fn comfyui(folder: &Path) -> (FakeComfy, Sidecar) {
 
 /// What the last prompt hands to each node.
 fn last(fake: &FakeComfy) -> impl Fn(&str) -> Value + use<> {
-    let seen = fake.requests();
-    let order = seen.iter().rfind(|seen| seen.method == "POST" && seen.path == "/prompt").unwrap();
-    let order: Value = serde_json::from_slice(&order.body).unwrap();
-    move |node: &str| order["prompt"][node]["inputs"].clone()
+    let requests = fake.requests();
+    let submission =
+        requests.iter().rfind(|request| request.method == "POST" && request.path == "/prompt").unwrap();
+    let submission: Value = serde_json::from_slice(&submission.body).unwrap();
+    move |node: &str| submission["prompt"][node]["inputs"].clone()
 }
 
 fn param(answer: &TestResponse) -> &str {
@@ -45,16 +46,16 @@ fn param(answer: &TestResponse) -> &str {
 fn made(answer: &TestResponse) -> ImageSize {
     assert_eq!(answer.status, 200, "{answer:?}");
     let bytes = base64_simd::STANDARD.decode_to_vec(answer.json["data"][0]["b64_json"].as_str().unwrap());
-    let picture = image::load_from_memory(&bytes.unwrap()).unwrap();
-    ImageSize::new(picture.width(), picture.height())
+    let image = image::load_from_memory(&bytes.unwrap()).unwrap();
+    ImageSize::new(image.width(), image.height())
 }
 
 #[tokio::test]
-async fn what_nobody_asks_for_keeps_the_workflows_own_value() {
-    let folder = folder("{turbo: {template: comfy-turbo.json}, marked: {template: comfy-bom.json}}");
-    let (fake, sidecar) = comfyui(&folder).await;
+async fn what_no_request_sets_keeps_the_workflows_own_value() {
+    let dir = dir("{turbo: {template: comfy-turbo.json}, marked: {template: comfy-bom.json}}");
+    let (fake, sidecar) = comfyui(&dir).await;
     for model in ["turbo", "marked"] {
-        // The engine has no such files, and says so; what it was handed is what counts.
+        // The engine has no such files, and refuses; what it got is what counts.
         sidecar.generate(&json!({"model": model, "prompt": "a boat"})).await;
         let inputs = last(&fake);
         let sampler = inputs("7");
@@ -67,9 +68,9 @@ async fn what_nobody_asks_for_keeps_the_workflows_own_value() {
         assert_eq!((&inputs("4")["text"], &inputs("5")["text"]), (&json!("a boat"), &json!("blurry")));
         assert_ne!(sampler["seed"], 1, "a seed is always set");
     }
-    let asked = json!({"model": "turbo", "prompt": "a boat", "negative_prompt": "dogs", "steps": 3, "cfg_scale": 2,
+    let body = json!({"model": "turbo", "prompt": "a boat", "negative_prompt": "dogs", "steps": 3, "cfg_scale": 2,
         "scheduler": "dpmpp_2m_k", "size": "128x64", "seed": 5});
-    sidecar.generate(&asked).await;
+    sidecar.generate(&body).await;
     let inputs = last(&fake);
     let sampler = inputs("7");
     assert_eq!((&sampler["steps"], &sampler["cfg"], &sampler["seed"]), (&json!(3), &json!(2.0), &json!(5)));
@@ -79,16 +80,16 @@ async fn what_nobody_asks_for_keeps_the_workflows_own_value() {
 
 #[tokio::test]
 async fn a_preset_may_name_a_diffusion_model_that_no_built_in_graph_serves() {
-    let folder = folder("{split: {model: sdxl_turbo_unet, template: split.json}}");
-    std::fs::copy(folder.join("comfy-turbo.json"), folder.join("split.json")).unwrap();
-    let bindings = std::fs::read_to_string(folder.join("comfy-turbo.yaml")).unwrap();
-    std::fs::write(folder.join("split.yaml"), format!("{bindings}  model: [\"1.unet_name\"]\n")).unwrap();
+    let dir = dir("{split: {model: sdxl_turbo_unet, template: split.json}}");
+    std::fs::copy(dir.join("comfy-turbo.json"), dir.join("split.json")).unwrap();
+    let bindings = std::fs::read_to_string(dir.join("comfy-turbo.yaml")).unwrap();
+    std::fs::write(dir.join("split.yaml"), format!("{bindings}  model: [\"1.unet_name\"]\n")).unwrap();
     let fake = FakeComfy::start().await;
     fake.script(|script| {
         script.checkpoints.clear();
         script.diffusion_models = Some(vec!["sdxl_turbo_unet.safetensors".to_owned()]);
     });
-    let config = folder.join("config.yaml").display().to_string();
+    let config = dir.join("config.yaml").display().to_string();
     let sidecar = Sidecar::comfyui(&fake.url(), &["--config", &config]).await;
     sidecar.until_ready().await;
     for model in [json!("split"), json!(null)] {
@@ -110,7 +111,7 @@ async fn a_preset_may_name_a_diffusion_model_that_no_built_in_graph_serves() {
 
 #[tokio::test]
 async fn a_bound_model_that_no_preset_names_stays_the_workflows_own() {
-    let (fake, sidecar) = comfyui(&folder(
+    let (fake, sidecar) = comfyui(&dir(
         "{own: {template: comfy-null-model.json}, named: {model: tiny-sd15, template: comfy-null-model.json}}",
     ))
     .await;
@@ -121,14 +122,14 @@ async fn a_bound_model_that_no_preset_names_stays_the_workflows_own() {
 }
 
 #[tokio::test]
-async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_pictures_own() {
-    let folder = folder("{fixed: {template: comfy-fixed-size.json}, lenient: {template: lenient.json}}");
-    std::fs::copy(folder.join("comfy-fixed-size.json"), folder.join("lenient.json")).unwrap();
-    let bindings = std::fs::read_to_string(folder.join("comfy-fixed-size.yaml")).unwrap();
-    std::fs::write(folder.join("lenient.yaml"), format!("size: ignore\n{bindings}")).unwrap();
-    let (fake, sidecar) = comfyui(&folder).await;
-    let asked = |model: &str| json!({"model": model, "prompt": "a", "size": "768x512", "steps": 30});
-    let refused = sidecar.generate(&asked("fixed")).await;
+async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_images_own() {
+    let dir = dir("{fixed: {template: comfy-fixed-size.json}, lenient: {template: lenient.json}}");
+    std::fs::copy(dir.join("comfy-fixed-size.json"), dir.join("lenient.json")).unwrap();
+    let bindings = std::fs::read_to_string(dir.join("comfy-fixed-size.yaml")).unwrap();
+    std::fs::write(dir.join("lenient.yaml"), format!("size: ignore\n{bindings}")).unwrap();
+    let (fake, sidecar) = comfyui(&dir).await;
+    let body = |model: &str| json!({"model": model, "prompt": "a", "size": "768x512", "steps": 30});
+    let refused = sidecar.generate(&body("fixed")).await;
     assert_eq!((refused.status, param(&refused)), (400, "size"));
     assert!(refused.message().contains("takes no size"), "{}", refused.message());
     assert!(fake.items().is_empty(), "the engine never heard of it");
@@ -138,23 +139,23 @@ async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_
     assert_eq!((made(&answer), &answer.json["size"]), (ImageSize::new(64, 64), &json!("64x64")));
     assert_eq!(answer.json["ignored"], json!(["num_inference_steps"]));
     assert_eq!(last(&fake)("7")["steps"], 8);
-    let answer = sidecar.generate(&asked("lenient")).await;
+    let answer = sidecar.generate(&body("lenient")).await;
     assert_eq!((made(&answer), &answer.json["size"]), (ImageSize::new(64, 64), &json!("64x64")));
     assert_eq!(answer.json["ignored"], json!(["size", "steps"]));
     let plain = sidecar.generate(&json!({"model": "fixed", "prompt": "a", "size": "auto"})).await;
     assert_eq!((plain.status, plain.json.get("ignored")), (200, None), "nothing was left out");
 
-    let mut streamed = asked("lenient");
+    let mut streamed = body("lenient");
     streamed["stream"] = json!(true);
-    let order = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
-    let order = order.header("content-type", "application/json").body(streamed.to_string());
-    let event = SseReader::new(order.send().await.unwrap()).rest().await.pop().unwrap();
+    let submission = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
+    let submission = submission.header("content-type", "application/json").body(streamed.to_string());
+    let event = SseReader::new(submission.send().await.unwrap()).rest().await.pop().unwrap();
     assert_eq!((&event["size"], &event["ignored"]), (&json!("64x64"), &json!(["size", "steps"])));
 }
 
 #[tokio::test]
-async fn what_was_left_out_is_told_through_the_gateway_as_well() {
-    let (_fake, sidecar) = comfyui(&folder("{fixed: {template: comfy-fixed-size.json}}")).await;
+async fn what_was_left_out_is_reported_through_the_gateway_as_well() {
+    let (_fake, sidecar) = comfyui(&dir("{fixed: {template: comfy-fixed-size.json}}")).await;
     let backends = format!(
         "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
         sidecar.url
@@ -162,8 +163,8 @@ async fn what_was_left_out_is_told_through_the_gateway_as_well() {
     let gateway = Gateway::with_backends(&backends, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
     for format in ["url", "b64_json"] {
-        let asked = json!({"model": "fixed", "prompt": "a", "guidance_scale": 3, "response_format": format});
-        let answer = gateway.generate(&asked).await;
+        let body = json!({"model": "fixed", "prompt": "a", "guidance_scale": 3, "response_format": format});
+        let answer = gateway.generate(&body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert!(answer.json["data"][0][format].is_string(), "{answer:?}");
         assert_eq!(
@@ -173,26 +174,26 @@ async fn what_was_left_out_is_told_through_the_gateway_as_well() {
     }
 }
 
-/// Width and height of the picture that was put into the engine last.
+/// Width and height of the image that was put into the engine last.
 fn uploaded(fake: &FakeComfy) -> (u32, u32) {
-    let seen = fake.requests();
-    let body = &seen.iter().rfind(|seen| seen.path == "/upload/image").unwrap().body;
+    let requests = fake.requests();
+    let body = &requests.iter().rfind(|request| request.path == "/upload/image").unwrap().body;
     let start = body.windows(4).position(|four| four == b"\x89PNG").unwrap();
     let side = |at: usize| u32::from_be_bytes(body[start + at..start + at + 4].try_into().unwrap());
     (side(16), side(20))
 }
 
 #[tokio::test]
-async fn an_edit_by_a_template_without_a_size_gets_the_picture_as_it_is() {
-    let (fake, sidecar) = comfyui(&folder("{edit: {template: {edit: comfy-edit.json}}}")).await;
+async fn an_edit_by_a_template_without_a_size_gets_the_image_as_it_is() {
+    let (fake, sidecar) = comfyui(&dir("{edit: {template: {edit: comfy-edit.json}}}")).await;
     let size = ImageSize::new(104, 77);
-    let picture = ProceduralImage { label: "test", prompt: "a", seed: 1, size }.to_png();
+    let image = ProceduralImage { label: "test", prompt: "a", seed: 1, size }.to_png();
     let edit = async |texts: &[(&str, &str)]| {
         let heads: Vec<_> = texts.iter().map(|(name, _)| text(name)).collect();
         let mut parts: Vec<(&str, &[u8])> = Vec::new();
         parts.extend(heads.iter().zip(texts).map(|(head, (_, value))| (head.as_str(), value.as_bytes())));
         let of_image = file("image", "in.png");
-        parts.push((&of_image, &picture));
+        parts.push((&of_image, &image));
         let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
         TestResponse::read(request.header("content-type", KIND).body(form(&parts)).send().await.unwrap())
             .await
@@ -214,12 +215,11 @@ async fn an_edit_by_a_template_without_a_size_gets_the_picture_as_it_is() {
 
 #[tokio::test]
 async fn an_export_becomes_what_the_page_would_send_and_the_requests_seed_runs() {
-    let folder =
-        folder("{plain: {template: invoke-plain.json}, edge: {template: invoke-seed-from-edge.json}}");
+    let dir = dir("{plain: {template: invoke-plain.json}, edge: {template: invoke-seed-from-edge.json}}");
     let fake = FakeInvoke::start().await;
-    let own = json!({"key": "k1", "hash": "h", "name": "k1", "base": "sd-1", "type": "main"});
-    fake.script(|script| script.models.push(own.clone()));
-    let config = folder.join("config.yaml").display().to_string();
+    let model = json!({"key": "k1", "hash": "h", "name": "k1", "base": "sd-1", "type": "main"});
+    fake.script(|script| script.models.push(model.clone()));
+    let config = dir.join("config.yaml").display().to_string();
     let sidecar = Sidecar::invokeai(&fake.url(), &["--config", &config]).await;
     sidecar.until_ready().await;
     for (nth, model) in ["plain", "edge"].into_iter().enumerate() {

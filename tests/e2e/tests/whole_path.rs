@@ -1,9 +1,10 @@
-//! The migration's own list of behaviours, through both real services, over real sockets, down to a fake InvokeAI.
+//! The migration's list of behaviours, through both services, over real sockets, down to a fake InvokeAI.
 
 use e2e::{gateway::Gateway, sidecar::Sidecar};
 use fakes::{
     TestResponse,
-    invokeai::{FakeInvoke, ItemStatus, QueueItem},
+    engine::FakeEngine,
+    invokeai::{FakeInvoke, InvokeState, ItemStatus, QueueItem},
     upstream::Upstream,
 };
 use picture::Format;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 struct Path {
     engine: FakeInvoke,
     sidecar: Sidecar,
-    /// Chat and embeddings; must never see a picture request.
+    /// Chat and embeddings; must never see an image request.
     mlx: Upstream,
     gateway: Gateway,
 }
@@ -31,7 +32,7 @@ async fn path() -> Path {
     Path { engine, sidecar, mlx, gateway }
 }
 
-fn picture() -> Value {
+fn image() -> Value {
     json!({"model": "sd-xl-base-1.0", "prompt": "test", "size": "128x128"})
 }
 
@@ -46,7 +47,7 @@ fn url(answer: &TestResponse) -> &str {
 #[tokio::test]
 async fn images_go_to_gpu_heavy_and_come_back_as_an_address_in_the_store() {
     let path = path().await;
-    let answer = path.gateway.generate(&picture()).await;
+    let answer = path.gateway.generate(&image()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(
         (answer.header("x-backend-used"), answer.header("x-router-reason")),
@@ -63,20 +64,20 @@ async fn images_go_to_gpu_heavy_and_come_back_as_an_address_in_the_store() {
 #[tokio::test]
 async fn local_mlx_is_never_used_for_images() {
     let path = path().await;
-    let order = path.gateway.image_request(&picture()).header("x-backend", "local_mlx");
-    let answer = TestResponse::read(order.send().await.unwrap()).await;
+    let request = path.gateway.image_request(&image()).header("x-backend", "local_mlx");
+    let answer = TestResponse::read(request.send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (400, "capability_not_supported"));
     assert_eq!(answer.message(), "Backend local_mlx does not support images");
     path.engine.pause(true);
     path.sidecar.until_fails("engine_queue").await;
-    assert_eq!(path.gateway.generate(&picture()).await.status, 503);
+    assert_eq!(path.gateway.generate(&image()).await.status, 503);
     assert!(path.mlx.images().is_empty(), "nothing but probes");
 }
 
 #[tokio::test]
 async fn base64_comes_when_asked_for_and_is_stored_all_the_same() {
     let path = path().await;
-    let mut request = picture();
+    let mut request = image();
     request["response_format"] = json!("b64_json");
     request["seed"] = json!(5);
     let answer = path.gateway.generate(&request).await;
@@ -85,16 +86,16 @@ async fn base64_comes_when_asked_for_and_is_stored_all_the_same() {
     request["response_format"] = json!("url");
     let stored = path.gateway.generate(&request).await;
     assert_eq!(path.gateway.image(url(&stored)).await, bytes);
-    let pictures = path.gateway.stored().len();
+    let images = path.gateway.stored().len();
     // One if both answers fell into the same second: the name is time and hash.
-    assert!((1..=2).contains(&pictures), "{pictures}");
+    assert!((1..=2).contains(&images), "{images}");
 }
 
 #[tokio::test]
 async fn the_third_request_at_once_is_429_with_retry_after_5() {
     let path = path().await;
     path.engine.script(|script| script.hold = true);
-    let request = picture();
+    let request = image();
     let (first, second, third) =
         tokio::join!(path.gateway.generate(&request), path.gateway.generate(&request), async {
             path.gateway.until_inflight("gpu_heavy.images", 2).await;
@@ -109,27 +110,27 @@ async fn the_third_request_at_once_is_429_with_retry_after_5() {
 }
 
 #[tokio::test]
-async fn not_ready_is_503_with_the_sidecars_own_words_and_no_fallback() {
+async fn not_ready_is_503_with_the_sidecars_own_message_and_no_fallback() {
     let path = path().await;
     path.engine.pause(true);
     path.sidecar.until_fails("engine_queue").await;
-    // The first refusal is the sidecar's, the second the gateway's own, which has learned from it.
-    assert_eq!(path.gateway.generate(&picture()).await.status, 503);
-    let said = path.gateway.until_ready("gpu_heavy", false).await;
-    let answer = path.gateway.generate(&picture()).await;
+    // The first refusal is the sidecar's, the second the gateway's, which remembers the first.
+    assert_eq!(path.gateway.generate(&image()).await.status, 503);
+    let backend = path.gateway.until_ready("gpu_heavy", false).await;
+    let answer = path.gateway.generate(&image()).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
-    let words = "Backend gpu_heavy is not ready to accept requests: ";
+    let text = "Backend gpu_heavy is not ready to accept requests: ";
     assert!(
-        answer.message().starts_with(words) && answer.message().contains("queue is paused"),
+        answer.message().starts_with(text) && answer.message().contains("queue is paused"),
         "{}",
         answer.message()
     );
-    assert!(said["error"].as_str().unwrap().contains("queue is paused"), "{said}");
+    assert!(backend["error"].as_str().unwrap().contains("queue is paused"), "{backend}");
     assert!(path.engine.items().is_empty());
     path.engine.pause(false);
     path.gateway.until_ready("gpu_heavy", true).await;
-    assert_eq!(path.gateway.generate(&picture()).await.status, 200, "ready again by itself");
+    assert_eq!(path.gateway.generate(&image()).await.status, 200, "ready again by itself");
 }
 
 #[tokio::test]
@@ -137,16 +138,16 @@ async fn a_refusal_met_by_a_request_marks_the_backend_at_once() {
     let path = path().await;
     path.engine.pause(true);
     path.sidecar.until_fails("engine_queue").await;
-    // The gateway's next regular probe is 30 s away: only the request itself can tell it.
-    let answer = path.gateway.generate(&picture()).await;
+    // The gateway's next regular probe is 30 s away: only the request itself can reveal it.
+    let answer = path.gateway.generate(&image()).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert_eq!(path.gateway.backend("gpu_heavy").await["ready"], false);
 }
 
 #[tokio::test]
-async fn the_same_picture_has_the_same_name_but_for_the_time() {
+async fn the_same_image_has_the_same_name_but_for_the_time() {
     let path = path().await;
-    let mut request = picture();
+    let mut request = image();
     request["seed"] = json!(3);
     let (first, second) = (path.gateway.generate(&request).await, path.gateway.generate(&request).await);
     let hash = |answer: &TestResponse| url(answer).rsplit_once('_').unwrap().1.to_owned();
@@ -156,7 +157,7 @@ async fn the_same_picture_has_the_same_name_but_for_the_time() {
 #[tokio::test]
 async fn a_batch_is_one_job_with_counting_seeds() {
     let path = path().await;
-    let mut request = picture();
+    let mut request = image();
     request["n"] = json!(3);
     request["seed"] = json!(10);
     let answer = path.gateway.generate(&request).await;
@@ -166,11 +167,14 @@ async fn a_batch_is_one_job_with_counting_seeds() {
     for object in data {
         path.gateway.image(object["url"].as_str().unwrap()).await;
     }
-    assert_eq!(path.engine.requests().iter().filter(|seen| seen.path.ends_with("enqueue_batch")).count(), 1);
+    assert_eq!(
+        path.engine.requests().iter().filter(|request| request.path.ends_with("enqueue_batch")).count(),
+        1
+    );
 }
 
 #[tokio::test]
-async fn large_pictures_pass_and_too_large_ones_are_refused_at_the_door() {
+async fn large_images_pass_and_too_large_ones_are_refused_on_arrival() {
     let path = path().await;
     let large = path.gateway.generate(&json!({"prompt": "a", "size": "1920x1080", "model": "sd-v1-5"})).await;
     assert_eq!(large.status, 200, "{large:?}");
@@ -186,8 +190,8 @@ async fn large_pictures_pass_and_too_large_ones_are_refused_at_the_door() {
 #[tokio::test]
 async fn a_backends_error_keeps_its_code_and_gains_its_class() {
     let path = path().await;
-    path.engine.script(|script| script.fail = Some(fakes::invokeai::InvokeFailure::out_of_memory()));
-    let answer = path.gateway.generate(&picture()).await;
+    path.engine.script(|script| script.fail = Some(InvokeState::out_of_memory()));
+    let answer = path.gateway.generate(&image()).await;
     assert_eq!((answer.status, answer.code()), (503, "gpu_out_of_memory"));
     assert_eq!(answer.json["error"]["backend_class"], "gpu_heavy");
     assert_eq!(answer.json["error"]["route_kind"], "images");
@@ -197,7 +201,7 @@ async fn a_backends_error_keeps_its_code_and_gains_its_class() {
 }
 
 #[tokio::test]
-async fn the_status_tells_limits_and_health() {
+async fn the_status_reports_limits_and_health() {
     let path = path().await;
     let status = path.gateway.get("/v1/gateway/status").await;
     let images = &status.json["admission_control"]["gpu_heavy.images"];
@@ -214,10 +218,10 @@ async fn the_status_tells_limits_and_health() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_the_gateway_takes_his_job_off_the_gpu() {
+async fn a_client_that_disconnects_from_the_gateway_cancels_its_job_on_the_gpu() {
     let path = path().await;
     path.engine.script(|script| script.hold = true);
-    let request = picture();
+    let request = image();
     {
         let waiting = path.gateway.generate(&request);
         tokio::select! {
@@ -234,7 +238,7 @@ async fn a_caller_who_leaves_the_gateway_takes_his_job_off_the_gpu() {
 async fn the_request_id_is_the_same_everywhere() {
     let path = path().await;
     let answer = TestResponse::read(
-        path.gateway.image_request(&picture()).header("x-request-id", "one-id-7").send().await.unwrap(),
+        path.gateway.image_request(&image()).header("x-request-id", "one-id-7").send().await.unwrap(),
     )
     .await;
     assert_eq!(answer.header("x-request-id"), "one-id-7");
@@ -248,7 +252,7 @@ async fn the_mock_is_the_way_back_without_any_gpu() {
         mlx.url
     );
     let gateway = Gateway::with_backends(&backends, &["--images-backend", "mock"]).await;
-    let answer = gateway.generate(&picture()).await;
+    let answer = gateway.generate(&image()).await;
     assert_eq!((answer.status, answer.header("x-backend-used")), (200, "mock"));
     assert_eq!(Format::detect(&gateway.image(url(&answer)).await), Ok(Format::Png));
 }
@@ -257,28 +261,28 @@ async fn the_mock_is_the_way_back_without_any_gpu() {
 async fn an_edit_goes_all_the_way_and_keeps_what_the_mask_keeps() {
     use fakes::form::{KIND, file, form, text};
     let path = path().await;
-    let encoded = |picture: image::DynamicImage| {
+    let encoded = |image: image::DynamicImage| {
         let mut bytes = Vec::new();
-        picture.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
+        image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
         bytes
     };
     let source = image::RgbImage::from_pixel(64, 64, image::Rgb([1, 2, 3]));
     let half = |x: u32, _| image::Rgba([0, 0, 0, if x < 32 { 0 } else { 255 }]);
     let mask = encoded(image::RgbaImage::from_fn(64, 64, half).into());
-    let (picture, heads) = (encoded(source.clone().into()), [file("image", "a.png"), file("mask", "m.png")]);
+    let (image, heads) = (encoded(source.clone().into()), [file("image", "a.png"), file("mask", "m.png")]);
     let body = form(&[
-        (&heads[0], &picture),
+        (&heads[0], &image),
         (&heads[1], &mask),
         (&text("prompt"), b"a cat"),
         (&text("model"), b"sd-v1-5"),
         (&text("steps"), b"2"),
     ]);
-    let order = path
+    let request = path
         .gateway
         .request(reqwest::Method::POST, "/v1/images/edits")
         .header("content-type", KIND)
         .body(body);
-    let answer = TestResponse::read(order.send().await.unwrap()).await;
+    let answer = TestResponse::read(request.send().await.unwrap()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let made = image::load_from_memory(&path.gateway.image(url(&answer)).await).unwrap().into_rgb8();
     assert!((32..64).all(|x| made.get_pixel(x, 9) == source.get_pixel(x, 9)));
@@ -286,10 +290,10 @@ async fn an_edit_goes_all_the_way_and_keeps_what_the_mask_keeps() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_all_the_way_and_its_picture_is_in_the_store() {
+async fn a_stream_goes_all_the_way_and_its_image_is_in_the_store() {
     let path = path().await;
     path.engine.script(|script| script.item = std::time::Duration::from_millis(200));
-    let mut request = picture();
+    let mut request = image();
     request["stream"] = json!(true);
     request["partial_images"] = json!(2);
     let events =
@@ -303,10 +307,10 @@ async fn a_stream_goes_all_the_way_and_its_picture_is_in_the_store() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_a_stream_frees_the_engine_all_the_way() {
+async fn disconnecting_from_a_stream_frees_the_engine_all_the_way() {
     let path = path().await;
     path.engine.script(|script| script.hold = true);
-    let mut request = picture();
+    let mut request = image();
     request["stream"] = json!(true);
     let events = fakes::sse::SseReader::new(path.gateway.image_request(&request).send().await.unwrap());
     path.engine.until(|items| running(items) == 1).await;
@@ -327,9 +331,9 @@ async fn a_gateway_that_lets_in_more_than_the_sidecar_takes_is_warned() {
         sidecar.url
     );
     let gateway = Gateway::with_backends(&backends, &[]).await;
-    let seen = gateway.until_ready("gpu_heavy", true).await;
+    let backend = gateway.until_ready("gpu_heavy", true).await;
     assert!(
-        seen["warnings"].to_string().contains("images is 2, but the sidecar accepts only 1 at once"),
-        "{seen}"
+        backend["warnings"].to_string().contains("images is 2, but the sidecar accepts only 1 at once"),
+        "{backend}"
     );
 }

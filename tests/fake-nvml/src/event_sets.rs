@@ -1,4 +1,4 @@
-//! What each set of events has been told. A set is told of no XID from before it was registered, and of each one
+//! What each set of events has reported. A set reports no XID from before its registration, and each one
 //! after that once; but with the card's newest code, as NVML does it: older ones are not to be had any more.
 
 use std::{
@@ -26,11 +26,11 @@ struct Sets {
 struct Registration {
     index: u32,
     types: u64,
-    /// The sequence number of the last XID told.
+    /// The sequence number of the last reported XID.
     last_reported: u64,
 }
 
-/// What a set is told.
+/// What a set reports.
 pub(crate) struct Event {
     pub(crate) index: u32,
     pub(crate) xid: u64,
@@ -50,7 +50,7 @@ pub(crate) fn free(set: usize) -> Result<(), Code> {
     sets().open.remove(&set).map(drop).ok_or(INVALID_ARGUMENT)
 }
 
-/// From now on the set is told these too.
+/// From now on the set reports these too.
 pub(crate) fn register(set: usize, gpu: &Gpu, types: u64) -> Result<(), Code> {
     let mut sets = sets();
     let watches = sets.open.get_mut(&set).ok_or(INVALID_ARGUMENT)?;
@@ -64,7 +64,7 @@ pub(crate) fn register(set: usize, gpu: &Gpu, types: u64) -> Result<(), Code> {
     Ok(())
 }
 
-/// What the set has not been told. A loss is told after the XIDs that came with it.
+/// What the set has not reported yet. A loss is reported after the XIDs that came with it.
 pub(crate) fn next(set: usize, symbol: &str, scenario: &Scenario) -> Result<Option<Event>, Code> {
     let mut sets = sets();
     let watches = sets.open.get_mut(&set).ok_or(INVALID_ARGUMENT)?;

@@ -47,7 +47,7 @@ impl FileStamp {
 }
 
 /// One write, to a file that is only ever appended to: lines of several threads do not mix. A test that is over has
-/// removed the folder, and then nobody reads it.
+/// removed the directory, and then nobody reads it.
 pub(crate) fn log_call(symbol: &str) {
     let Some(Paths { calls, .. }) = paths() else { return };
     let mut files = open_files();
@@ -88,28 +88,24 @@ fn read(path: &Path) -> Option<LastRead> {
 }
 
 struct Paths {
-    folder: PathBuf,
+    dir: PathBuf,
     scenario: PathBuf,
     calls: PathBuf,
 }
 
 /// Where scenarios are renamed into place.
-pub(crate) fn folder() -> Option<&'static Path> {
-    paths().map(|paths| paths.folder.as_path())
+pub(crate) fn dir() -> Option<&'static Path> {
+    paths().map(|paths| paths.dir.as_path())
 }
 
 fn paths() -> Option<&'static Paths> {
     static PATHS: OnceLock<Option<Paths>> = OnceLock::new();
-    let beside = |folder: PathBuf| Paths {
-        scenario: folder.join(SCENARIO_FILE),
-        calls: folder.join(CALLS_FILE),
-        folder,
-    };
-    PATHS.get_or_init(|| own_folder().map(beside)).as_ref()
+    let beside = |dir: PathBuf| Paths { scenario: dir.join(SCENARIO_FILE), calls: dir.join(CALLS_FILE), dir };
+    PATHS.get_or_init(|| library_dir().map(beside)).as_ref()
 }
 
 /// Where this copy of the library was loaded from.
-fn own_folder() -> Option<PathBuf> {
+fn library_dir() -> Option<PathBuf> {
     let mut found = libc::Dl_info {
         dli_fname: std::ptr::null(),
         dli_fbase: std::ptr::null_mut(),
@@ -117,7 +113,7 @@ fn own_folder() -> Option<PathBuf> {
         dli_saddr: std::ptr::null_mut(),
     };
     // SAFETY: the address is of a function in this library, and `found` is ours to be written.
-    let known = unsafe { libc::dladdr(own_folder as *const c_void, &raw mut found) };
+    let known = unsafe { libc::dladdr(library_dir as *const c_void, &raw mut found) };
     if known == 0 || found.dli_fname.is_null() {
         return None;
     }

@@ -1,7 +1,7 @@
 //! A graphics card made of a file. As a shared library it has the symbols of NVML that the sidecar calls, and
 //! answers each call from the `scenario.json` that lies beside it; as a Rust library it has the [`Scenario`]s to
 //! write there. What it keeps between calls (the scenario as last read, its open files, event sets) is kept by each
-//! copy of the library for itself, so that copies in different folders are different machines.
+//! copy of the library for itself, so that copies in different directories are different machines.
 
 mod call;
 mod event_sets;

@@ -24,7 +24,7 @@ macro_rules! values {
         unsafe extern "C" fn $symbol(gpu: $crate::call::Handle, to: *mut $type) -> $crate::call::Code {
             $crate::call::card(stringify!($symbol), gpu, |$gpu| {
                 let value: $type = $value;
-                // SAFETY: the caller's pointer.
+                // SAFETY: the client's pointer.
                 unsafe { $crate::symbols::put(to, value) }
             })
         }
@@ -46,7 +46,7 @@ unsafe fn put<T>(to: *mut T, value: T) -> Result<(), Code> {
 /// # Safety
 /// Both are valid or null.
 unsafe fn put_both<T>(first: *mut T, second: *mut T, values: (T, T)) -> Result<(), Code> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the client's promise.
     unsafe { put(first, values.0).and_then(|()| put(second, values.1)) }
 }
 

@@ -34,7 +34,7 @@ impl Child {
         Self { url: url.trim().to_owned(), process }
     }
 
-    /// Another program, which is told to listen there. It may not do so yet.
+    /// Another program that was given this address. It may not listen yet.
     pub fn of(command: &mut Command, url: String) -> Self {
         Self { url, process: command.spawn().expect("the program can be started") }
     }
@@ -57,7 +57,7 @@ impl Drop for Child {
     }
 }
 
-/// What the child says; then it serves until it is killed.
+/// Run in the child: prints its address, then serves until it is killed.
 pub async fn listening(url: &str) {
     let _ = writeln!(std::io::stdout(), "{url}");
     std::future::pending::<()>().await;

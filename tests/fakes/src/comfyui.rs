@@ -1,28 +1,15 @@
-//! A fake ComfyUI, 0.33.0 unless told otherwise: one worker, one queue, HTTP and WebSocket, answering as recorded from
-//! the real one. It behaves like the real one wherever the sidecar depends on it, writes down everything that it is
-//! asked, and misbehaves as its [`ComfyScript`] says. Workflows run node by node, but no model does: a picture is painted
-//! from prompt, seed and size.
+//! A fake ComfyUI, 0.33.0 unless the script says otherwise: one worker, one queue, HTTP and WebSocket, playing
+//! recordings of the real one. No graph is run: an image is painted from prompt, seed and size.
 
 mod api;
-mod events;
 mod files;
-mod graph;
-mod heap;
-mod history;
-mod jobs;
-mod latent;
-mod literal;
-mod nodes;
-mod pixels;
 mod prompt;
 mod queue;
-mod refusal;
-mod run;
+mod recording;
 mod script;
 mod socket;
 #[cfg(test)]
 mod tests;
-mod validate;
 mod worker;
 
 use std::{
@@ -30,149 +17,206 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::Router;
 use bytes::Bytes;
-use serde_json::{Number, Value, json};
-use tokio::net::TcpListener;
+use picture::Format;
+use serde_json::{Value, json};
 
-pub use crate::fake::EngineRequest;
-use crate::fake::{self, ConnectionHandle, Process};
-use queue::ComfyState;
-pub use queue::{ComfyPrompt, PromptStatus};
-pub use script::{ComfyFailure, ComfyImageBytes, ComfyScript, ComfyVersion, StatsAnswer};
+use crate::{
+    engine::{
+        EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind, next_seed,
+    },
+    process::{self, ConnectionHandle, EngineRequest},
+};
+pub use queue::{ComfyPrompt, ComfyState, PromptStatus};
+pub use script::{ComfyScript, ComfyVersion};
 
-/// The client id of somebody else's jobs.
-const FOREIGN_CLIENT: &str = "5f2f7a0e-0000-4000-8000-00000000beef";
+type Core = process::Core<ComfyState>;
 
-/// The real server closes idle connections after it.
-const IDLE: Duration = Duration::from_secs(75);
-
-type Core = fake::Core<ComfyState>;
-
-/// A running fake, and the hands that move it. Everything ends with it.
-#[derive(Debug)]
-pub struct FakeComfy {
-    process: Process<ComfyState>,
-}
+/// A running fake ComfyUI, with two checkpoints.
+pub type FakeComfy = Fake<ComfyState>;
 
 impl FakeComfy {
-    /// Starts on a free loopback port, with two checkpoints, idle.
-    pub async fn start() -> Self {
-        let (process, listener) = Process::bind(ComfyState::default(), 0).await;
-        let fake = Self { process };
-        fake.run(listener);
-        fake
-    }
-
-    /// `http://127.0.0.1:port`, without a slash at the end.
-    pub fn url(&self) -> String {
-        self.process.url()
-    }
-
-    /// Changes how it behaves, from now on: what waits for a changed setting sees the change at once.
-    pub fn script(&self, change: impl FnOnce(&mut ComfyScript)) {
-        self.process.core.change(|state| change(&mut state.script));
-    }
-
-    /// Every HTTP request so far, WebSocket handshakes included, oldest first.
-    pub fn requests(&self) -> Vec<EngineRequest> {
-        self.process.core.look(|state| state.requests.clone())
-    }
-
-    /// The requests among them that cancel something.
-    pub fn cancels(&self) -> Vec<EngineRequest> {
-        let cancels = |seen: &EngineRequest| {
-            let path = seen.path.trim_start_matches("/api");
-            seen.method == "POST" && (path == "/interrupt" || path == "/queue" || path.ends_with("/cancel"))
-        };
-        self.requests().into_iter().filter(cancels).collect()
-    }
-
-    /// Every accepted prompt so far, oldest first, those before a restart included.
-    pub fn items(&self) -> Vec<ComfyPrompt> {
-        self.process.core.look(|state| state.items.clone())
-    }
-
-    /// Names of the files in its three folders, for example `output/ada2_00001_.png`.
+    /// Names of the files in its three directories, for example `output/ada2_00001_.png`.
     pub fn files(&self) -> Vec<String> {
-        self.process.core.look(|state| state.files.keys().cloned().collect())
-    }
-
-    /// Waits until the items are as `wanted` says (bounded).
-    pub async fn until(&self, wanted: impl Fn(&[ComfyPrompt]) -> bool) {
-        crate::bounded("items", self.process.core.until(|state| wanted(&state.items).then_some(()))).await;
-    }
-
-    /// Waits until nothing runs or waits.
-    pub async fn until_idle(&self) {
-        let idle = self.process.core.until(|state| (state.queue_remaining() == 0).then_some(()));
-        crate::bounded("the engine is idle", idle).await;
-    }
-
-    /// Waits until `count` sockets follow the events.
-    pub async fn until_followed(&self, count: usize) {
-        let followed = self.process.core.until(|state| (state.sockets.len() == count).then_some(()));
-        crate::bounded("the events are followed", followed).await;
-    }
-
-    /// Enqueues a prompt of somebody else and gives its id; with an idle worker it starts at once. Its
-    /// [`ComfyPrompt::status`] and [`Self::cancels`] tell whether anybody touched it.
-    pub fn foreign_job(&self) -> String {
-        let mut graph: Value = serde_json::from_str(include_str!("../../fixtures/comfyui/txt2img.json"))
-            .expect("a JSON fixture");
-        self.process.core.change(|state| {
-            let (prompt_id, number) = (state.uuid(), Number::from(state.next_number(false)));
-            // Each is another picture, so that none is over at once because its result is known.
-            graph["3"]["inputs"]["seed"] = json!(1_000_000 + state.items.len());
-            let extra_data = json!({"client_id": FOREIGN_CLIENT, "create_time": queue::now()});
-            state.enqueue(ComfyPrompt {
-                prompt_id: prompt_id.clone(),
-                client_id: Some(FOREIGN_CLIENT.to_owned()),
-                number,
-                extra_data,
-                graph,
-                outputs: vec!["9".to_owned()],
-                status: PromptStatus::Pending,
-                images: Vec::new(),
-            });
-            prompt_id
-        })
+        self.look(|state| state.files.keys().cloned().collect())
     }
 
     /// Sends this binary frame to every socket.
     pub fn broadcast_raw(&self, frame: &Bytes) {
-        self.process.core.change(|state| state.broadcast_raw(frame));
-    }
-
-    /// Cuts every WebSocket now, without a close frame.
-    pub fn drop_sockets(&self) {
-        self.process.core.drop_sockets();
-    }
-
-    /// Removes every file of the output folder; history and cache still name them.
-    pub fn delete_images(&self) {
-        self.process.core.change(|state| state.files.retain(|name, _| !name.starts_with("output/")));
+        self.change(|state| state.broadcast_raw(frame));
     }
 
     /// When the prompt's terminal event (`execution_success`, `_error` or `_interrupted`) was first written to a
     /// socket.
     pub fn finished_event_at(&self, prompt_id: &str) -> Option<Instant> {
-        self.process.core.look(|state| state.finished.get(prompt_id).copied())
+        self.look(|state| state.finished.get(prompt_id).copied())
+    }
+}
+
+impl FakeEngine for ComfyState {
+    const NAME: &'static str = "comfyui";
+    const VERSION: &'static str = "0.33.0";
+    const UNTESTED_VERSION: &'static str = "0.44.0";
+    const PREVIEW: Format = Format::Jpeg;
+    /// The engine writes the graph into its files, and with it a file name that is new each time.
+    const REPEATABLE: &'static [&'static str] = &["--png-metadata", "strip"];
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+    type Script = ComfyScript;
+    type Item = ComfyPrompt;
+    type ItemId = String;
+
+    fn router(core: Arc<Core>) -> Router {
+        api::router(core)
     }
 
-    /// Ends at once, as a killed process does: connections break without a close frame, new ones are refused. The
-    /// port stays ours.
-    pub async fn stop(&self) {
-        self.process.stop().await;
+    async fn work(core: Arc<Core>) {
+        worker::work(core).await;
     }
 
-    /// Starts again on the same port after [`Self::stop`], knowing nothing: queue, history and counter are empty.
-    pub fn restart(&self) {
-        self.process.core.change(ComfyState::restart);
-        self.run(self.process.listen_again());
+    /// Nothing but the files outlives the process.
+    fn restart(&mut self) {
+        for item in &mut self.items {
+            if matches!(item.status, PromptStatus::Pending | PromptStatus::Running) {
+                item.status = PromptStatus::Lost;
+            }
+        }
+        let old = std::mem::take(self);
+        *self = Self {
+            script: old.script,
+            items: old.items,
+            files: old.files,
+            finished: old.finished,
+            ids: old.ids,
+            ..Self::default()
+        };
+        self.files.retain(|name, _| !name.starts_with("temp/"));
     }
 
-    fn run(&self, listener: TcpListener) {
-        let core = &self.process.core;
-        self.process.run(listener, api::router(Arc::clone(core)), IDLE, worker::work(Arc::clone(core)));
+    fn script(&mut self) -> &mut ComfyScript {
+        &mut self.script
+    }
+
+    fn is_hung(&self) -> bool {
+        self.script.hang
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue_remaining() == 0
+    }
+
+    fn followers(&self) -> usize {
+        self.sockets.len()
+    }
+
+    fn items(&self) -> &[ComfyPrompt] {
+        &self.items
+    }
+
+    fn job(&self, item: &ComfyPrompt) -> EngineJob {
+        let state = match item.status {
+            PromptStatus::Pending => JobState::Pending,
+            PromptStatus::Running => JobState::Running,
+            PromptStatus::Completed => JobState::Completed,
+            PromptStatus::Failed => JobState::Failed,
+            PromptStatus::Interrupted | PromptStatus::Deleted => JobState::Cancelled,
+            PromptStatus::Lost => JobState::Lost,
+        };
+        EngineJob {
+            id: item.prompt_id.clone(),
+            cancelled_by: item.prompt_id.clone(),
+            owner: item.client_id.clone(),
+            state,
+            seed: item.int("seed"),
+            denoise: item.input("denoise").and_then(Value::as_f64).unwrap_or(1.0),
+            finished: self.finished.get(&item.prompt_id).copied(),
+        }
+    }
+
+    fn kind(request: &EngineRequest) -> RequestKind {
+        match (request.method.as_str(), request.path.trim_start_matches("/api")) {
+            ("POST", "/prompt") => RequestKind::Submit,
+            ("POST", "/interrupt" | "/queue") => RequestKind::Cancel,
+            ("POST", path) if path.ends_with("/cancel") => RequestKind::Cancel,
+            ("POST", "/upload/image") => RequestKind::Upload,
+            ("POST", "/free") if request.body == r#"{"free_memory":true,"unload_models":true}"# => {
+                RequestKind::FreeMemory
+            }
+            ("GET", path) if path == "/queue" || path.starts_with("/history") => RequestKind::JobStatus,
+            _ => RequestKind::Other,
+        }
+    }
+
+    fn add_foreign_job(&mut self) -> String {
+        let (_, body) = Self::submission("5f2f7a0e-0000-4000-8000-00000000beef", next_seed(self));
+        let (prompt_id, number) = (self.uuid(), self.next_number());
+        self.enqueue(ComfyPrompt {
+            prompt_id: prompt_id.clone(),
+            client_id: body["client_id"].as_str().map(str::to_owned),
+            number,
+            extra_data: json!({"client_id": body["client_id"], "create_time": queue::now()}),
+            graph: body["prompt"].clone(),
+            outputs: vec!["9".to_owned()],
+            status: PromptStatus::Pending,
+            images: Vec::new(),
+        });
+        prompt_id
+    }
+
+    fn submission(tag: &str, seed: u64) -> (&'static str, Value) {
+        let mut graph: Value = serde_json::from_str(include_str!("../../fixtures/comfyui/txt2img.json"))
+            .expect("a JSON fixture");
+        graph["3"]["inputs"]["seed"] = json!(seed);
+        ("/prompt", json!({"prompt": graph, "client_id": format!("{tag}.1")}))
+    }
+
+    /// History and cache still name them.
+    fn delete_images(&mut self) {
+        self.files.retain(|name, _| !name.starts_with("output/"));
+    }
+
+    fn set_hung(&mut self, hung: bool) {
+        self.script.hang = hung;
+    }
+
+    fn identify_as(&mut self, identity: Identity) {
+        self.script.stats = identity;
+    }
+
+    fn hold(&mut self, held: bool) {
+        self.script.hold = held;
+    }
+
+    fn set_job_time(&mut self, time: Duration) {
+        self.script.item = time;
+    }
+
+    fn set_cancel_delay(&mut self, time: Duration) {
+        self.script.cancel_tail = time;
+    }
+
+    fn fail(&mut self, failure: Option<EngineFailure>) {
+        self.script.fail = failure;
+    }
+
+    /// PyTorch's message and ComfyUI's advice, as recorded.
+    fn out_of_memory() -> EngineFailure {
+        let message = "CUDA out of memory. Tried to allocate 2.00 GiB. (simulated)\nThis error means you ran out of \
+            memory on your GPU.\n\nTIPS: If the workflow worked before you might have accidentally set the batch_size \
+            to a large number.";
+        EngineFailure::new("torch.OutOfMemoryError", message)
+    }
+
+    fn serve_images(&mut self, bytes: ImageBytes) {
+        self.script.image_bytes = bytes;
+    }
+
+    fn lose_next_answer(&mut self) {
+        self.script.lose_prompt_answer = true;
+    }
+
+    fn withhold_completions(&mut self) {
+        self.script.swallow = vec!["\"executing\"".to_owned(), "\"execution_success\"".to_owned()];
     }
 }

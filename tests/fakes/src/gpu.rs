@@ -1,5 +1,5 @@
-//! A fake graphics card: a copy of the fake NVML library in a folder of its own, and the scenario beside it. Cards
-//! are independent of each other, and can change while somebody looks at them.
+//! A fake graphics card: a copy of the fake NVML library in a directory of its own, and the scenario beside it. Cards
+//! are independent of each other, and can change while they are read.
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
@@ -9,32 +9,32 @@ pub use fake_nvml::{
     Scenario, Utilization, Xid,
 };
 
-use crate::fresh_folder;
+use crate::fresh_dir;
 
 /// A machine with a fake card, gone with this value.
 #[derive(Debug)]
 pub struct FakeCard {
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
 impl FakeCard {
     /// One healthy, idle RTX 6000 Ada.
     #[expect(clippy::new_without_default, reason = "it makes files: nobody should get one by deriving")]
     pub fn new() -> Self {
-        let card = Self { folder: fresh_folder("card") };
+        let card = Self { dir: fresh_dir("card") };
         fs::copy(built_library(), card.library()).expect("the fake library can be copied");
         card.write(&Scenario::default());
         card
     }
 
-    /// What goes into the sidecar's `nvml_lib`.
+    /// The value of the sidecar's `nvml_lib`.
     pub fn library(&self) -> PathBuf {
-        self.folder.join("libnvidia-ml.so.1")
+        self.dir.join("libnvidia-ml.so.1")
     }
 
     /// Changes what the card is like, from the next call on.
     pub fn set(&self, change: impl FnOnce(&mut Scenario)) {
-        let json = fs::read(self.folder.join(SCENARIO_FILE)).expect("the scenario is there");
+        let json = fs::read(self.dir.join(SCENARIO_FILE)).expect("the scenario is there");
         let mut scenario = serde_json::from_slice(&json).expect("the scenario is ours");
         change(&mut scenario);
         self.write(&scenario);
@@ -61,29 +61,29 @@ impl FakeCard {
     }
 
     fn call_log(&self) -> String {
-        fs::read_to_string(self.folder.join(CALLS_FILE)).unwrap_or_default()
+        fs::read_to_string(self.dir.join(CALLS_FILE)).unwrap_or_default()
     }
 
     /// By renaming, because a call may be reading it.
     fn write(&self, scenario: &Scenario) {
         let json = serde_json::to_vec_pretty(scenario).expect("a scenario is JSON");
-        let new = self.folder.join("scenario.new");
+        let new = self.dir.join("scenario.new");
         fs::write(&new, json).expect("the scenario can be written");
-        fs::rename(new, self.folder.join(SCENARIO_FILE)).expect("the scenario can be replaced");
+        fs::rename(new, self.dir.join(SCENARIO_FILE)).expect("the scenario can be replaced");
     }
 }
 
 impl Drop for FakeCard {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
-/// Cargo puts it beside a test executable, and one folder below any other.
+/// Cargo puts it beside a test executable, and one directory below any other.
 fn built_library() -> PathBuf {
     let name = format!("{}fake_nvml{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
     let executable = env::current_exe().expect("this program has a path");
-    let folder = executable.parent().expect("a program lies in a folder");
-    let beside = folder.join(&name);
-    if beside.exists() { beside } else { folder.join("deps").join(name) }
+    let dir = executable.parent().expect("a program lies in a directory");
+    let beside = dir.join(&name);
+    if beside.exists() { beside } else { dir.join("deps").join(name) }
 }

@@ -1,4 +1,4 @@
-//! Request bodies that cost a careless reader more than their length: trees of what nobody reads, texts that are
+//! Request bodies that cost a careless reader more than their length: trees of ignored fields, texts that are
 //! copied, and forms that are searched again and again.
 
 use std::{
@@ -12,12 +12,12 @@ use crate::child::{peak_mib, reset_peak, resident_kib};
 pub const LARGE: usize = 31 << 20;
 /// Of the length that browsers use.
 const BOUNDARY: &str = "----WebKitFormBoundary7MA4YWxkTrZu0gW";
-/// What the least picture needs.
+/// What the least image needs.
 const MINIMAL_FIELDS: &str = r#""prompt":"x","size":"64x64""#;
-/// The begin of a picture in JSON.
+/// The begin of an image in JSON.
 const IMAGE_URL: &str = r#","images":[{"image_url":"data:image\/png;base64,"#;
 
-/// A request for a picture.
+/// A request for an image.
 #[derive(Debug)]
 pub struct HostileBody {
     /// What is odd about it.
@@ -30,7 +30,7 @@ pub struct HostileBody {
     pub body: Vec<u8>,
     /// What the sidecar answers.
     pub sidecar: u16,
-    /// What a gateway answers that paints its own pictures.
+    /// What a gateway answers that paints its own images.
     pub gateway: u16,
 }
 
@@ -48,7 +48,7 @@ pub struct Cost {
 }
 
 impl HostileBody {
-    /// Sends it to a service in a process of its own, which is asked for its health all the while.
+    /// Sends it to a service in its own process, whose health is polled meanwhile.
     pub async fn send(self, url: &str, process: u32, token: &str) -> Cost {
         reset_peak(process);
         let before = resident_kib(process) >> 10;
@@ -80,7 +80,7 @@ async fn health(url: &str, done: &AtomicBool) -> Duration {
 
 type MakeBody = fn() -> Vec<u8>;
 
-/// All of them, each made when it is asked for.
+/// All of them, each built on demand.
 pub fn all() -> impl Iterator<Item = HostileBody> {
     const MAKE: &str = "generations";
     let json: [(&str, &str, MakeBody, u16, u16); 10] = [
@@ -166,21 +166,21 @@ fn part(head_and_content: &str) -> String {
     format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; {head_and_content}")
 }
 
-/// A form for the least picture, and one more part.
+/// A form for the least image, and one more part.
 fn form(boundary: &str, further: &str) -> Vec<u8> {
     let part = |rest: &str| format!("--{boundary}\r\nContent-Disposition: form-data; {rest}\r\n");
     let least = part("name=\"prompt\"\r\n\r\nx") + &part("name=\"size\"\r\n\r\n64x64");
     (least + &part(further) + &format!("--{boundary}--\r\n")).into_bytes()
 }
 
-/// A form with this as its picture.
+/// A form with this as its image.
 fn form_with_image(content: &[u8]) -> Vec<u8> {
     let empty = form(BOUNDARY, "name=\"image\"; filename=\"a\"\r\n\r\n");
     let (begin, end) = empty.split_at(empty.len() - format!("\r\n--{BOUNDARY}--\r\n").len());
     [begin, content, end].concat()
 }
 
-/// The head of a picture of 64x64, and these chunks without end.
+/// The head of an image of 64x64, and these chunks without end.
 fn png_of(chunks: &[u8]) -> Vec<u8> {
     let head = chunk(b"IHDR\0\0\0\x40\0\0\0\x40\x08\x02\0\0\0");
     let chunks = chunks.repeat(((LARGE - 1000) / chunks.len()).max(1));

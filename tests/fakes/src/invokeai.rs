@@ -1,6 +1,5 @@
-//! A fake InvokeAI 6.14: one worker, one queue, HTTP and Socket.IO, playing recordings of the real one. It behaves
-//! like the real one wherever the sidecar depends on it, writes down everything that it is asked, and misbehaves as
-//! its [`InvokeScript`] says. No graph is really run: a picture is painted from prompt, seed and size.
+//! A fake InvokeAI 6.14: one worker, one queue, HTTP and Socket.IO, playing recordings of the real one. No graph is
+//! run: an image is painted from prompt, seed and size.
 
 mod api;
 mod queue;
@@ -16,150 +15,195 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
-use tokio::net::TcpListener;
+use axum::Router;
+use picture::Format;
+use serde_json::{Value, json};
 
-pub use crate::fake::EngineRequest;
-use crate::fake::{self, ConnectionHandle, Process};
-use queue::InvokeState;
-pub use queue::{ItemStatus, QueueItem};
-pub use script::{InvokeFailure, InvokeImageBytes, InvokeScript, Users, VersionAnswer};
+use crate::{
+    engine::{
+        EngineFailure, EngineJob, Fake, FakeEngine, Identity, ImageBytes, JobState, RequestKind, next_seed,
+    },
+    process::{self, ConnectionHandle, EngineRequest},
+};
+pub use queue::{InvokeState, ItemStatus, QueueItem};
+pub use script::{InvokeImageBytes, InvokeScript, Users};
 
-/// Where a stranger's jobs go: the web page's own destination.
-const FOREIGN_ORIGIN: &str = "canvas";
+type Core = process::Core<InvokeState>;
 
-/// The real server closes idle connections after it.
-const IDLE: Duration = Duration::from_secs(5);
-
-type Core = fake::Core<InvokeState>;
-
-/// A running fake, and the hands that move it. Everything ends with it.
-#[derive(Debug)]
-pub struct FakeInvoke {
-    process: Process<InvokeState>,
-}
+/// A running fake InvokeAI, with one SD 1.5 and one SDXL model.
+pub type FakeInvoke = Fake<InvokeState>;
 
 impl FakeInvoke {
-    /// Starts on a free loopback port, with one SD 1.5 and one SDXL model, idle.
-    pub async fn start() -> Self {
-        Self::start_at(0).await
-    }
-
-    /// The same on this loopback port.
-    pub async fn start_at(port: u16) -> Self {
-        let (process, listener) = Process::bind(InvokeState::new(), port).await;
-        let fake = Self { process };
-        fake.run(listener);
-        fake
-    }
-
-    /// `http://127.0.0.1:port`, without a slash at the end.
-    pub fn url(&self) -> String {
-        self.process.url()
-    }
-
-    /// Changes how it behaves, from now on: what waits for a changed setting sees the change at once.
-    pub fn script(&self, change: impl FnOnce(&mut InvokeScript)) {
-        self.process.core.change(|state| change(&mut state.script));
-    }
-
-    /// Every HTTP request so far, WebSocket handshakes included, oldest first.
-    pub fn requests(&self) -> Vec<EngineRequest> {
-        self.process.core.look(|state| state.requests.clone())
-    }
-
-    /// The requests among them that cancel something.
-    pub fn cancels(&self) -> Vec<EngineRequest> {
-        self.requests().into_iter().filter(|seen| seen.path.contains("cancel")).collect()
-    }
-
-    /// Every queue item so far, oldest first.
-    pub fn items(&self) -> Vec<QueueItem> {
-        self.process.core.look(|state| state.items.clone())
-    }
-
-    /// Names of the pictures that the gallery holds.
+    /// Names of the images in the gallery.
     pub fn gallery(&self) -> Vec<String> {
-        self.process.core.look(|state| state.images.keys().cloned().collect())
-    }
-
-    /// Waits until the items are as `wanted` says (bounded).
-    pub async fn until(&self, wanted: impl Fn(&[QueueItem]) -> bool) {
-        crate::bounded("items", self.process.core.until(|state| wanted(&state.items).then_some(()))).await;
-    }
-
-    /// Waits until nothing runs, not even the rest of a cancelled step.
-    pub async fn until_idle(&self) {
-        let idle = self
-            .process
-            .core
-            .until(|state| (!state.processing && state.next_pending().is_none()).then_some(()));
-        crate::bounded("the engine is idle", idle).await;
-    }
-
-    /// Waits until `count` sockets follow the events.
-    pub async fn until_followed(&self, count: usize) {
-        let followed =
-            self.process.core.until(|state| (state.frames.receiver_count() == count).then_some(()));
-        crate::bounded("the events are followed", followed).await;
-    }
-
-    /// Enqueues a job of somebody else and gives its item id. Its [`QueueItem::status`] and [`Self::cancels`] tell
-    /// whether anybody touched it.
-    pub fn foreign_job(&self) -> u32 {
-        let mut batch: serde_json::Value =
-            serde_json::from_str(include_str!("../../fixtures/invokeai/stranger.json"))
-                .expect("a JSON fixture");
-        batch["batch"]["destination"] = json!(FOREIGN_ORIGIN);
-        let enqueued =
-            self.process.core.change(|state| state.enqueue(&batch)).expect("the fixture is a valid batch");
-        u32::try_from(enqueued["item_ids"][0].as_u64().expect("one item")).expect("few items")
+        self.look(|state| state.images.keys().cloned().collect())
     }
 
     /// Sends this frame to every socket.
     pub fn broadcast_raw(&self, frame: &str) {
-        self.process.core.change(|state| state.emit(frame.to_owned(), None));
+        self.change(|state| state.emit(frame.to_owned(), None));
     }
 
     /// Pauses or resumes the queue, as the web page does.
     pub fn pause(&self, paused: bool) {
-        self.process.core.change(|state| state.started = !paused);
+        self.change(|state| state.started = !paused);
     }
 
-    /// Cuts every WebSocket now, without a close frame.
-    pub fn drop_sockets(&self) {
-        self.process.core.drop_sockets();
-    }
-
-    /// Removes every picture from the gallery.
-    pub fn delete_images(&self) {
-        self.process.core.change(|state| state.images.clear());
-    }
-
-    /// When the event that told of the item's completion was first written to a socket.
+    /// When the item's completion was first written to a socket.
     pub fn finished_event_at(&self, item: u32) -> Option<Instant> {
-        self.process.core.look(|state| state.finished.get(&item).copied())
+        self.look(|state| state.finished.get(&item).copied())
     }
 
     /// When each preview of the item was sent, the one before the first step included.
     pub fn previews_at(&self, item: u32) -> Vec<Instant> {
-        self.process.core.look(|state| state.previewed.get(&item).cloned().unwrap_or_default())
+        self.look(|state| state.previewed.get(&item).cloned().unwrap_or_default())
+    }
+}
+
+impl FakeEngine for InvokeState {
+    const NAME: &'static str = "invokeai";
+    const VERSION: &'static str = "6.14.2";
+    const UNTESTED_VERSION: &'static str = "7.0.0";
+    const PREVIEW: Format = Format::Jpeg;
+    const REPEATABLE: &'static [&'static str] = &[];
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+    type Script = InvokeScript;
+    type Item = QueueItem;
+    type ItemId = u32;
+
+    fn router(core: Arc<Core>) -> Router {
+        api::router(core)
     }
 
-    /// Ends at once, as a killed process does: connections break, new ones are refused. The port stays ours.
-    pub async fn stop(&self) {
-        self.process.stop().await;
+    async fn work(core: Arc<Core>) {
+        worker::work(core).await;
     }
 
-    /// Starts again on the same port after [`Self::stop`]: the item that ran is cancelled, waiting ones run again by
-    /// themselves, a pause is forgotten.
-    pub fn restart(&self) {
-        self.process.core.change(InvokeState::restart);
-        self.run(self.process.listen_again());
+    /// The item that ran is cancelled, those that wait run again by themselves, a pause is forgotten.
+    fn restart(&mut self) {
+        for item in self.items.iter_mut().filter(|item| item.status == ItemStatus::InProgress) {
+            item.status = ItemStatus::Canceled;
+        }
+        (self.started, self.processing) = (true, false);
+        self.cache.clear();
     }
 
-    fn run(&self, listener: TcpListener) {
-        let core = &self.process.core;
-        self.process.run(listener, api::router(Arc::clone(core)), IDLE, worker::work(Arc::clone(core)));
+    fn script(&mut self) -> &mut InvokeScript {
+        &mut self.script
+    }
+
+    fn is_hung(&self) -> bool {
+        self.script.hang
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.processing && self.next_pending().is_none()
+    }
+
+    fn followers(&self) -> usize {
+        self.frames.receiver_count()
+    }
+
+    fn items(&self) -> &[QueueItem] {
+        &self.items
+    }
+
+    fn job(&self, item: &QueueItem) -> EngineJob {
+        let state = match item.status {
+            ItemStatus::Pending => JobState::Pending,
+            ItemStatus::InProgress => JobState::Running,
+            ItemStatus::Completed => JobState::Completed,
+            ItemStatus::Failed => JobState::Failed,
+            ItemStatus::Canceled => JobState::Cancelled,
+        };
+        EngineJob {
+            id: item.id.to_string(),
+            cancelled_by: item.batch_id.clone(),
+            owner: item.destination.clone(),
+            state,
+            seed: item.number("seed"),
+            denoise: 1.0 - item.input("denoising_start").and_then(Value::as_f64).unwrap_or(0.0),
+            finished: self.finished.get(&item.id).copied(),
+        }
+    }
+
+    fn kind(request: &EngineRequest) -> RequestKind {
+        let path = request.path.as_str();
+        if path.contains("cancel") {
+            RequestKind::Cancel
+        } else if path.ends_with("/enqueue_batch") {
+            RequestKind::Submit
+        } else if path.contains("/b/") {
+            RequestKind::JobStatus
+        } else if path.contains("/images/upload") {
+            RequestKind::Upload
+        } else if path == "/api/v2/models/empty_model_cache" {
+            RequestKind::FreeMemory
+        } else {
+            RequestKind::Other
+        }
+    }
+
+    /// Its destination is the web page's own.
+    fn add_foreign_job(&mut self) -> u32 {
+        let (_, batch) = Self::submission("canvas", next_seed(self));
+        let enqueued = self.enqueue(&batch).expect("the fixture is a valid batch");
+        u32::try_from(enqueued["item_ids"][0].as_u64().expect("one item")).expect("few items")
+    }
+
+    fn submission(tag: &str, seed: u64) -> (&'static str, Value) {
+        let mut batch: Value = serde_json::from_str(include_str!("../../fixtures/invokeai/foreign.json"))
+            .expect("a JSON fixture");
+        batch["batch"]["destination"] = json!(tag);
+        batch["batch"]["graph"]["nodes"]["noise"]["seed"] = json!(seed);
+        ("/api/v1/queue/default/enqueue_batch", batch)
+    }
+
+    fn delete_images(&mut self) {
+        self.images.clear();
+    }
+
+    fn set_hung(&mut self, hung: bool) {
+        self.script.hang = hung;
+    }
+
+    fn identify_as(&mut self, identity: Identity) {
+        self.script.version = identity;
+    }
+
+    fn hold(&mut self, held: bool) {
+        self.script.hold = held;
+    }
+
+    fn set_job_time(&mut self, time: Duration) {
+        self.script.item = time;
+    }
+
+    fn set_cancel_delay(&mut self, time: Duration) {
+        self.script.cancel_tail = time;
+    }
+
+    fn fail(&mut self, failure: Option<EngineFailure>) {
+        self.script.fail = failure;
+    }
+
+    /// PyTorch's message.
+    fn out_of_memory() -> EngineFailure {
+        let message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 47.37 GiB of \
+            which 1.12 GiB is free. Including non-PyTorch memory, this process has 46.24 GiB memory in use.";
+        EngineFailure::new("OutOfMemoryError", message)
+    }
+
+    fn serve_images(&mut self, bytes: ImageBytes) {
+        self.script.image_bytes = InvokeImageBytes::Plain(bytes);
+    }
+
+    fn lose_next_answer(&mut self) {
+        self.script.lose_enqueue_answer = true;
+    }
+
+    fn withhold_completions(&mut self) {
+        self.script.swallow = vec!["\"status\":\"completed\"".to_owned()];
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures that are small to send and large to decode, and such that are nothing.
+//! Images that are small to send and large to decode, and such that are nothing.
 
 use std::sync::LazyLock;
 
@@ -48,13 +48,13 @@ pub fn hollow(png: &[u8]) -> Vec<u8> {
     png
 }
 
-/// A whole request for an edit of this picture, as bytes.
-pub fn edit_of(picture: &[u8], fields: &[(&str, &str)]) -> Vec<u8> {
+/// A whole request for an edit of this image, as bytes.
+pub fn edit_of(image: &[u8], fields: &[(&str, &str)]) -> Vec<u8> {
     let texts: Vec<_> = fields.iter().map(|(name, value)| (form::text(name), value.as_bytes())).collect();
-    let image = form::file("image", "a.png");
+    let file = form::file("image", "a.png");
     let mut parts: Vec<form::RawPart<'_>> =
         texts.iter().map(|(head, value)| (head.as_str(), *value)).collect();
-    parts.push((&image, picture));
+    parts.push((&file, image));
     let body = form::form(&parts);
     let head = format!(
         "POST /v1/images/edits HTTP/1.1\r\nHost: a\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",

@@ -1,9 +1,9 @@
-//! The harness of the end-to-end tests: both services started in-process on port 0, fake backends that replay
-//! recordings and write down what they saw, and a fake graphics card.
+//! What tests and benches share: fake engines and backends that replay recordings and record their requests, a fake
+//! graphics card, and clients that control every byte.
 
 pub mod child;
 pub mod comfyui;
-mod fake;
+pub mod engine;
 pub mod form;
 pub mod gpu;
 pub mod hostile_bodies;
@@ -11,7 +11,9 @@ pub mod invokeai;
 pub mod large_images;
 pub mod mlx;
 pub mod old_state;
+mod painting;
 pub mod plain_http;
+pub mod process;
 pub mod promtool;
 pub mod raw_engine;
 pub mod raw_http;
@@ -54,32 +56,32 @@ pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
     waited.expect("just seen")
 }
 
-/// A fresh folder with users' templates in it ([what each is](../../fixtures/templates/README.md)).
+/// A fresh directory with users' templates in it ([what each is](../../fixtures/templates/README.md)).
 pub fn template_dir() -> PathBuf {
-    let folder = fresh_folder("templates");
+    let dir = fresh_dir("templates");
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/templates");
     for entry in std::fs::read_dir(fixtures).expect("the fixtures are there") {
-        let entry = entry.expect("a readable folder");
-        std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("the folder can be written");
+        let entry = entry.expect("a readable directory");
+        std::fs::copy(entry.path(), dir.join(entry.file_name())).expect("the directory can be written");
     }
-    folder
+    dir
 }
 
-/// A folder that is gone with its owner.
+/// A directory that is removed with its owner.
 pub fn new_temp_dir() -> TempDir {
-    tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary folder can be written")
+    tempfile::Builder::new().prefix("e2e-").tempdir().expect("the temporary directory can be written")
 }
 
-/// A folder that nobody else uses, for what outlives one service. Removed by the next run, since this one does not know
+/// A unique directory, for what outlives one service. Removed by the next run, since this one does not know
 /// when its services are done with it.
-pub fn fresh_folder(name: &str) -> PathBuf {
+pub fn fresh_dir(name: &str) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     static CLEAN_UP: std::sync::Once = std::sync::Once::new();
     CLEAN_UP.call_once(remove_stale_dirs);
     let nth = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
-    folder
+    let dir = std::env::temp_dir().join(format!("e2e-{}-{nth}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("the temporary directory can be written");
+    dir
 }
 
 fn remove_stale_dirs() {
@@ -108,7 +110,7 @@ pub fn http() -> &'static reqwest::Client {
     &CLIENT
 }
 
-/// An answer, read whole.
+/// An answer, read to its end.
 #[derive(Debug)]
 pub struct TestResponse {
     /// The status.
@@ -137,10 +139,22 @@ impl TestResponse {
         self.json.pointer("/error/code").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// The images of an answer that carries them in base64, which must be 200.
+    pub fn images(&self) -> Vec<Vec<u8>> {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.json["data"].as_array().expect("a list").iter().map(decode_image).collect()
+    }
+
     /// The error's message.
     pub fn message(&self) -> &str {
         self.json.pointer("/error/message").and_then(Value::as_str).unwrap_or_default()
     }
+}
+
+/// The image in an object's `b64_json`.
+pub fn decode_image(object: &Value) -> Vec<u8> {
+    let text = object["b64_json"].as_str().expect("an image in base64");
+    base64_simd::STANDARD.decode_to_vec(text).expect("base64")
 }
 
 /// Posts JSON.

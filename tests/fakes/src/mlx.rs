@@ -41,7 +41,7 @@ pub struct MlxRequest {
     pub line: String,
     /// The header lines in lower case.
     pub headers: Vec<String>,
-    /// The body; empty where its length was not told.
+    /// The body; empty without a length.
     pub bytes: Bytes,
 }
 
@@ -84,7 +84,11 @@ impl FakeMlx {
 
     /// What was posted.
     pub fn posted(&self) -> Vec<MlxRequest> {
-        lock(&self.shared.requests).iter().filter(|seen| seen.line.starts_with("POST ")).cloned().collect()
+        lock(&self.shared.requests)
+            .iter()
+            .filter(|request| request.line.starts_with("POST "))
+            .cloned()
+            .collect()
     }
 }
 
@@ -104,7 +108,7 @@ async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
         };
         let shared = Arc::clone(&shared);
         lifecycle.spawn("mlx request", async move {
-            // One request, then the connection is closed: that ends a body of no told length.
+            // One request, then the connection is closed, which ends a body without a length.
             let _ = answer(stream, &shared).await;
         });
     }
@@ -112,24 +116,24 @@ async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
 
 async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let mut seen = MlxRequest::default();
+    let mut request = MlxRequest::default();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await?;
         match line.trim_end() {
             "" => break,
-            line if seen.line.is_empty() => line.clone_into(&mut seen.line),
-            line => seen.headers.push(line.to_ascii_lowercase()),
+            line if request.line.is_empty() => line.clone_into(&mut request.line),
+            line => request.headers.push(line.to_ascii_lowercase()),
         }
     }
-    if let Some(length) = seen.header("content-length") {
+    if let Some(length) = request.header("content-length") {
         let mut body = vec![0; length.parse().expect("a number")];
         stream.read_exact(&mut body).await?;
-        seen.bytes = body.into();
+        request.bytes = body.into();
     }
-    let other = lock(&shared.reply).clone().filter(|_| seen.line.starts_with("POST "));
-    let reply = other.unwrap_or_else(|| recorded_reply(&seen).to_vec());
-    lock(&shared.requests).push(seen);
+    let other = lock(&shared.reply).clone().filter(|_| request.line.starts_with("POST "));
+    let reply = other.unwrap_or_else(|| recorded_reply(&request).to_vec());
+    lock(&shared.requests).push(request);
     // A piece for each event, and one for the head.
     for piece in reply.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>().chunks(2) {
         stream.write_all(&piece.concat()).await?;
@@ -138,13 +142,13 @@ async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-fn recorded_reply(seen: &MlxRequest) -> &'static [u8] {
-    let target = seen.line.split(' ').take(2).collect::<Vec<_>>().join(" ");
-    let post = seen.line.starts_with("POST ");
-    if post && seen.header("content-length").is_none() {
+fn recorded_reply(request: &MlxRequest) -> &'static [u8] {
+    let target = request.line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let post = request.line.starts_with("POST ");
+    if post && request.header("content-length").is_none() {
         return recorded!("length-required");
     }
-    let ask: Value = serde_json::from_slice(&seen.bytes).unwrap_or_default();
+    let ask: Value = serde_json::from_slice(&request.bytes).unwrap_or_default();
     match target.as_str() {
         "GET /health" => recorded!("health"),
         "GET /v1/models" => recorded!("models"),

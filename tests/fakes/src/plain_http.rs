@@ -1,5 +1,5 @@
-//! HTTP/1.1 over plain sockets: the load and the engines of the benches. It knows no more of HTTP than those need, runs on
-//! one thread, and spares even the copies of what nobody looks at, so that what is measured is not the measuring.
+//! HTTP/1.1 over plain sockets: the load and the engines of the benches. It implements no more of HTTP than those need, runs on
+//! one thread, and avoids copies, so that the load generator is not what is measured.
 
 use std::{
     io::{self, Write},
@@ -21,7 +21,7 @@ use tokio::{
 const HEAD: usize = 16 << 10;
 /// What is read at a time.
 const BLOCK: usize = 256 << 10;
-/// For all that a turn of the load asks; a wait that gets here has failed.
+/// For everything in a turn of the load; a wait that gets here has failed.
 const TURN: Duration = Duration::from_mins(5);
 /// Has Linux throw away what is received instead of copying it: tcp(7).
 const MSG_TRUNC: i32 = 0x20;
@@ -61,7 +61,7 @@ impl Connection {
         Self::of(TcpStream::connect(url.trim_start_matches("http://")).await.expect("somebody listens"))
     }
 
-    /// Sends these bytes. Who hung up says so where a message is expected.
+    /// Sends these bytes. A closed connection shows when a message is read.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
@@ -108,7 +108,7 @@ impl Connection {
         self.stream.read_exact(&mut block).await.expect("it comes back");
     }
 
-    /// Sends back what comes, until the other side hangs up.
+    /// Echoes until the peer closes.
     pub async fn echo(&mut self) {
         let mut block = vec![0; HEAD];
         while let Ok(read) = self.stream.read(&mut block).await
@@ -134,10 +134,10 @@ fn length_of(head: &str) -> usize {
     length.map_or(0, |(_, value)| value.trim().parse().expect("a number"))
 }
 
-/// What is asked over and over.
+/// The repeated request.
 #[derive(Debug)]
 pub struct LoadRequest {
-    /// Asked once at the beginning of a connection; all that follows comes back as it is.
+    /// Sent once at the start of a connection; everything after it is echoed.
     pub opening: Option<Vec<u8>>,
     /// The request.
     pub request: Vec<u8>,

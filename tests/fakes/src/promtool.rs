@@ -1,4 +1,4 @@
-//! What Prometheus' own checker says of a metrics page.
+//! Prometheus' own checker of metrics pages.
 
 use std::{
     io::{ErrorKind, Write},
@@ -16,7 +16,7 @@ pub fn lint(metrics: &str) -> Option<String> {
     let mut promtool = started.expect("promtool starts");
     promtool.stdin.take().expect("piped").write_all(metrics.as_bytes()).expect("promtool reads");
     let output = promtool.wait_with_output().expect("promtool ends");
-    let said = [output.stdout, output.stderr].concat();
+    let text = [output.stdout, output.stderr].concat();
     let failed = if output.status.success() { "" } else { " (failed)" };
-    Some(format!("{}{failed}", String::from_utf8_lossy(&said)))
+    Some(format!("{}{failed}", String::from_utf8_lossy(&text)))
 }

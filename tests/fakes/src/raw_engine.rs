@@ -82,10 +82,10 @@ impl RawEngine {
         Self { url, shared, end }
     }
 
-    /// What came for paths that begin like this; the sidecar's own questions are among all others.
+    /// The requests for paths with this prefix. The sidecar's own requests have other paths.
     pub fn requests(&self, path: &str) -> Vec<RawRequest> {
-        let seen = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().filter(|request| request.target().starts_with(path)).cloned().collect()
+        let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().filter(|request| request.target().starts_with(path)).cloned().collect()
     }
 
     /// Waits until a request for a path that begins like this is as wanted (bounded), and gives it.
@@ -148,12 +148,12 @@ struct Connection {
     rest: Vec<u8>,
 }
 
-/// Whether the connection goes on.
+/// Whether the connection stays open.
 type KeepGoing = Option<()>;
 
-/// Paths, what is said there, and whether the connection goes on. Besides these: `/hold` never answers; `/once` answers the
+/// The paths, their answers, and whether the connection stays open. Besides these: `/hold` never answers; `/once` answers the
 /// first request of a connection and hangs up on every other, unread; `/gate` waits between two parts; `/bytes/N` is so
-/// long; `/echo` echoes; all others say what they were asked.
+/// long; `/echo` echoes; all others return the request.
 const FIXED: &[(&str, &str, bool)] = &[
     ("/drop", "", false),
     ("/early", "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false),
@@ -276,7 +276,7 @@ impl Connection {
         }
     }
 
-    /// The second part of the answer comes when the gate opens.
+    /// The second part of the answer is sent when the gate opens.
     async fn gated(&mut self) -> KeepGoing {
         let mut gate = self.shared.gate.subscribe();
         let begun = *gate.borrow_and_update();
@@ -297,7 +297,7 @@ impl Connection {
         Some(())
     }
 
-    /// What comes goes back.
+    /// Echoes.
     async fn echo(&mut self) -> KeepGoing {
         loop {
             let come = std::mem::take(&mut self.rest);
@@ -318,10 +318,10 @@ impl Connection {
     }
 
     fn record(&self, request: RawRequest) -> usize {
-        let mut seen = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.push(request);
-        let place = seen.len() - 1;
-        drop(seen);
+        let mut requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.push(request);
+        let place = requests.len() - 1;
+        drop(requests);
         self.shared.bell.send_replace(());
         place
     }

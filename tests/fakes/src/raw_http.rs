@@ -1,4 +1,4 @@
-//! A client that sends exactly what it is told to.
+//! A client that sends exactly the given bytes.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -93,7 +93,7 @@ impl RawClient {
         }
     }
 
-    /// All that comes until the peer hangs up.
+    /// Everything until the peer closes.
     pub async fn rest(mut self) -> String {
         while self.more().await {}
         String::from_utf8_lossy(&self.rest).into_owned()

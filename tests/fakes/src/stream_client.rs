@@ -1,8 +1,8 @@
-//! A caller who reads a stream as it comes.
+//! A client that reads a stream as it comes.
 
 use serde_json::Value;
 
-/// A caller reading a stream.
+/// A client reading a stream.
 #[derive(Debug)]
 pub struct StreamClient {
     answer: reqwest::Response,
@@ -32,7 +32,7 @@ impl StreamClient {
         assert_eq!(String::from_utf8_lossy(&self.received), String::from_utf8_lossy(bytes));
     }
 
-    /// Reads to the end; tells whether it was one in order.
+    /// Reads to the end; returns whether it was a clean one.
     pub async fn end(&mut self) -> bool {
         loop {
             match crate::bounded("the stream's end", self.answer.chunk()).await {

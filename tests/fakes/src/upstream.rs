@@ -1,6 +1,5 @@
-//! A fake backend that speaks the OpenAI Images API: it does what its script says and writes down what it saw.
+//! A fake backend that speaks the OpenAI Images API: it follows its script and records its requests.
 
-pub mod form;
 mod reply;
 pub mod sse;
 
@@ -27,10 +26,10 @@ use service::{
 use tokio::sync::watch;
 use wire::openai::images::ImageSize;
 
-use self::form::UploadedPart;
 pub use self::reply::UpstreamReply;
+use crate::form::{self, UploadedPart};
 
-/// The paths that make pictures.
+/// The paths that make images.
 const IMAGES: [&str; 2] = ["/v1/images/generations", "/v1/images/edits"];
 
 /// A request that arrived.
@@ -46,7 +45,7 @@ pub struct UpstreamRequest {
     pub bytes: Bytes,
     /// The parts of a form.
     pub parts: Vec<UploadedPart>,
-    /// The connection, told by its other end.
+    /// The connection, as the client's address.
     pub connection: SocketAddr,
 }
 
@@ -74,7 +73,7 @@ struct UpstreamScript {
     released: watch::Sender<bool>,
     /// How many waits of each script of events are over.
     steps: watch::Sender<usize>,
-    /// Image requests under way, and those whose caller left before the answer.
+    /// Image requests in flight, and those whose client disconnected before the answer.
     held: watch::Sender<(usize, usize)>,
 }
 
@@ -112,58 +111,60 @@ impl Upstream {
         paths.push((path.to_owned(), reply));
     }
 
-    /// From now on picture requests are answered like this.
+    /// From now on image requests are answered like this.
     pub fn set_images(&self, reply: UpstreamReply) {
         self.set(IMAGES[0], reply.clone());
         self.set(IMAGES[1], reply);
     }
 
-    /// The next picture request is answered like this; further calls are for those after it.
+    /// The next image request is answered like this; further calls are for those after it.
     pub fn next_image(&self, reply: UpstreamReply) {
         lock(&self.script.once).push_back(reply);
     }
 
-    /// Lets every held request go on.
+    /// Lets every held request continue.
     pub fn release(&self) {
         self.script.released.send_replace(true);
     }
 
-    /// Lets every script of events go on behind its next wait.
+    /// Lets every script of events continue past its next wait.
     pub fn step(&self) {
         self.script.steps.send_modify(|steps| *steps += 1);
     }
 
-    /// Waits until this many picture requests are held here (bounded).
+    /// Waits until this many image requests are held here (bounded).
     pub async fn until_held(&self, wanted: usize) {
-        crate::eventually("picture requests held", async || {
+        crate::eventually("image requests held", async || {
             (self.script.held.borrow().0 == wanted).then_some(())
         })
         .await;
     }
 
-    /// Waits until this many callers left before their answer (bounded).
-    pub async fn until_left(&self, wanted: usize) {
-        crate::eventually("callers left", async || (self.script.held.borrow().1 == wanted).then_some(()))
-            .await;
+    /// Waits until this many clients disconnected before their answer (bounded).
+    pub async fn until_disconnected(&self, wanted: usize) {
+        crate::eventually("clients disconnected", async || {
+            (self.script.held.borrow().1 == wanted).then_some(())
+        })
+        .await;
     }
 
     /// What arrived on a path.
     pub fn requests(&self, path: &str) -> Vec<UpstreamRequest> {
         let ends = format!(" {path}");
-        lock(&self.script.requests).iter().filter(|seen| seen.line.ends_with(&ends)).cloned().collect()
+        lock(&self.script.requests).iter().filter(|request| request.line.ends_with(&ends)).cloned().collect()
     }
 
-    /// The requests for pictures from words that arrived.
+    /// The generation requests so far.
     pub fn images(&self) -> Vec<UpstreamRequest> {
         self.requests(IMAGES[0])
     }
 
-    /// The requests to edit pictures that arrived.
+    /// The requests to edit images that arrived.
     pub fn edits(&self) -> Vec<UpstreamRequest> {
         self.requests(IMAGES[1])
     }
 
-    /// Stops listening; whoever comes is refused.
+    /// Stops listening; new connections are refused.
     pub async fn stop(&self) {
         self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
@@ -182,7 +183,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
     let (parts, body) = request.into_parts();
     let bytes = to_bytes(body, 64 << 20).await.unwrap_or_default();
     let form = form::read(&parts.headers, &bytes).await;
-    let body = form.texts().unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
+    let body = texts(&form).unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
     let peer = parts.extensions.get::<PeerAddr>().expect("the accept loop tells the peer").0;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let line = format!("{} {target}", parts.method);
@@ -191,7 +192,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
         headers: parts.headers,
         body: body.clone(),
         bytes,
-        parts: form.parts,
+        parts: form,
         connection: peer,
     });
     let once = if IMAGES.contains(&target.as_str()) { lock(&script.once).pop_front() } else { None };
@@ -214,7 +215,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
     }
 }
 
-/// A held request; dropped early when its caller leaves.
+/// A held request; dropped early when its client leaves.
 struct HeldRequest {
     script: Arc<UpstreamScript>,
     answered: bool,
@@ -264,11 +265,21 @@ fn images_response(request: &Value) -> Response {
     axum::Json(json!({"created": 1_736_697_234, "data": data, "size": size.to_string()})).into_response()
 }
 
-/// The picture that the fake makes.
+/// The image that the fake makes.
 pub fn fake_image(prompt: &str, seed: u64, size: ImageSize) -> Vec<u8> {
     ProceduralImage { label: "fake upstream", prompt, seed, size }.to_png()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The texts of a form, as JSON would have them as far as the fake reads them.
+fn texts(form: &[UploadedPart]) -> Option<Value> {
+    let texts = form.iter().filter(|part| part.file.is_none()).map(|part| {
+        let text = String::from_utf8_lossy(&part.bytes).into_owned();
+        let number = text.parse::<u64>().ok().filter(|_| matches!(part.name.as_str(), "n" | "seed"));
+        (part.name.clone(), number.map_or(Value::String(text), Value::from))
+    });
+    (!form.is_empty()).then(|| Value::Object(texts.collect()))
 }

@@ -1,5 +1,5 @@
 //! The README's first command. Says what it does, builds both programs, runs them on the embedded default (builtin
-//! engine, GPU optional), has the gateway check itself with a first picture, says what to try next, and stays up until
+//! engine, GPU optional), has the gateway check itself with a first image, says what to try next, and stays up until
 //! Ctrl-C.
 
 mod programs;
@@ -26,7 +26,7 @@ use self::programs::Programs;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// From the start of both programs to the first picture.
+/// From the start of both programs to the first image.
 const START_TIME: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
 
@@ -45,7 +45,7 @@ fn run() -> Outcome<()> {
     for signal in [SIGINT, SIGTERM] {
         flag::register(signal, stop.clone())?;
     }
-    let target = target_folder()?;
+    let target = target_dir()?;
     build(&target)?;
     let started = Instant::now();
     let mut programs = Programs::new(&target)?;
@@ -58,10 +58,10 @@ fn run() -> Outcome<()> {
     outcome
 }
 
-/// This program lies in `target/PROFILE`, wherever the target folder is.
-fn target_folder() -> Outcome<PathBuf> {
-    let own = std::env::current_exe()?;
-    let target = own.parent().and_then(Path::parent).ok_or("cannot tell where the target folder is")?;
+/// This program lies in `target/PROFILE`, wherever the target directory is.
+fn target_dir() -> Outcome<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.parent().and_then(Path::parent).ok_or("cannot tell where the target folder is")?;
     Ok(target.to_owned())
 }
 
@@ -92,7 +92,7 @@ fn build(target: &Path) -> Outcome<()> {
     if status.success() { Ok(()) } else { Err("the build failed; cargo says why above".into()) }
 }
 
-/// Starts both and has `gateway verify` look at the whole path, with a picture.
+/// Starts both and has `gateway verify` look at the whole path, with an image.
 fn first_image(programs: &mut Programs, started: Instant, stop: &AtomicBool) -> Outcome<()> {
     programs.start()?;
     loop {
@@ -105,7 +105,7 @@ fn first_image(programs: &mut Programs, started: Instant, stop: &AtomicBool) -> 
         if stop.load(Ordering::Relaxed) {
             return Err("stopped".into());
         }
-        let logs = programs.folder().display().to_string();
+        let logs = programs.dir().display().to_string();
         if let Some(ended) = programs.ended() {
             return Err(format!("{ended}; its log is in {logs}").into());
         }

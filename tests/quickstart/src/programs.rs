@@ -20,7 +20,7 @@ const PREFIXES: [&str; 6] = ["ADA2_", "GATEWAY_", "IMAGES_", "UI_", "BACKEND", "
 
 pub(super) struct Programs {
     binaries: PathBuf,
-    folder: PathBuf,
+    dir: PathBuf,
     token: String,
     sidecar: String,
     gateway: String,
@@ -30,11 +30,11 @@ pub(super) struct Programs {
 impl Programs {
     /// Chooses addresses and a token; starts nothing.
     pub(super) fn new(target: &Path) -> Outcome<Self> {
-        let folder = target.join("quickstart");
-        fs::create_dir_all(&folder)?;
+        let dir = target.join("quickstart");
+        fs::create_dir_all(&dir)?;
         Ok(Self {
             binaries: target.join("release"),
-            folder,
+            dir,
             token: new_token()?,
             sidecar: free_address(7860)?,
             gateway: free_address(8800)?,
@@ -42,23 +42,23 @@ impl Programs {
         })
     }
 
-    /// Logs, certificate, pictures, configuration.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    /// Logs, certificate, images, configuration.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Both, with a log file each.
     pub(super) fn start(&mut self) -> Outcome<()> {
         let mut sidecar = self.command("ada2-sidecar");
         sidecar.args(["--engine", "builtin", "--gpu", "optional", "--listen", &self.sidecar, "--state-dir"]);
-        sidecar.arg(self.folder.join("sidecar-state"));
+        sidecar.arg(self.dir.join("sidecar-state"));
         self.spawn("ada2-sidecar", sidecar)?;
         self.write_configuration()?;
         let gateway = self.gateway_command();
         self.spawn("gateway", gateway)
     }
 
-    /// `gateway verify --generate`: the whole path, with a picture.
+    /// `gateway verify --generate`: the whole path, with an image.
     pub(super) fn verify(&self) -> Outcome<Output> {
         Ok(self.gateway_command().args(["verify", "--generate"]).output()?)
     }
@@ -84,9 +84,9 @@ impl Programs {
     }
 
     pub(super) fn what_to_try(&self) -> String {
-        let Self { folder, token, sidecar, gateway, binaries, .. } = self;
-        let (folder, binaries) = (folder.display(), binaries.display());
-        let authority = format!("{folder}/gateway-data/gateway-ca.pem");
+        let Self { dir, token, sidecar, gateway, binaries, .. } = self;
+        let (dir, binaries) = (dir.display(), binaries.display());
+        let authority = format!("{dir}/gateway-data/gateway-ca.pem");
         format!(
             "
 Token: {token}
@@ -98,9 +98,9 @@ Try:
        -d '{{\"model\":\"sd-xl-base-1.0\",\"prompt\":\"test\",\"size\":\"512x512\",\"response_format\":\"url\"}}'
   curl --cacert {authority} https://{gateway}/v1/images/generations -H 'Authorization: Bearer {token}' \\
        -H 'Content-Type: application/json' -d '{{\"prompt\":\"a red cat\",\"size\":\"512x512\"}}'
-  {binaries}/gateway status --env-file {folder}/gateway.env
+  {binaries}/gateway status --env-file {dir}/gateway.env
 
-Pictures, logs, certificates and configuration are in {folder}. Ctrl-C stops both."
+Pictures, logs, certificates and configuration are in {dir}. Ctrl-C stops both."
         )
     }
 
@@ -108,7 +108,7 @@ Pictures, logs, certificates and configuration are in {folder}. Ctrl-C stops bot
     fn write_configuration(&self) -> Outcome<()> {
         let Self { token, sidecar, .. } = self;
         let (host, port) = self.gateway.rsplit_once(':').ok_or("an address has a port")?;
-        let data = self.folder.join("gateway-data");
+        let data = self.dir.join("gateway-data");
         let data = data.display();
         let env = format!(
             "GATEWAY_HOST={host}\nGATEWAY_PORT={port}\nGATEWAY_BEARER_TOKEN={token}\nGATEWAY_DATA_DIR='{data}'\n\
@@ -118,16 +118,16 @@ Pictures, logs, certificates and configuration are in {folder}. Ctrl-C stops bot
             "backends:\n  gpu_heavy:\n    base_url: http://{sidecar}\n    supported_capabilities: [images]\n    \
              concurrency_limits: {{images: 2}}\n    health: {{liveness: /healthz, readiness: /readyz}}\n"
         );
-        let path = self.folder.join("gateway.env");
+        let path = self.dir.join("gateway.env");
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(env.as_bytes())?;
-        fs::write(self.folder.join("backends_config.yaml"), backends)?;
+        fs::write(self.dir.join("backends_config.yaml"), backends)?;
         Ok(())
     }
 
     fn gateway_command(&self) -> Command {
         let mut command = self.command("gateway");
-        command.arg("--env-file").arg(self.folder.join("gateway.env"));
+        command.arg("--env-file").arg(self.dir.join("gateway.env"));
         command
     }
 
@@ -142,7 +142,7 @@ Pictures, logs, certificates and configuration are in {folder}. Ctrl-C stops bot
     }
 
     fn spawn(&mut self, name: &'static str, mut command: Command) -> Outcome<()> {
-        let log = File::create(self.folder.join(format!("{name}.log")))?;
+        let log = File::create(self.dir.join(format!("{name}.log")))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.children.push((name, command.spawn()?));
         Ok(())

@@ -1,4 +1,4 @@
-//! What everybody is asked: pictures, words, and more pictures than there are places for.
+//! The requests to every contestant: images, chats, and more images than it has slots for.
 
 use std::time::{Duration, Instant};
 
@@ -30,19 +30,19 @@ pub(super) struct Score {
 
 impl Score {
     /// One more turn.
-    pub(super) async fn pictures(&mut self, of: &Contestant, callers: usize, pictures: usize) {
-        let order = crate::order(&json!({"model": "painter", "prompt": "p", "response_format": "url"}));
+    pub(super) async fn images(&mut self, of: &Contestant, clients: usize, images: usize) {
+        let request = crate::request(&json!({"model": "painter", "prompt": "p", "response_format": "url"}));
         let process = of.child.id();
         child::reset_peak(process);
         let (before, start) = (child::processor_time(process), Instant::now());
-        self.times.extend(crate::run(&order, &of.child.url, callers, pictures).await);
+        self.times.extend(crate::run(&request, &of.child.url, clients, images).await);
         self.wall += start.elapsed();
         self.processor += child::processor_time(process).saturating_sub(before);
         self.peak_mib = self.peak_mib.max(child::peak_mib(process));
         of.clear();
     }
 
-    /// One more turn of conversations, each as long as its first word took.
+    /// One more turn of chats, each measured up to its first token.
     pub(super) async fn chat_requests(&mut self, client: &Client, of: &Contestant, conversations: usize) {
         for _ in 0..conversations {
             self.times.push(first_token(client, &of.child.url).await);
@@ -51,21 +51,21 @@ impl Score {
 }
 
 async fn first_token(client: &Client, url: &str) -> Duration {
-    let order =
+    let body =
         json!({"model": "speaker", "stream": true, "messages": [{"role": "user", "content": "Speak."}]});
     let start = Instant::now();
-    let mut answer = post(client, url, "/v1/chat/completions", &order).send().await.expect("an answer");
+    let mut answer = post(client, url, "/v1/chat/completions", &body).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 200, "{url}: {:?}", answer.chunk().await);
-    let mut said = Vec::new();
-    while !said.windows(CHAT_TOKEN.len()).any(|window| window == CHAT_TOKEN.as_bytes()) {
-        said.extend(answer.chunk().await.expect("an answer in pieces").expect("a word"));
+    let mut received = Vec::new();
+    while !received.windows(CHAT_TOKEN.len()).any(|window| window == CHAT_TOKEN.as_bytes()) {
+        received.extend(answer.chunk().await.expect("an answer in pieces").expect("a word"));
     }
     let took = start.elapsed();
     while answer.chunk().await.expect("a whole answer").is_some() {}
     took
 }
 
-/// So many requests for slow pictures, at a steady pace whatever becomes of them; how long the refusals took.
+/// Requests for slow images at a steady pace, whatever their outcome; how long the refusals took.
 pub(super) async fn refusals(client: &Client, url: &str, requests: usize) -> Vec<Duration> {
     let mut pace = interval(BETWEEN_REQUESTS);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,17 +77,17 @@ pub(super) async fn refusals(client: &Client, url: &str, requests: usize) -> Vec
     tasks.join_all().await.into_iter().flatten().collect()
 }
 
-/// None if it was let in.
+/// None if it was admitted.
 async fn refusal(client: Client, url: String) -> Option<Duration> {
-    let order = json!({"model": "painter", "prompt": SLOW, "response_format": "url"});
+    let body = json!({"model": "painter", "prompt": SLOW, "response_format": "url"});
     let start = Instant::now();
-    let answer = post(&client, &url, "/v1/images/generations", &order).send().await.expect("an answer");
+    let answer = post(&client, &url, "/v1/images/generations", &body).send().await.expect("an answer");
     let status = answer.status().as_u16();
     answer.bytes().await.expect("a whole answer");
     (status == 429).then(|| start.elapsed())
 }
 
-fn post(client: &Client, url: &str, path: &str, order: &Value) -> RequestBuilder {
+fn post(client: &Client, url: &str, path: &str, body: &Value) -> RequestBuilder {
     let request = client.post(format!("{url}{path}")).bearer_auth(TOKEN);
-    request.header("content-type", "application/json").body(order.to_string())
+    request.header("content-type", "application/json").body(body.to_string())
 }

@@ -1,4 +1,4 @@
-//! One that is compared, in a process and a folder of its own.
+//! A gateway under comparison, in its own process and directory.
 
 use std::{
     fs,
@@ -27,41 +27,41 @@ pub(super) struct Contestant {
     /// From its process's start to its first answer.
     pub(super) start_up: Duration,
     /// Gone with it; none of the backend.
-    folder: Option<TempDir>,
+    dir: Option<TempDir>,
 }
 
 impl Contestant {
     pub(super) fn backend() -> Self {
         let child = Child::start(&["backend"]);
-        Self { name: "direct".to_owned(), child, start_up: Duration::ZERO, folder: None }
+        Self { name: "direct".to_owned(), child, start_up: Duration::ZERO, dir: None }
     }
 
-    /// By the script that knows how; with so many places for each class of requests. Returns once it answers.
+    /// Starts it by its script, with this many slots for each class of requests. Returns once it answers.
     pub(super) async fn start(script: &str, name: &str, upstream: &str, places: usize) -> Self {
-        let folder = tempfile::tempdir().expect("a writable folder");
+        let dir = tempfile::tempdir().expect("a writable directory");
         let free =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
         let mut command = Command::new(script);
         command.arg(name).env("PORT", free.port().to_string()).env("UPSTREAM", upstream);
-        command.env("FOLDER", folder.path()).env("PLACES", places.to_string()).env("TOKEN", TOKEN);
+        command.env("FOLDER", dir.path()).env("PLACES", places.to_string()).env("TOKEN", TOKEN);
         let start = Instant::now();
         let child = Child::of(&mut command, format!("http://{free}"));
         while !answers(&free.to_string()).await {
-            assert!(start.elapsed() < TIMEOUT, "{name} does not answer: {}", log(&folder));
+            assert!(start.elapsed() < TIMEOUT, "{name} does not answer: {}", log(&dir));
             sleep(TRY_AGAIN).await;
         }
-        Self { name: name.to_owned(), child, start_up: start.elapsed(), folder: Some(folder) }
+        Self { name: name.to_owned(), child, start_up: start.elapsed(), dir: Some(dir) }
     }
 
-    /// Removes the pictures that it has, so that the next turn writes to memory that the machine has already: where memory
+    /// Removes the images that it has, so that the next turn writes to memory that the machine has already: where memory
     /// comes from a hypervisor, a page that was never touched costs more than all that a gateway does with it.
     pub(super) fn clear(&self) {
-        let Some(folder) = &self.folder else { return };
-        let Ok(pictures) = fs::read_dir(folder.path().join("pictures")) else { return };
-        for picture in pictures.filter_map(Result::ok) {
+        let Some(dir) = &self.dir else { return };
+        let Ok(images) = fs::read_dir(dir.path().join("pictures")) else { return };
+        for image in images.filter_map(Result::ok) {
             // What it locks or has in hand stays.
-            if picture.path().extension().is_some_and(|extension| extension == "png" || extension == "json") {
-                fs::remove_file(picture.path()).expect("a picture that nobody else removes");
+            if image.path().extension().is_some_and(|extension| extension == "png" || extension == "json") {
+                fs::remove_file(image.path()).expect("an image that nobody else removes");
             }
         }
     }
@@ -71,13 +71,13 @@ impl Contestant {
     }
 }
 
-/// With a whole head, whatever it says.
+/// Any complete response head will do.
 async fn answers(address: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
-    let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
-    asked.is_ok() && stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0)
+    let sent = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+    sent.is_ok() && stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0)
 }
 
-fn log(folder: &TempDir) -> String {
-    fs::read_to_string(folder.path().join("log")).unwrap_or_default()
+fn log(dir: &TempDir) -> String {
+    fs::read_to_string(dir.path().join("log")).unwrap_or_default()
 }

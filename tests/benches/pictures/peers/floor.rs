@@ -1,4 +1,4 @@
-//! The work that a picture is, on plain threads and with nothing around it: received over a kept connection, decoded,
+//! The work that an image is, on plain threads and with nothing around it: received over a kept connection, decoded,
 //! hashed, written, flushed to the disk as file and name. What a gateway takes beyond it is its own.
 
 use std::{
@@ -26,37 +26,33 @@ pub(super) struct Floor {
 }
 
 impl Floor {
-    /// One more turn: the pictures shared out among so many threads, each with a connection of its own.
-    pub(super) fn turn(&mut self, url: &str, threads: usize, pictures: usize) {
-        assert_eq!(pictures % threads, 0, "each thread takes as many");
-        let folders: Vec<_> = (0..threads).map(|_| tempfile::tempdir().expect("a writable folder")).collect();
-        let (share, start) = (pictures / threads, Instant::now());
+    /// One more turn: the images shared out among so many threads, each with a connection of its own.
+    pub(super) fn turn(&mut self, url: &str, threads: usize, images: usize) {
+        assert_eq!(images % threads, 0, "each thread takes as many");
+        let dirs: Vec<_> = (0..threads).map(|_| tempfile::tempdir().expect("a writable directory")).collect();
+        let (share, start) = (images / threads, Instant::now());
         let processor = thread::scope(|scope| {
-            let all = folders.iter().map(|folder| scope.spawn(move || processor(url, folder.path(), share)));
+            let all = dirs.iter().map(|dir| scope.spawn(move || processor(url, dir.path(), share)));
             let all: Vec<_> = all.collect();
-            all.into_iter().map(|one| one.join().expect("pictures")).sum::<Duration>()
+            all.into_iter().map(|one| one.join().expect("images")).sum::<Duration>()
         });
         self.wall += start.elapsed();
         self.processor += processor;
     }
 }
 
-/// Processor time of so many pictures, one after the other.
-fn processor(url: &str, folder: &Path, pictures: usize) -> Duration {
+/// Processor time of so many images, one after the other.
+fn processor(url: &str, dir: &Path, images: usize) -> Duration {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
     let mut blocks = (vec![0; BLOCK], vec![0; BLOCK]);
     let start = on_processor();
-    for _ in 0..pictures {
-        picture(&mut stream, &mut blocks, folder).expect("a picture");
+    for _ in 0..images {
+        image(&mut stream, &mut blocks, dir).expect("an image");
     }
     on_processor().saturating_sub(start)
 }
 
-fn picture(
-    stream: &mut TcpStream,
-    (read, decoded): &mut (Vec<u8>, Vec<u8>),
-    folder: &Path,
-) -> io::Result<()> {
+fn image(stream: &mut TcpStream, (read, decoded): &mut (Vec<u8>, Vec<u8>), dir: &Path) -> io::Result<()> {
     stream.write_all(ORDER)?;
     let mut filled = 0;
     let begin = loop {
@@ -69,7 +65,7 @@ fn picture(
     let mut remaining = length(&read[..begin]) - BEFORE.len() - AFTER.len() - "{}".len();
     read.copy_within(begin..filled, 0);
     filled -= begin;
-    let path = folder.join("unnamed");
+    let path = dir.join("unnamed");
     let (mut file, mut hash) = (File::create(&path)?, Sha256::new());
     while remaining > 0 {
         let whole = filled.min(remaining) / 4 * 4;
@@ -85,8 +81,8 @@ fn picture(
     }
     stream.read_exact(&mut read[filled..AFTER.len() + "}".len()])?;
     file.sync_all()?;
-    fs::rename(path, folder.join(URL_SAFE.encode_to_string(hash.finalize())))?;
-    File::open(folder)?.sync_all()
+    fs::rename(path, dir.join(URL_SAFE.encode_to_string(hash.finalize())))?;
+    File::open(dir)?.sync_all()
 }
 
 fn length(head: &[u8]) -> usize {

@@ -27,7 +27,7 @@ impl Table {
         Self { columns }
     }
 
-    /// Says one line; a figure that there is not is a dash. The work alone, where it has one, comes last.
+    /// Prints a row, with a dash for a missing figure. The figure of the bare work comes last.
     pub(super) fn line(&self, name: &str, better: Better, figures: &[Option<f64>]) {
         let all = (0..=self.columns.len()).map(|at| figures.get(at).copied().flatten());
         let shown: Vec<_> = all.map(|figure| figure.map_or_else(|| "–".to_owned(), rounded)).collect();

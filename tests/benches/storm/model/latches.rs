@@ -7,11 +7,11 @@ use wire::health::CheckStatus;
 use super::{SLACK, check, earlier};
 use crate::history::{History, Observation};
 
-/// A fatal report is told within this time, if nothing else is wrong.
+/// A fatal XID is reported within this time, if nothing else is wrong.
 const REPORT_DELAY: Duration = Duration::from_secs(2);
 /// The card answered so shortly before.
 const WELL: Duration = Duration::from_millis(200);
-/// Between a report and its being told by a driver that hangs.
+/// Between an XID and its report by a driver that hangs.
 const LATE: Duration = Duration::from_secs(15);
 
 /// What is latched, as far as it was seen.
@@ -34,33 +34,35 @@ struct Held {
 }
 
 impl Latches {
-    pub(super) fn check(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
-        self.check_reported(history, seen, wrong);
-        let fails = |name| check(&seen.report, name).status == CheckStatus::Fail;
+    pub(super) fn check(&mut self, history: &History, observation: &Observation, wrong: &mut Vec<String>) {
+        self.check_reported(history, observation, wrong);
+        let fails = |name| check(&observation.report, name).status == CheckStatus::Fail;
         let advised = |held: Held| {
-            history.ever_card(earlier(held.first, LATE), seen.received, |card| card.recovery_action != 0)
+            history
+                .ever_card(earlier(held.first, LATE), observation.received, |card| card.recovery_action != 0)
         };
-        if !follow(&mut self.xid, fails("xid"), history, seen, advised) {
+        if !follow(&mut self.xid, fails("xid"), history, observation, advised) {
             wrong.push("a fatal XID is forgotten without a reason".to_owned());
         }
         let fell = |held: Held| {
-            history
-                .ever_card(earlier(held.last, LATE), seen.received, |card| card.ecc.uncorrected.volatile == 0)
+            history.ever_card(earlier(held.last, LATE), observation.received, |card| {
+                card.ecc.uncorrected.volatile == 0
+            })
         };
-        if !follow(&mut self.ecc, fails("ecc"), history, seen, fell) {
+        if !follow(&mut self.ecc, fails("ecc"), history, observation, fell) {
             wrong.push("memory errors are forgotten without a reason".to_owned());
         }
-        let since = history.last_acknowledged(seen.sent).map(|asked| earlier(asked, LATE));
+        let since = history.last_acknowledged(observation.sent).map(|requested| earlier(requested, LATE));
         let caused =
             history.xids.iter().any(|(at, code)| is_fatal(*code) && since.is_none_or(|since| *at >= since));
         if fails("xid") && !caused {
             wrong.push("a fatal XID is told, and there was none".to_owned());
         }
-        self.counted(history, seen, fails("ecc"), wrong);
+        self.counted(history, observation, fails("ecc"), wrong);
     }
 
     /// A fatal report in the middle of peace.
-    fn check_reported(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
+    fn check_reported(&mut self, history: &History, observation: &Observation, wrong: &mut Vec<String>) {
         if let Some((at, code)) = history.xids.get(self.reports) {
             self.reports += 1;
             let well = self.well.is_some_and(|well| *at <= well + WELL);
@@ -68,10 +70,10 @@ impl Latches {
                 self.awaited = Some(*at);
             }
         }
-        let report = &seen.report;
+        let report = &observation.report;
         let answers = check(report, "gpu_present").status == CheckStatus::Pass;
-        self.well = (answers && check(report, "nvml").observed == "loaded").then_some(seen.received);
-        if let Some(at) = self.awaited.filter(|at| seen.sent >= *at + REPORT_DELAY) {
+        self.well = (answers && check(report, "nvml").observed == "loaded").then_some(observation.received);
+        if let Some(at) = self.awaited.filter(|at| observation.sent >= *at + REPORT_DELAY) {
             self.awaited = None;
             let (from, to) = (earlier(at, REPORT_DELAY), at + REPORT_DELAY);
             let alone = history.xids.iter().filter(|(other, _)| *other >= from && *other <= to).count() == 1;
@@ -80,27 +82,34 @@ impl Latches {
                 plain.gpus[0].xids.clear();
                 plain == fakes::gpu::Scenario::default()
             });
-            let told = check(report, "xid").status == CheckStatus::Fail;
-            if alone && peace && !history.acknowledged(at, seen.received) && !told {
+            let reported = check(report, "xid").status == CheckStatus::Fail;
+            if alone && peace && !history.acknowledged(at, observation.received) && !reported {
                 wrong.push("a fatal XID is not told".to_owned());
             }
         }
     }
 
     /// A count above an earlier one is a new error.
-    fn counted(&mut self, history: &History, seen: &Observation, fails: bool, wrong: &mut Vec<String>) {
-        let Some(count) = seen.report.gpu.as_ref().and_then(|gpu| gpu.ecc_uncorrected_volatile) else {
+    fn counted(
+        &mut self,
+        history: &History,
+        observation: &Observation,
+        fails: bool,
+        wrong: &mut Vec<String>,
+    ) {
+        let Some(count) = observation.report.gpu.as_ref().and_then(|gpu| gpu.ecc_uncorrected_volatile) else {
             return;
         };
         let cleared = self.lowest.is_none_or(|(lowest, at)| {
             let from = earlier(at, SLACK);
             count <= lowest
-                || history.acknowledged(from, seen.received)
-                || reloaded(history, from, seen.received)
-                || history.ever_card(from, seen.received, |card| card.ecc.uncorrected.volatile < lowest)
+                || history.acknowledged(from, observation.received)
+                || reloaded(history, from, observation.received)
+                || history
+                    .ever_card(from, observation.received, |card| card.ecc.uncorrected.volatile < lowest)
         });
         if cleared {
-            self.lowest = Some((count, seen.sent));
+            self.lowest = Some((count, observation.sent));
         } else if !fails {
             wrong.push(format!("{count} memory errors are more than before, and do not fail"));
         }
@@ -112,17 +121,17 @@ fn follow(
     latch: &mut Option<Held>,
     fails: bool,
     history: &History,
-    seen: &Observation,
+    observation: &Observation,
     reason: impl Fn(Held) -> bool,
 ) -> bool {
     if fails {
-        let first = latch.map_or(seen.sent, |held| held.first);
-        *latch = Some(Held { first, last: seen.sent });
+        let first = latch.map_or(observation.sent, |held| held.first);
+        *latch = Some(Held { first, last: observation.sent });
         return true;
     }
     let Some(held) = latch.take() else { return true };
-    history.acknowledged(earlier(held.last, SLACK), seen.received)
-        || reloaded(history, held.first, seen.received)
+    history.acknowledged(earlier(held.last, SLACK), observation.received)
+        || reloaded(history, held.first, observation.received)
         || reason(held)
 }
 

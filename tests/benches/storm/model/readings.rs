@@ -1,4 +1,4 @@
-//! Whether what is said of the card was so.
+//! Whether the reported readings were true.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::{
     weather::TEMPERATURE,
 };
 
-/// `nvidia-smi`'s words.
+/// As `nvidia-smi` words it.
 const ADVICE: [&str; 8] =
     ["None", "Reset", "Reboot", "Drain P2P", "Drain and Reset", "IMEX Restart", "Bus Reset", "System Reboot"];
 /// Two times closer than this are one.
@@ -25,16 +25,16 @@ pub(super) struct ReadingModel {
 }
 
 impl ReadingModel {
-    pub(super) fn check(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
-        let Some(gpu) = &seen.report.gpu else { return };
-        let taken = instant(seen.report.sampled_at);
+    pub(super) fn check(&mut self, history: &History, observation: &Observation, wrong: &mut Vec<String>) {
+        let Some(gpu) = &observation.report.gpu else { return };
+        let taken = instant(observation.report.sampled_at);
         if self.last.is_none_or(|last| taken.saturating_duration_since(last) > SAME) {
             let began = std::mem::replace(&mut self.before, self.last.replace(taken));
             if let Some(began) = began {
                 truth(history, earlier(began, SLACK), taken + SLACK, gpu, wrong);
             }
         }
-        consistent(seen, gpu, wrong);
+        consistent(observation, gpu, wrong);
     }
 }
 
@@ -72,9 +72,9 @@ fn truth(history: &History, began: Instant, ended: Instant, gpu: &GpuReport, wro
         }),
     );
     let (pending, failure) = (gpu.remapped_pending.as_deref(), gpu.remapped_failure.as_deref());
-    let rows = |said: Option<&str>, field: u32, is: fn(&Gpu) -> bool| {
-        had(&|card| match said {
-            Some(said) => (said == "Yes") == is(card),
+    let rows = |answer: Option<&str>, field: u32, is: fn(&Gpu) -> bool| {
+        had(&|card| match answer {
+            Some(answer) => (answer == "Yes") == is(card),
             None => card.field_errors.contains_key(&field),
         })
     };
@@ -85,21 +85,21 @@ fn truth(history: &History, began: Instant, ended: Instant, gpu: &GpuReport, wro
         "recovery_action",
         format!("{advice:?}"),
         had(&|card| match advice {
-            Some(words) => words == ADVICE.get(card.recovery_action as usize).copied().unwrap_or("Unknown"),
+            Some(text) => text == ADVICE.get(card.recovery_action as usize).copied().unwrap_or("Unknown"),
             None => card.field_errors.contains_key(&230),
         }),
     );
 }
 
 /// Checks that follow from the figures beside them.
-fn consistent(seen: &Observation, gpu: &GpuReport, wrong: &mut Vec<String>) {
+fn consistent(observation: &Observation, gpu: &GpuReport, wrong: &mut Vec<String>) {
     let advice = match gpu.recovery_action.as_deref() {
         None => CheckStatus::Unknown,
         Some("None") => CheckStatus::Pass,
         Some("Reset" | "Reboot" | "Drain and Reset" | "Bus Reset" | "System Reboot") => CheckStatus::Fail,
         Some(_) => CheckStatus::Warn,
     };
-    let is = |said: &Option<String>| said.as_deref() == Some("Yes");
+    let is = |answer: &Option<String>| answer.as_deref() == Some("Yes");
     let unsaid = gpu.remapped_pending.is_none()
         && gpu.remapped_failure.is_none()
         && gpu.remapped_uncorrectable.is_none();
@@ -110,7 +110,7 @@ fn consistent(seen: &Observation, gpu: &GpuReport, wrong: &mut Vec<String>) {
         (false, false) => CheckStatus::Pass,
     };
     for (name, expected) in [("recovery_action", advice), ("row_remap", rows)] {
-        let check = check(&seen.report, name);
+        let check = check(&observation.report, name);
         if check.status != expected {
             wrong.push(format!("{name} is {:?}, its figures make it {expected:?}", check.status));
         }

@@ -21,7 +21,7 @@ const PROOF: Duration = Duration::from_millis(195);
 const OLD: Duration = Duration::from_secs(6);
 const SLOW: Duration = Duration::from_secs(3);
 
-/// In words, and whether it is so.
+/// A description, and whether it holds.
 type Condition = (&'static str, fn(&Gpu) -> bool);
 
 /// Conditions of the card that refuse work as soon as they are seen.
@@ -45,61 +45,62 @@ pub(super) struct Verdicts {
 }
 
 impl Verdicts {
-    pub(super) fn check(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
-        let report = &seen.report;
-        self.refused(history, seen, wrong);
-        self.proven(history, seen, wrong);
+    pub(super) fn check(&mut self, history: &History, observation: &Observation, wrong: &mut Vec<String>) {
+        let report = &observation.report;
+        self.refused(history, observation, wrong);
+        self.proven(history, observation, wrong);
         if is_closed(report) {
-            self.closed = Some(seen.sent);
+            self.closed = Some(observation.sent);
         } else if report.admits()
             && let Some(closed) = self.closed.take()
         {
             let opened = |machine: &Scenario| machine.init_error == 0 && !machine.gpus[0].lost;
-            if !history.ever(earlier(closed, SLACK), seen.received, opened) {
+            if !history.ever(earlier(closed, SLACK), observation.received, opened) {
                 wrong
                     .push("admits, and the driver cannot have been started since it could not be".to_owned());
             }
         }
         if check(report, "snapshot_fresh").status == CheckStatus::Fail
-            && history.impeded(earlier(seen.sent, OLD), seen.received) < SLOW
+            && history.impeded(earlier(observation.sent, OLD), observation.received) < SLOW
         {
             wrong.push("the reading is called old, and no call was slow".to_owned());
         }
     }
 
-    fn refused(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
+    fn refused(&mut self, history: &History, observation: &Observation, wrong: &mut Vec<String>) {
         for (message, refuses) in REFUSING {
             let soon = |machine: &Scenario| refuses(&machine.gpus[0]) && !impedes(machine);
             let at_last = |machine: &Scenario| refuses(&machine.gpus[0]);
-            if !history.always(earlier(seen.sent, SOON), seen.received, soon)
-                && !history.always(earlier(seen.sent, AT_LAST), seen.received, at_last)
+            if !history.always(earlier(observation.sent, SOON), observation.received, soon)
+                && !history.always(earlier(observation.sent, AT_LAST), observation.received, at_last)
             {
                 continue;
             }
             *self.demands.entry(message).or_default() += 1;
-            if seen.report.admits() {
+            if observation.report.admits() {
                 wrong.push(format!("admits, and the card has been {message} for long enough"));
             }
         }
     }
 
-    fn proven(&mut self, history: &History, seen: &Observation, wrong: &mut Vec<String>) {
-        let present = check(&seen.report, "gpu_present");
+    fn proven(&mut self, history: &History, observation: &Observation, wrong: &mut Vec<String>) {
+        let present = check(&observation.report, "gpu_present");
         if present.observed == "lost" {
-            self.lost = Some(seen.sent);
+            self.lost = Some(observation.sent);
         } else if present.status != CheckStatus::Fail
             && let Some(lost) = self.lost.take()
         {
             // A report of the driver ends the pause between two looks.
-            let told = history.xids.iter().any(|(at, _)| *at + SLACK >= lost && *at <= seen.received);
-            if !told && seen.received.duration_since(lost) < PROOF {
+            let reported =
+                history.xids.iter().any(|(at, _)| *at + SLACK >= lost && *at <= observation.received);
+            if !reported && observation.received.duration_since(lost) < PROOF {
                 wrong.push("passes too soon after a loss".to_owned());
             }
         }
     }
 }
 
-/// NVML is not loaded, in the words of the checks.
+/// NVML is not loaded, as the checks word it.
 fn is_closed(report: &ReadyReport) -> bool {
     let nvml = check(report, "nvml").observed.as_str();
     matches!(nvml, "driver not loaded" | "no permission" | "not found")

@@ -18,7 +18,7 @@ async fn with(gateway: &Gateway, path: &str, lines: &[(&str, &str)]) -> TestResp
 }
 
 #[tokio::test]
-async fn without_a_good_token_nothing_is_told() {
+async fn without_a_good_token_nothing_is_reported() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for path in ["/v1/models", "/v1/gateway/status", "/v1/images/generations", "/nothing"] {
@@ -28,14 +28,14 @@ async fn without_a_good_token_nothing_is_told() {
             assert_eq!(answer.header("www-authenticate"), "Bearer");
         }
     }
-    let order =
+    let request =
         gateway.anonymous(Method::POST, "/v1/images/generations").body(json!({"prompt": "p"}).to_string());
-    assert_eq!(order.send().await.unwrap().status().as_u16(), 401);
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 401);
     assert!(upstream.images().is_empty());
 }
 
 #[tokio::test]
-async fn bare_liveness_and_readiness_are_for_everybody_and_details_for_callers() {
+async fn bare_liveness_and_readiness_are_for_everybody_and_details_for_clients() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for path in ["/healthz", "/readyz"] {
@@ -94,14 +94,14 @@ async fn a_foreign_host_is_421_everywhere_and_a_foreign_page_403_where_no_token_
     let gateway = Gateway::start(&upstream, &["--gateway-auth", "off"]).await;
     assert_eq!(with(&gateway, "/v1/models", &[]).await.status, 200);
     assert_eq!(with(&gateway, "/v1/models", &[evil]).await.code(), "cross_origin");
-    let order =
+    let request =
         gateway.anonymous(Method::POST, "/v1/images/generations").header("origin", "https://evil.example");
-    assert_eq!(order.body(r#"{"prompt":"p"}"#).send().await.unwrap().status().as_u16(), 403);
+    assert_eq!(request.body(r#"{"prompt":"p"}"#).send().await.unwrap().status().as_u16(), 403);
     assert!(upstream.images().is_empty());
 }
 
 #[tokio::test]
-async fn addresses_are_told_by_the_connection_unless_a_trusted_proxy_says_otherwise() {
+async fn addresses_come_from_the_connection_unless_a_trusted_proxy_says_otherwise() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--ip-allowlist", "10.0.0.0/8"]).await;
     let answer = gateway.get("/v1/models").await;
@@ -123,7 +123,7 @@ async fn addresses_are_told_by_the_connection_unless_a_trusted_proxy_says_otherw
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_may_tell_the_address_in_any_form_and_in_one_only() {
+async fn a_trusted_proxy_may_give_the_address_in_any_form_and_in_one_only() {
     let upstream = Upstream::start().await;
     let flags = ["--ip-allowlist", "10.0.0.0/8,2001:db8::/32", "--trust-proxy-cidrs", "127.0.0.1"];
     let gateway = Gateway::start(&upstream, &flags).await;
@@ -149,39 +149,39 @@ async fn a_trusted_proxy_may_tell_the_address_in_any_form_and_in_one_only() {
     let lines = [("x-forwarded-for", "10.1.1.1"), ("x-forwarded-host", "evil.example")];
     let answer = with(&gateway, "/v1/models", &[&lines[..], &[("authorization", &bearer)]].concat()).await;
     assert_eq!((answer.status, answer.code()), (421, "host_not_allowed"));
-    let strangers = Gateway::start(&upstream, &[]).await;
+    let untrusting = Gateway::start(&upstream, &[]).await;
     for line in
         [("x-forwarded-for", "127.0.0.1:1"), ("forwarded", "for=127.0.0.1"), ("x-real-ip", "127.0.0.1")]
     {
-        let answer = with(&strangers, "/ui", &[line]).await;
+        let answer = with(&untrusting, "/ui", &[line]).await;
         assert_eq!((answer.status, answer.code()), (403, "ip_not_allowed"), "{line:?}");
         assert!(answer.message().contains("TRUST_PROXY_CIDRS"), "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn what_an_old_gateway_hears_of_the_caller_is_what_we_know() {
+async fn an_old_gateway_gets_the_client_address_that_we_determined() {
     let (old, heavy) = (Upstream::start().await, Upstream::start().await);
     old.set("/tools", UpstreamReply::Respond(200, Vec::new(), b"ok".to_vec()));
     let claims = [("forwarded", "for=1.2.3.4;proto=https;host=pics.local"), ("x-real-ip", "1.2.3.4")];
     let bearer = format!("Bearer {TOKEN}");
     let lines = [&claims[..], &[("authorization", &bearer)]].concat();
-    for (trusted, told) in [
+    for (trusted, names_sent) in [
         (&[][..], ["127.0.0.1", "http", "", ""]),
         (&["--trust-proxy-cidrs", "127.0.0.1"], ["1.2.3.4, 127.0.0.1", "https", "", "1.2.3.4"]),
     ] {
         let flags = [&["--gateway-legacy-upstream", &old.url], trusted].concat();
         let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &flags).await;
         assert_eq!(with(&gateway, "/tools", &lines).await.status, 200);
-        let seen = old.requests("/tools");
-        let seen = seen.last().unwrap();
+        let requests = old.requests("/tools");
+        let request = requests.last().unwrap();
         let names = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "x-real-ip"];
-        assert_eq!(names.map(|name| seen.header(name)), told, "{trusted:?}");
+        assert_eq!(names.map(|name| request.header(name)), names_sent, "{trusted:?}");
     }
 }
 
 #[tokio::test]
-async fn a_person_who_opens_the_bare_address_gets_a_page() {
+async fn a_browser_that_opens_the_bare_address_gets_a_page() {
     let (old, heavy) = (Upstream::start().await, Upstream::start().await);
     old.set("/", UpstreamReply::Respond(200, Vec::new(), b"old".to_vec()));
     let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8"), ("sec-fetch-dest", "document")];

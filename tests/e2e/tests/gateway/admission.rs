@@ -9,25 +9,25 @@ const KEY: &str = "gpu_heavy.images";
 /// Two held requests fill the two places.
 async fn full(upstream: &Upstream, gateway: &Gateway) -> Vec<tokio::task::JoinHandle<u16>> {
     upstream.set_images(UpstreamReply::Hold);
-    let orders: Vec<_> = (0..2).map(|_| gateway.image_request(&json!({"prompt": "p"})).send()).collect();
-    let send = |order: _| async move { Result::expect(order_status(order).await, "an answer") };
+    let requests: Vec<_> = (0..2).map(|_| gateway.image_request(&json!({"prompt": "p"})).send()).collect();
+    let send = |request: _| async move { Result::expect(order_status(request).await, "an answer") };
     #[expect(clippy::disallowed_methods, reason = "two callers at once")]
-    let callers = orders.into_iter().map(|order| tokio::spawn(send(order))).collect();
+    let clients = requests.into_iter().map(|request| tokio::spawn(send(request))).collect();
     upstream.until_held(2).await;
-    callers
+    clients
 }
 
 async fn order_status(
-    order: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
+    request: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
 ) -> Result<u16, reqwest::Error> {
-    order.await.map(|answer| answer.status().as_u16())
+    request.await.map(|answer| answer.status().as_u16())
 }
 
 #[tokio::test]
 async fn a_third_request_at_once_is_429_with_retry_after_5() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let callers = full(&upstream, &gateway).await;
+    let clients = full(&upstream, &gateway).await;
     assert_eq!(gateway.inflight(KEY).await, 2);
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (429, "backend_overloaded"));
@@ -37,23 +37,23 @@ async fn a_third_request_at_once_is_429_with_retry_after_5() {
     assert_eq!(answer.json["error"]["type"], "rate_limit_error");
     assert_eq!(answer.header("x-backend-used"), "gpu_heavy");
     upstream.release();
-    for caller in callers {
-        assert_eq!(caller.await.unwrap(), 200);
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
     }
     gateway.until_inflight(KEY, 0).await;
     assert_eq!(upstream.images().len(), 2, "the third never arrived");
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_closes_the_backends_connection_and_frees_the_place() {
+async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_place() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let callers = full(&upstream, &gateway).await;
-    callers[0].abort();
-    upstream.until_left(1).await;
+    let clients = full(&upstream, &gateway).await;
+    clients[0].abort();
+    upstream.until_disconnected(1).await;
     gateway.until_inflight(KEY, 1).await;
-    callers[1].abort();
-    upstream.until_left(2).await;
+    clients[1].abort();
+    upstream.until_disconnected(2).await;
     gateway.until_inflight(KEY, 0).await;
 }
 
@@ -95,11 +95,11 @@ async fn the_mock_counts_under_the_same_limit() {
 async fn a_drain_lets_running_requests_finish() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let callers = full(&upstream, &gateway).await;
+    let clients = full(&upstream, &gateway).await;
     gateway.lifecycle.begin_drain();
     upstream.release();
-    for caller in callers {
-        assert_eq!(caller.await.unwrap(), 200);
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
     }
     gateway.stop().await;
 }

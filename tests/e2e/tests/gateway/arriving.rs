@@ -1,4 +1,4 @@
-//! Pictures while they arrive: on the disk piece by piece, and gone again if they do not come whole.
+//! Images while they arrive: written piece by piece, and deleted again if they are incomplete.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn base64(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
 }
 
-/// An answer in pieces, with a wait in the middle of its second picture.
+/// An answer in pieces, with a wait in the middle of its second image.
 fn in_pieces(rest: &str) -> Vec<SseStep> {
     let (first, second) = (base64(&painted(1)), base64(&painted(2)));
     let (begin, end) = second.split_at(second.len() / 2);
@@ -48,13 +48,14 @@ async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
         let upstream = Upstream::start().await;
         let gateway = Gateway::start(&upstream, &[]).await;
         upstream.next_image(UpstreamReply::Events(in_pieces("\"created\":7,\"odd\":\"\\\"b64_json\\\"\"}")));
-        let order = gateway.image_request(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
+        let request =
+            gateway.image_request(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
         let waiting = async {
             until_unfinished(&gateway, 2).await;
             assert_eq!(gateway.inflight("gpu_heavy.images").await, 1, "the place is held");
             upstream.step();
         };
-        let (answer, ()) = tokio::join!(order, waiting);
+        let (answer, ()) = tokio::join!(request, waiting);
         let answer = TestResponse::read(answer.unwrap()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!((&answer.json["created"], &answer.json["odd"]), (&json!(7), &json!("\"b64_json\"")));
@@ -73,7 +74,7 @@ async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_in_mid_picture_leaves_nothing_behind() {
+async fn a_client_that_disconnects_in_mid_image_leaves_nothing_behind() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     upstream.next_image(UpstreamReply::Events(in_pieces("\"created\":7}")));
@@ -83,13 +84,13 @@ async fn a_caller_who_leaves_in_mid_picture_leaves_nothing_behind() {
     }
     until_unfinished(&gateway, 0).await;
     gateway.until_inflight("gpu_heavy.images", 0).await;
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     let list = gateway.get("/v1/gateway/images").await;
     assert_eq!(list.json["total"]["pictures"], 0, "not the first one either: it was all or nothing");
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_or_lies_leaves_nothing_behind() {
+async fn an_answer_that_breaks_off_or_is_wrong_leaves_nothing_behind() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let whole = base64(&painted(1));

@@ -34,10 +34,12 @@ impl Balancer {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = to_bytes(body, 1 << 20).await.unwrap_or_default();
-                let asked = fakes::http().request(parts.method, format!("{card}{}", parts.uri));
+                let forwarded = fakes::http().request(parts.method, format!("{card}{}", parts.uri));
                 let kind = parts.headers.get("content-type").cloned();
-                let asked = kind.into_iter().fold(asked, |asked, kind| asked.header("content-type", kind));
-                match asked.body(body).send().await {
+                let forwarded = kind
+                    .into_iter()
+                    .fold(forwarded, |forwarded, kind| forwarded.header("content-type", kind));
+                match forwarded.body(body).send().await {
                     Ok(answer) => (answer.status(), answer.bytes().await.unwrap_or_default()).into_response(),
                     Err(_) => StatusCode::BAD_GATEWAY.into_response(),
                 }
@@ -96,7 +98,7 @@ async fn one_card_that_is_not_ready_does_not_keep_requests_from_the_other() {
         balancer.turn_to(1);
         let refused = gateway.generate(&json!({"prompt": "p"})).await;
         assert_eq!((refused.status, refused.code()), (503, "backend_not_ready"));
-        // A probe is asked for at once; the next of its own would come in 30 s.
+        // A probe is sent at once; the next regular one would come in 30 s.
         fakes::eventually("a probe", async || (probes(&gateway).await > before).then_some(())).await;
         assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
         assert_eq!((good.images().len(), bad.images().len()), (nth, nth), "each refusal is the card's own");

@@ -44,10 +44,10 @@ pub(super) async fn until_counted(gateway: &Gateway, status: u16) {
 async fn a_conversation_passes_byte_for_byte_both_ways() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
-    let said = b"{ \"id\":\"c\",\"choices\":[ ],\"usage\":{\"total_tokens\":1.50} }\n".to_vec();
+    let reply = b"{ \"id\":\"c\",\"choices\":[ ],\"usage\":{\"total_tokens\":1.50} }\n".to_vec();
     let headers = [
         ("content-type", "application/json; charset=utf-8"),
-        ("content-length", &said.len().to_string()),
+        ("content-length", &reply.len().to_string()),
         ("openai-processing-ms", "7"),
         ("server", "uvicorn"),
         ("set-cookie", "a=b"),
@@ -55,10 +55,10 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
         ("x-backend-used", "somebody else"),
     ];
     let headers = headers.map(|(name, value)| (name, value.to_owned())).to_vec();
-    mlx.set(CHAT, UpstreamReply::Respond(200, headers, said.clone()));
-    let asked = "{\"b\" : 1e0,\r\n \"model\":\"qw\\u0065n\", \"a\":[\"\\u00e9\", \"é\"], \"x\":1, \"x\":2 } ";
+    mlx.set(CHAT, UpstreamReply::Respond(200, headers, reply.clone()));
+    let body = "{\"b\" : 1e0,\r\n \"model\":\"qw\\u0065n\", \"a\":[\"\\u00e9\", \"é\"], \"x\":1, \"x\":2 } ";
     let request = gateway
-        .json_request(&format!("{CHAT}?api-version=1"), asked)
+        .json_request(&format!("{CHAT}?api-version=1"), body)
         .header("accept", "application/json")
         .header("cookie", "a=b")
         .header("openai-organization", "o")
@@ -75,16 +75,16 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
     ] {
         assert_eq!(answer.headers()[name], value, "{name}");
     }
-    assert_eq!(answer.headers()["content-length"], said.len().to_string());
+    assert_eq!(answer.headers()["content-length"], reply.len().to_string());
     for name in ["server", "set-cookie", "access-control-allow-origin", "x-accel-buffering"] {
         assert!(!answer.headers().contains_key(name), "{name}");
     }
-    assert_eq!(answer.bytes().await.unwrap(), said);
-    let seen = &mlx.requests(CHAT)[0];
-    assert_eq!(seen.bytes, asked, "no byte is another one");
+    assert_eq!(answer.bytes().await.unwrap(), reply);
+    let request = &mlx.requests(CHAT)[0];
+    assert_eq!(request.bytes, body, "no byte is another one");
     for (name, value) in [
         ("content-type", "application/json"),
-        ("content-length", &asked.len().to_string()),
+        ("content-length", &body.len().to_string()),
         ("accept", "application/json"),
         ("accept-encoding", "identity"),
         ("x-request-id", "mine-1"),
@@ -94,7 +94,7 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
         ("authorization", ""),
         ("x-forwarded-for", ""),
     ] {
-        assert_eq!(seen.header(name), value, "{name}");
+        assert_eq!(request.header(name), value, "{name}");
     }
     assert!(heavy.requests(CHAT).is_empty());
     until_counted(&gateway, 200).await;
@@ -102,9 +102,9 @@ async fn a_conversation_passes_byte_for_byte_both_ways() {
 }
 
 #[tokio::test]
-async fn a_backend_gets_its_own_token_and_never_a_callers() {
+async fn a_backend_gets_its_own_token_and_never_a_clients() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
-    // The gateway's own token stands in for the backend's: both come from the same env file.
+    // The gateway's token stands in for the backend's: both come from the same env file.
     let own = chat_backend("local_mlx", &mlx.url, "    auth: {bearer_env: GATEWAY_BEARER_TOKEN}\n");
     let gateway = Gateway::with_backends(&(gpu_heavy(&heavy) + &own), &["--gateway-auth", "off"]).await;
     gateway.until_ready("local_mlx", true).await;
@@ -132,7 +132,7 @@ async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
     ];
     mlx.set(CHAT, UpstreamReply::Events(script.to_vec()));
     let ask = json!({"stream": true, "stream_options": {"include_usage": true}, "messages": []});
-    let mut caller = StreamClient::start(gateway.json_request(CHAT, ask.to_string())).await;
+    let mut client = StreamClient::start(gateway.json_request(CHAT, ask.to_string())).await;
     for (name, value) in [
         ("content-type", "text/event-stream; charset=utf-8"),
         ("cache-control", "no-cache"),
@@ -141,47 +141,47 @@ async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
         ("x-model-used", "default"),
         ("x-router-reason", "default"),
     ] {
-        assert_eq!(caller.header(name), value, "{name}");
+        assert_eq!(client.header(name), value, "{name}");
     }
-    caller.until(&bytes_of(&script[..1])).await;
+    client.until(&bytes_of(&script[..1])).await;
     mlx.step();
-    caller.until(&bytes_of(&script[..3])).await;
+    client.until(&bytes_of(&script[..3])).await;
     assert_eq!(gateway.inflight(KEY).await, 1, "the place is held while it streams");
     assert!(
         !gateway.metrics().await.contains(&format!("route=\"{CHAT}\",status")),
         "it is counted at its end"
     );
     mlx.step();
-    assert!(caller.end().await);
-    assert_eq!(caller.received, bytes_of(&script));
+    assert!(client.end().await);
+    assert_eq!(client.received, bytes_of(&script));
     until_counted(&gateway, 200).await;
     gateway.until_inflight(KEY, 0).await;
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_closes_the_backends_connection_and_frees_the_place() {
+async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_place() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     mlx.set(CHAT, UpstreamReply::Events(vec![token("one"), SseStep::Wait, token("two")]));
-    let mut caller = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
-    caller.until(&bytes_of(&[token("one")])).await;
-    drop(caller);
-    mlx.until_left(1).await;
+    let mut client = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
+    client.until(&bytes_of(&[token("one")])).await;
+    drop(client);
+    mlx.until_disconnected(1).await;
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 499).await;
     // Before the head, too.
     mlx.set(CHAT, UpstreamReply::Hold);
-    let gone = gateway.json_request(CHAT, "{}").send();
+    let disconnected = gateway.json_request(CHAT, "{}").send();
     tokio::select! {
-        _ = gone => unreachable!("it is held"),
+        _ = disconnected => unreachable!("it is held"),
         () = mlx.until_held(1) => {}
     }
-    mlx.until_left(2).await;
+    mlx.until_disconnected(2).await;
     gateway.until_inflight(KEY, 0).await;
 }
 
 #[tokio::test]
-async fn embeddings_pass_in_the_form_that_the_caller_asked_for() {
+async fn embeddings_pass_in_the_form_that_the_client_asked_for() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     let list = |embedding: serde_json::Value| {
@@ -191,12 +191,12 @@ async fn embeddings_pass_in_the_form_that_the_caller_asked_for() {
     for (format, embedding) in [("base64", json!("AACAPwAAAEA=")), ("float", json!([1.0, 2.0]))] {
         mlx.set(EMBEDDINGS, UpstreamReply::json(200, list(embedding.clone())));
         // As OpenAI's Python library sends it.
-        let asked = format!(r#"{{"input":["a","b"],"model":"m","encoding_format":"{format}"}}"#);
-        let answer = gateway.json_request(EMBEDDINGS, asked.clone()).send().await.unwrap();
+        let body = format!(r#"{{"input":["a","b"],"model":"m","encoding_format":"{format}"}}"#);
+        let answer = gateway.json_request(EMBEDDINGS, body.clone()).send().await.unwrap();
         assert_eq!(answer.headers()["x-router-reason"], "default");
-        let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-        assert_eq!(body, list(embedding));
-        assert_eq!(mlx.requests(EMBEDDINGS).last().unwrap().bytes, asked);
+        let received: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert_eq!(received, list(embedding));
+        assert_eq!(mlx.requests(EMBEDDINGS).last().unwrap().bytes, body);
     }
     assert_eq!(gateway.inflight("local_mlx.embeddings").await, 0);
 }
@@ -207,8 +207,8 @@ async fn a_backend_that_speaks_http_1_0_and_takes_no_chunks_is_spoken_to_in_its_
     let health = "    health: {liveness: /health, readiness: /health}\n";
     let yaml = gpu_heavy(&heavy) + &chat_backend("local_mlx", &mlx.url, health);
     let gateway = Gateway::with_backends(&yaml, &[]).await;
-    let seen = gateway.until_ready("local_mlx", true).await;
-    assert_eq!(seen["warnings"], json!([]), "its own probe path is right");
+    let backend = gateway.until_ready("local_mlx", true).await;
+    assert_eq!(backend["warnings"], json!([]), "its own probe path is right");
     for (path, body, recorded) in [
         (CHAT, r#"{"model":"m","messages":[],"stream":true}"#, mlx::CHAT_STREAM),
         (CHAT, r#"{"model":"m","messages":[]}"#, mlx::CHAT),
@@ -224,12 +224,12 @@ async fn a_backend_that_speaks_http_1_0_and_takes_no_chunks_is_spoken_to_in_its_
         // A body that its sender's leaving ends is over only then.
         gateway.until_inflight(KEY, 0).await;
     }
-    // Chunks of unknown length from the caller go on with a length.
+    // Chunks of unknown length from the client go on with a length.
     let chunks =
         futures_util::stream::iter([r#"{"model":null,"#, r#""messages":[]}"#].map(Ok::<_, std::io::Error>));
     let answer = gateway.json_request(CHAT, reqwest::Body::wrap_stream(chunks)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     let posted = mlx.posted();
     assert_eq!(posted.last().unwrap().bytes, r#"{"messages":[]}"#, "mlx_lm takes no null for a model");
-    assert!(posted.iter().all(|seen| seen.line.ends_with(" HTTP/1.1") && !seen.line.contains('?')));
+    assert!(posted.iter().all(|request| request.line.ends_with(" HTTP/1.1") && !request.line.contains('?')));
 }

@@ -71,9 +71,9 @@ async fn before_mlx_lm() -> (Gateway, FakeMlx, Upstream) {
 }
 
 #[tokio::test]
-async fn what_mlx_lm_refuses_is_told_in_its_words() {
+async fn what_mlx_lm_refuses_is_reported_in_its_own_text() {
     let (gateway, _mlx, _heavy) = before_mlx_lm().await;
-    for (path, ask, status, words) in [
+    for (path, ask, status, text) in [
         (
             CHAT,
             json!({"model": "no/such-model", "messages": []}),
@@ -86,21 +86,21 @@ async fn what_mlx_lm_refuses_is_told_in_its_words() {
         let answer =
             TestResponse::read(gateway.json_request(path, ask.to_string()).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.code()), (status, "backend_error"), "{answer:?}");
-        assert!(answer.message().contains(words), "{answer:?}");
+        assert!(answer.message().contains(text), "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_cuts_the_callers_connection() {
+async fn a_stream_that_breaks_off_cuts_the_clients_connection() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     let probes = mlx.requests("/readyz").len();
     mlx.set(CHAT, UpstreamReply::Events(vec![token("one"), SseStep::Wait, SseStep::Break]));
-    let mut caller = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
-    caller.until(&bytes_of(&[token("one")])).await;
+    let mut client = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
+    client.until(&bytes_of(&[token("one")])).await;
     mlx.step();
-    assert!(!caller.end().await, "no end in order");
-    assert_eq!(caller.received, bytes_of(&[token("one")]), "and nothing of ours in it");
+    assert!(!client.end().await, "no end in order");
+    assert_eq!(client.received, bytes_of(&[token("one")]), "and nothing of ours in it");
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 502).await;
     fakes::eventually("a further probe", async || (mlx.requests("/readyz").len() > probes).then_some(()))
@@ -138,11 +138,11 @@ async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_fini
     ] {
         mlx.set(&[head, body].concat());
         for path in [CHAT, "/v1/completions"] {
-            let mut caller =
+            let mut client =
                 StreamClient::start(gateway.json_request(path, r#"{"stream":true,"messages":[]}"#)).await;
-            let words = String::from_utf8_lossy(&[head, body].concat()).into_owned();
-            assert_eq!(caller.end().await, whole, "{path}: {words}");
-            assert_eq!(caller.received, body, "it passes as it came: {words}");
+            let text = String::from_utf8_lossy(&[head, body].concat()).into_owned();
+            assert_eq!(client.end().await, whole, "{path}: {text}");
+            assert_eq!(client.received, body, "it passes as it came: {text}");
         }
     }
     gateway.until_inflight(KEY, 0).await;
@@ -152,7 +152,7 @@ async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_fini
 
 /// Without chunks, only the way in which the connection ends tells the two apart.
 #[tokio::test]
-async fn a_caller_of_http_1_0_sees_that_an_answer_was_cut_off() {
+async fn a_client_of_http_1_0_sees_that_an_answer_was_cut_off() {
     let (gateway, mlx, _heavy) = before_mlx_lm().await;
     let recorded = mlx::body(mlx::CHAT_STREAM);
     let events = unframed("0 200 OK\r\nContent-Type: text/event-stream");
@@ -177,18 +177,18 @@ async fn a_caller_of_http_1_0_sees_that_an_answer_was_cut_off() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_shorter_than_announced_is_none_for_the_caller() {
+async fn an_answer_that_is_shorter_than_announced_is_none_for_the_client() {
     let (gateway, _mlx, _heavy) = before_mlx_lm().await;
     let ask = json!({"model": mlx::CUT_SHORT, "messages": []});
-    let mut caller = StreamClient::start(gateway.json_request(CHAT, ask.to_string())).await;
-    assert_eq!(caller.header("content-length"), mlx::body(mlx::CHAT).len().to_string());
-    assert!(!caller.end().await);
+    let mut client = StreamClient::start(gateway.json_request(CHAT, ask.to_string())).await;
+    assert_eq!(client.header("content-length"), mlx::body(mlx::CHAT).len().to_string());
+    assert!(!client.end().await);
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 502).await;
 }
 
 #[tokio::test]
-async fn a_backend_that_is_gone_is_503_at_once_and_nobody_else_is_asked() {
+async fn a_backend_that_is_gone_is_503_at_once_and_no_other_backend_is_tried() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     mlx.stop().await;
@@ -210,8 +210,8 @@ async fn of_several_faults_the_first_in_order_answers() {
     let gateway = Gateway::with_backends(&yaml, &flags).await;
     gateway.until_ready("local_mlx", true).await;
     mlx.set("/readyz", UpstreamReply::Respond(503, vec![], b"{\"status\":\"unhealthy\"}".to_vec()));
-    let seen = gateway.until_ready("local_mlx", false).await;
-    assert_eq!(seen["error"], "/readyz returned 503: unhealthy");
+    let backend = gateway.until_ready("local_mlx", false).await;
+    assert_eq!(backend["error"], "/readyz returned 503: unhealthy");
     let long = format!(r#"{{"model":7,"a":"{}"}}"#, "x".repeat(200));
     for (backend, body, status, code, param) in [
         ("nobody", long.as_str(), 413, "request_too_large", json!(null)),

@@ -1,4 +1,4 @@
-//! The gateway's connections to a backend: kept between pictures, and never the reason that a picture is made twice.
+//! The gateway's connections to a backend: reused between images, and never the reason that an image is made twice.
 
 use std::{
     collections::HashSet,
@@ -22,30 +22,30 @@ use tokio::{
 };
 use wire::openai::images::ImageSize;
 
-/// What happens to a connection over which a picture was sent.
+/// What happens to a connection over which an image was sent.
 #[derive(Debug, Clone, Copy)]
 enum Then {
-    /// The backend closes it without having said so.
+    /// The backend closes it without `Connection: close`.
     Closed,
-    /// It is kept, and breaks once another order was read from it.
+    /// It stays open, and breaks once another request was read from it.
     Broken,
 }
 
 #[derive(Debug, Default)]
 struct Counted {
-    orders: AtomicUsize,
+    requests: AtomicUsize,
     /// Connections that both ends have closed.
     closed: AtomicUsize,
 }
 
 #[tokio::test]
-async fn pictures_one_after_another_share_connections() {
+async fn images_one_after_another_share_connections() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for _ in 0..10 {
         assert_eq!(gateway.generate(&json!({"prompt": "p", "size": "8x8"})).await.status, 200);
     }
-    let connections: HashSet<_> = upstream.images().iter().map(|seen| seen.connection).collect();
+    let connections: HashSet<_> = upstream.images().iter().map(|request| request.connection).collect();
     assert!(connections.len() < 10, "each had one of its own");
 }
 
@@ -57,7 +57,7 @@ async fn a_kept_connection_that_the_backend_closed_is_dialled_anew() {
         assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
         eventually("both ends closed", async || (counted.closed.load(SeqCst) == nth).then_some(())).await;
     }
-    assert_eq!(counted.orders.load(SeqCst), 5);
+    assert_eq!(counted.requests.load(SeqCst), 5);
 }
 
 #[tokio::test]
@@ -66,14 +66,14 @@ async fn an_order_that_was_read_from_a_kept_connection_is_never_sent_again() {
     let gateway = gateway(&url).await;
     let mut last = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!(last.status, 200);
-    // The first that meets the kept connection; it may have come back to the pool only behind the one before it.
+    // The first on the reused connection, which may have returned to the pool only after the one before it.
     let mut sent = 1;
     while last.status == 200 && sent < 10 {
         last = gateway.generate(&json!({"prompt": "p"})).await;
         sent += 1;
     }
     assert_eq!((last.status, last.code()), (502, "backend_error"), "{:?}", last.json);
-    assert_eq!(counted.orders.load(SeqCst), sent);
+    assert_eq!(counted.requests.load(SeqCst), sent);
 }
 
 async fn gateway(url: &str) -> Gateway {
@@ -104,17 +104,17 @@ async fn backend(then: Then) -> (String, Arc<Counted>, JoinSet<()>) {
 
 async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
     let mut stream = BufReader::new(stream);
-    let mut pictures = 0;
+    let mut images = 0;
     while let Some(is_order) = request(&mut stream).await {
         if !is_order {
             say(&mut stream, "ok").await;
             continue;
         }
-        counted.orders.fetch_add(1, SeqCst);
-        if pictures > 0 {
+        counted.requests.fetch_add(1, SeqCst);
+        if images > 0 {
             return;
         }
-        pictures += 1;
+        images += 1;
         let base64 = STANDARD.encode_to_string(fake_image("p", 7, ImageSize::new(8, 8)));
         say(&mut stream, &json!({"created": 1, "data": [{"b64_json": base64}]}).to_string()).await;
         if matches!(then, Then::Closed) {
@@ -126,7 +126,7 @@ async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
     }
 }
 
-/// Reads a request whole; whether it is an order. None at the end.
+/// Reads a request; whether it asks for images. None at the end.
 async fn request(stream: &mut BufReader<TcpStream>) -> Option<bool> {
     let (mut is_order, mut length) = (false, 0);
     loop {

@@ -1,4 +1,4 @@
-//! Pictures from pictures: what passes byte for byte, and what is refused.
+//! Images from images: what passes byte for byte, and what is refused.
 
 use e2e::gateway::{Gateway, with_local_mlx};
 use fakes::{
@@ -24,7 +24,7 @@ async fn edit(gateway: &Gateway, texts: &[(&str, &str)]) -> TestResponse {
 }
 
 #[tokio::test]
-async fn an_edit_is_kept_and_handed_out_as_any_other_picture() {
+async fn an_edit_is_kept_and_handed_out_as_any_other_image() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = edit(&gateway, &[("prompt", "a red cat"), ("size", "64x64"), ("seed", "7")]).await;
@@ -78,16 +78,16 @@ async fn every_part_but_model_and_form_passes_byte_for_byte_and_in_order() {
     ];
     let answer = send(&gateway, &parts).await;
     assert_eq!((answer.status, answer.json["data"].as_array().unwrap().len()), (200, 2), "{:?}", answer.json);
-    let seen = &upstream.edits()[0];
+    let request = &upstream.edits()[0];
     let mut expected = parts.clone();
     expected[3].1 = b"b64_json";
     let model = text("model");
     expected.push((&model, b"sd-xl-base-1.0"));
-    assert_eq!(seen.bytes, form(&expected));
-    assert_eq!(seen.header("content-type"), KIND);
-    assert_eq!(seen.header("content-length"), seen.bytes.len().to_string());
-    assert_eq!(seen.parts[0].bytes, all_bytes);
-    assert_eq!(seen.parts[2].bytes, look_alike);
+    assert_eq!(request.bytes, form(&expected));
+    assert_eq!(request.header("content-type"), KIND);
+    assert_eq!(request.header("content-length"), request.bytes.len().to_string());
+    assert_eq!(request.parts[0].bytes, all_bytes);
+    assert_eq!(request.parts[2].bytes, look_alike);
 }
 
 /// The texts and files of the requests that were recorded, in their order. `name@file name` is a file.
@@ -140,16 +140,16 @@ async fn the_forms_of_todays_clients_pass() {
         for body in [reqwest::Body::from(whole.clone()), chunked] {
             let answer = TestResponse::read(gateway.edit(KIND, body).send().await.unwrap()).await;
             assert_eq!(answer.status, 200, "{client}: {:?}", answer.json);
-            let seen = upstream.edits().pop().unwrap();
-            let files = seen.parts.iter().filter(|part| part.file.is_some());
+            let request = upstream.edits().pop().unwrap();
+            let files = request.parts.iter().filter(|part| part.file.is_some());
             assert!(files.clone().count() > 0 && files.clone().all(|part| part.bytes == png), "{client}");
-            assert_eq!(seen.body["response_format"], "b64_json", "{client}");
+            assert_eq!(request.body["response_format"], "b64_json", "{client}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_json_form_passes_with_pictures_in_it() {
+async fn the_json_form_passes_with_images_in_it() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let data = json!({"image_url": "data:image/png;base64,aGk="});
@@ -159,12 +159,12 @@ async fn the_json_form_passes_with_pictures_in_it() {
     assert_eq!(answer.status, 200, "{:?}", answer.json);
     let mut expected = ask;
     expected["response_format"] = json!("b64_json");
-    let seen = &upstream.edits()[0];
-    assert_eq!((&seen.body, seen.header("content-type")), (&expected, "application/json"));
+    let request = &upstream.edits()[0];
+    assert_eq!((&request.body, request.header("content-type")), (&expected, "application/json"));
 }
 
 #[tokio::test]
-async fn an_edit_that_cannot_be_made_is_refused_before_the_backend_hears_of_it() {
+async fn an_edit_that_cannot_be_made_is_refused_before_the_backend_gets_it() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for (texts, code, param) in [

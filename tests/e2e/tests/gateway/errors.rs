@@ -60,11 +60,11 @@ fn png(width: u32, height: u32, pixels: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn pictures_without_pixels_and_too_few_or_too_many_are_502_and_nothing_is_stored() {
+async fn images_without_pixels_and_too_few_or_too_many_are_502_and_nothing_is_stored() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let good = png(8, 8, b"x\x9cdeflated");
-    for (asked, data) in [
+    for (count, data) in [
         (1, vec![png(0, 0, b"x\x9cdeflated")]),
         (1, vec![png(60_000, 60_000, b"x\x9cdeflated")]),
         (1, vec![png(8, 8, b"")]),
@@ -73,9 +73,9 @@ async fn pictures_without_pixels_and_too_few_or_too_many_are_502_and_nothing_is_
         (1, vec![good.clone(), good.clone()]),
         (3, vec![good.clone(), good.clone(), good.clone(), good.clone()]),
     ] {
-        let data: Vec<_> = data.iter().map(|picture| json!({"b64_json": picture})).collect();
+        let data: Vec<_> = data.iter().map(|image| json!({"b64_json": image})).collect();
         upstream.next_image(UpstreamReply::json(200, json!({"created": 1, "data": data})));
-        let answer = gateway.generate(&json!({"prompt": "p", "n": asked})).await;
+        let answer = gateway.generate(&json!({"prompt": "p", "n": count})).await;
         assert_envelope(&answer);
         assert_eq!((answer.status, answer.code()), (502, "backend_error"), "{answer:?}");
     }
@@ -85,7 +85,7 @@ async fn pictures_without_pixels_and_too_few_or_too_many_are_502_and_nothing_is_
 }
 
 #[tokio::test]
-async fn anything_else_becomes_an_envelope_without_its_words() {
+async fn anything_else_becomes_an_envelope_without_its_text() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let html = || b"<html><body>Traceback (most recent call last): /opt/engine/x.py</body></html>".to_vec();
@@ -125,7 +125,7 @@ async fn anything_else_becomes_an_envelope_without_its_words() {
 }
 
 #[tokio::test]
-async fn a_cut_off_picture_is_neither_stored_nor_sent() {
+async fn a_cut_off_image_is_neither_stored_nor_sent() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let whole = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
@@ -135,11 +135,11 @@ async fn a_cut_off_picture_is_neither_stored_nor_sent() {
     let answer = gateway.generate(&json!({"prompt": "p", "n": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert!(answer.message().contains("damaged or cut off"), "{}", answer.message());
-    gateway.until_nothing_stored().await; // all pictures or none
+    gateway.until_nothing_stored().await; // all images or none
 }
 
 #[tokio::test]
-async fn a_pictures_address_is_fetched_from_the_backend_itself_and_nowhere_else() {
+async fn an_images_address_is_fetched_from_the_backend_itself_and_nowhere_else() {
     let (upstream, elsewhere) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::start(&upstream, &[]).await;
     let whole = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
@@ -174,7 +174,7 @@ async fn a_backend_that_takes_too_long_is_504_and_is_let_go() {
     assert_envelope(&answer);
     assert_eq!((answer.status, answer.code()), (504, "backend_timeout"));
     assert_eq!(answer.header("x-should-retry"), "false");
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     assert_eq!(upstream.images().len(), 1);
 }
 

@@ -51,10 +51,10 @@ impl Drop for SmallDisk {
 
 #[tokio::test]
 async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
-    let folder = fakes::fresh_folder("full-disk");
-    let Some(disk) = SmallDisk::mount(&folder.join("pictures")) else { return };
+    let dir = fakes::fresh_dir("full-disk");
+    let Some(disk) = SmallDisk::mount(&dir.join("pictures")) else { return };
     let upstream = Upstream::start().await;
-    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
+    let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
     let ask = json!({"prompt": "p", "size": "64x64"});
     assert_eq!(gateway.generate(&ask).await.status, 200);
     let filler = disk.0.join("filler");
@@ -62,15 +62,15 @@ async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
     while file.write_all(&[0; 4096]).is_ok() {}
     drop(file);
     let ready = async |wanted: u16| {
-        let asked = async || {
+        let follows = async || {
             let answer = gateway.anonymous(Method::GET, "/readyz").send().await.unwrap();
             (answer.status().as_u16() == wanted).then_some(())
         };
-        fakes::eventually("readiness follows the disk", asked).await;
+        fakes::eventually("readiness follows the disk", follows).await;
     };
     ready(503).await;
-    for order in [&ask, &json!({"prompt": "p", "size": "64x64", "response_format": "b64_json"})] {
-        let full = gateway.generate(order).await;
+    for request in [&ask, &json!({"prompt": "p", "size": "64x64", "response_format": "b64_json"})] {
+        let full = gateway.generate(request).await;
         assert_eq!((full.status, full.code()), (507, "storage_full"));
         assert_eq!(full.header("x-should-retry"), "false");
         assert_eq!(gateway.inflight("gpu_heavy.images").await, 0);
@@ -88,42 +88,42 @@ async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_disk_nine_tenths_full_is_a_warning_while_pictures_are_still_made() {
-    let folder = fakes::fresh_folder("nearly-full");
-    let Some(disk) = SmallDisk::mount_of("8m", &folder.join("pictures")) else { return };
+async fn a_disk_nine_tenths_full_is_a_warning_while_images_are_still_made() {
+    let dir = fakes::fresh_dir("nearly-full");
+    let Some(disk) = SmallDisk::mount_of("8m", &dir.join("pictures")) else { return };
     let upstream = Upstream::start().await;
     std::fs::write(disk.0.join("filler"), vec![0; 5 << 20]).unwrap();
     let warnings =
         async |gateway: &Gateway| gateway.get("/v1/gateway/status").await.json["gateway"]["warnings"].clone();
-    let gateway = Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), &[]).await;
+    let gateway = Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), &[]).await;
     fakes::eventually("the disk was looked at", async || {
         gateway.get("/v1/gateway/status").await.json["store"]["disk_bytes"]
             .as_u64()
             .filter(|bytes| *bytes == 8 << 20)
     })
     .await;
-    let about = |told: &serde_json::Value| told.to_string().contains("the disk with the images");
+    let about = |report: &serde_json::Value| report.to_string().contains("the disk with the images");
     assert!(!about(&warnings(&gateway).await));
     gateway.stop().await;
-    // A quarter is kept free before pictures are refused; nine tenths of the rest is what is told.
+    // A quarter is kept free before images are refused; a warning is given at nine tenths of the rest.
     std::fs::write(disk.0.join("more"), vec![0; 600 << 10]).unwrap();
-    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
-    let told =
+    let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
+    let report =
         fakes::eventually("the disk is told", async || Some(warnings(&gateway).await).filter(about)).await;
     assert!(
-        told.to_string().contains("% full") && told.to_string().contains("UI_IMAGE_STORE_MAX_BYTES"),
-        "{told}"
+        report.to_string().contains("% full") && report.to_string().contains("UI_IMAGE_STORE_MAX_BYTES"),
+        "{report}"
     );
     let answer = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
     assert_eq!(answer.status, 200, "it is no 507 yet");
 }
 
 #[tokio::test]
-async fn a_disk_without_room_for_a_picture_is_507_before_a_backend_is_asked() {
-    let folder = fakes::fresh_folder("scarce-disk");
-    let Some(disk) = SmallDisk::mount(&folder.join("pictures")) else { return };
+async fn a_disk_without_room_for_an_image_is_507_before_a_backend_gets_it() {
+    let dir = fakes::fresh_dir("scarce-disk");
+    let Some(disk) = SmallDisk::mount(&dir.join("pictures")) else { return };
     let upstream = Upstream::start().await;
-    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
+    let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
     let ready = async |wanted: u16| {
         fakes::eventually("readiness follows the disk", async || {
             let answer = gateway.anonymous(Method::GET, "/readyz").send().await.unwrap();
@@ -139,15 +139,15 @@ async fn a_disk_without_room_for_a_picture_is_507_before_a_backend_is_asked() {
     // Almost full: a small file can still be made.
     std::fs::write(disk.0.join("filler"), vec![0; 900 << 10]).unwrap();
     ready(503).await;
-    let told = gateway.get("/readyz").await;
-    assert!(told.json["store"].as_str().is_some_and(|words| words.contains("are free")), "{told:?}");
-    for order in [
+    let report = gateway.get("/readyz").await;
+    assert!(report.json["store"].as_str().is_some_and(|text| text.contains("are free")), "{report:?}");
+    for request in [
         json!({"prompt": "p", "size": "64x64"}),
         json!({"prompt": "p"}),
         json!({"prompt": "p", "size": "64x64", "stream": true}),
     ] {
-        let scarce = gateway.generate(&order).await;
-        assert_eq!((scarce.status, scarce.code()), (507, "storage_full"), "{order}");
+        let scarce = gateway.generate(&request).await;
+        assert_eq!((scarce.status, scarce.code()), (507, "storage_full"), "{request}");
         assert_eq!(scarce.header("x-should-retry"), "false");
     }
     assert!(upstream.images().is_empty(), "no GPU time was spent");

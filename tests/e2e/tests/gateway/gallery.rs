@@ -1,4 +1,4 @@
-//! The list of stored pictures, deletion by hand, and by age and size.
+//! The list of stored images, deletion by hand, and by age and size.
 
 use std::{
     fs::File,
@@ -17,7 +17,7 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A picture that is so many seconds old.
+/// An image that is so many seconds old.
 fn old(store: &Path, age: u64, nth: u64) -> String {
     let name = format!("{}_{nth:016x}.png", unix_now() - age);
     std::fs::create_dir_all(store).unwrap();
@@ -33,13 +33,12 @@ fn names(list: &TestResponse) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn pictures_are_listed_newest_first_page_by_page() {
+async fn images_are_listed_newest_first_page_by_page() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("gallery");
-    let store = folder.join("pictures");
+    let dir = fakes::fresh_dir("gallery");
+    let store = dir.join("pictures");
     let oldest: Vec<_> = (1..=4).map(|nth| old(&store, nth * HOUR, nth)).collect();
-    let gateway =
-        Gateway::start_in(folder, &gpu_heavy(&upstream), &["--public-base-url", "https://ai2"]).await;
+    let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &["--public-base-url", "https://ai2"]).await;
     let made = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
     let url = made.json["data"][0]["url"].as_str().unwrap();
     let list = gateway.get("/v1/gateway/images?limit=3").await;
@@ -60,7 +59,7 @@ async fn pictures_are_listed_newest_first_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_picture_can_be_deleted_once_and_nothing_else_can() {
+async fn an_image_can_be_deleted_once_and_nothing_else_can() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     std::fs::write(gateway.store.join("secret.txt"), b"x").unwrap();
@@ -83,7 +82,7 @@ async fn a_picture_can_be_deleted_once_and_nothing_else_can() {
 }
 
 #[tokio::test]
-async fn list_and_deletion_are_for_callers_with_a_token() {
+async fn list_and_deletion_are_for_clients_with_a_token() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let name = old(&gateway.store, HOUR, 1);
@@ -98,22 +97,22 @@ async fn list_and_deletion_are_for_callers_with_a_token() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_or_too_much_goes_at_the_start_and_new_pictures_stay() {
+async fn what_is_too_old_or_too_much_goes_at_the_start_and_new_images_stay() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("retention");
-    let store = folder.join("pictures");
+    let dir = fakes::fresh_dir("retention");
+    let store = dir.join("pictures");
     let (ancient, young) = (old(&store, 25 * HOUR, 1), old(&store, HOUR, 2));
-    let start = async |flags: &[&str]| Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), flags).await;
-    let gone = async |name: &str| {
+    let start = async |flags: &[&str]| Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), flags).await;
+    let until_deleted = async |name: &str| {
         let path = store.join(name);
         fakes::eventually("it is deleted", async || (!path.exists()).then_some(())).await;
     };
     let gateway = start(&["--ui-image-store-max-age-days", "1"]).await;
-    gone(&ancient).await;
+    until_deleted(&ancient).await;
     assert!(store.join(&young).exists());
     let made = gateway.generate(&json!({"prompt": "p", "size": "64x64"})).await;
     gateway.stop().await;
     let gateway = start(&["--ui-image-store-max-bytes", "1"]).await;
-    gone(&young).await;
+    until_deleted(&young).await;
     gateway.image(made.json["data"][0]["url"].as_str().unwrap()).await;
 }

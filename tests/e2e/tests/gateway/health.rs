@@ -12,7 +12,7 @@ fn report(status: &str, checks: &serde_json::Value) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_not_ready_is_503_with_its_own_words_and_is_not_asked() {
+async fn a_backend_that_is_not_ready_is_503_with_its_own_message_and_gets_no_request() {
     let upstream = Upstream::start().await;
     let failing = json!([
         {"name": "vram_headroom", "status": "fail", "message": "2 GiB free: stop pid 7"},
@@ -30,18 +30,18 @@ async fn a_backend_that_is_not_ready_is_503_with_its_own_words_and_is_not_asked(
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("30", "false"));
     assert_eq!(answer.header("x-backend-used"), "gpu_heavy");
     assert!(upstream.images().is_empty());
-    let seen = gateway.backend("gpu_heavy").await;
-    assert_eq!((&seen["healthy"], &seen["ready"]), (&json!(true), &json!(false)));
-    assert_eq!(seen["error"], "vram_headroom: 2 GiB free: stop pid 7");
-    assert_eq!(seen["warnings"], json!(["thermal: 85 C"]));
-    assert_eq!(seen["gpu"]["temperature.gpu"], 54);
+    let backend = gateway.backend("gpu_heavy").await;
+    assert_eq!((&backend["healthy"], &backend["ready"]), (&json!(true), &json!(false)));
+    assert_eq!(backend["error"], "vram_headroom: 2 GiB free: stop pid 7");
+    assert_eq!(backend["warnings"], json!(["thermal: 85 C"]));
+    assert_eq!(backend["gpu"]["temperature.gpu"], 54);
     upstream.set("/readyz", UpstreamReply::json(200, report("ready", &json!([]))));
     gateway.until_ready("gpu_heavy", true).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_degraded_backend_is_used_and_its_warnings_are_told() {
+async fn a_degraded_backend_is_used_and_its_warnings_are_reported() {
     let upstream = Upstream::start().await;
     let checks = json!([{"name": "thermal", "status": "warn", "message": "85 C"}]);
     upstream.set("/readyz", UpstreamReply::json(200, report("degraded", &checks)));
@@ -63,7 +63,7 @@ async fn nothing_is_admitted_before_the_first_probe_is_answered() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_marks_it_not_ready_at_once_and_nobody_else_is_asked() {
+async fn a_refused_connection_marks_it_not_ready_at_once_and_no_other_backend_is_tried() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
@@ -71,9 +71,9 @@ async fn a_refused_connection_marks_it_not_ready_at_once_and_nobody_else_is_aske
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert!(answer.message().ends_with(": connection refused"), "{}", answer.message());
-    let seen = gateway.backend("gpu_heavy").await;
+    let backend = gateway.backend("gpu_heavy").await;
     assert_eq!(
-        (&seen["healthy"], &seen["ready"]),
+        (&backend["healthy"], &backend["ready"]),
         (&json!(false), &json!(false)),
         "the next probe is 30 s away"
     );
@@ -96,32 +96,31 @@ async fn a_backends_own_not_ready_refuses_its_request_and_a_probe_at_once_decide
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("9", "false"));
     assert_eq!(answer.json["error"]["health_error"], "engine_queue: paused");
-    // Behind a load balancer the next card may be ready: until the probe says otherwise, requests go on.
+    // Behind a load balancer the next card may be ready: until the next probe, requests continue.
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
     assert_eq!(upstream.images().len(), 2);
-    // The interval is 30 s: a probe within the test's patience was asked for.
+    // The interval is 30 s: a probe within the test's timeout was requested.
     fakes::eventually("a probe", async || (probes() > before).then_some(())).await;
     assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
     let failing = json!([{"name": "engine_queue", "status": "fail", "message": "paused: resume it"}]);
     upstream.set("/readyz", UpstreamReply::json(503, report("not_ready", &failing)));
     upstream.next_image(not_ready());
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 503);
-    let seen = gateway.until_ready("gpu_heavy", false).await;
-    assert_eq!(seen["error"], "engine_queue: paused: resume it");
+    let backend = gateway.until_ready("gpu_heavy", false).await;
+    assert_eq!(backend["error"], "engine_queue: paused: resume it");
 }
 
 #[tokio::test]
 async fn a_host_name_that_nobody_knows_is_named() {
     let yaml = "backends:\n  gpu_heavy:\n    base_url: http://ada2.invalid:7860\n    supported_capabilities: [images]\n";
     let gateway = Gateway::with_backends(yaml, &[]).await;
-    let named =
-        |words: &str| words.contains("\"ada2.invalid\" cannot be resolved") && !words.contains("lost");
-    let seen = fakes::eventually("the name in the status", async || {
-        let seen = gateway.backend("gpu_heavy").await;
-        seen["error"].as_str().is_some_and(named).then_some(seen)
+    let named = |text: &str| text.contains("\"ada2.invalid\" cannot be resolved") && !text.contains("lost");
+    let backend = fakes::eventually("the name in the status", async || {
+        let backend = gateway.backend("gpu_heavy").await;
+        backend["error"].as_str().is_some_and(named).then_some(backend)
     })
     .await;
-    assert_eq!((&seen["healthy"], &seen["ready"]), (&json!(false), &json!(false)));
+    assert_eq!((&backend["healthy"], &backend["ready"]), (&json!(false), &json!(false)));
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
     assert!(named(answer.message()), "{}", answer.message());
@@ -138,8 +137,8 @@ async fn a_limit_above_the_sidecars_own_is_a_warning_that_follows_both() {
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
     let warnings = async |wanted: bool| {
         fakes::eventually("the warning", async || {
-            let seen = gateway.backend("gpu_heavy").await["warnings"].to_string();
-            (seen.contains("images is 2, but the sidecar accepts only 1 at once") == wanted).then_some(())
+            let backend = gateway.backend("gpu_heavy").await["warnings"].to_string();
+            (backend.contains("images is 2, but the sidecar accepts only 1 at once") == wanted).then_some(())
         })
         .await;
     };
@@ -159,7 +158,7 @@ async fn a_reset_asks_for_a_probe_now() {
     let answer = gateway.generate(&json!({"prompt": "p"})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert_eq!(answer.header("x-should-retry"), "false");
-    // The interval is 30 s: a probe within the test's patience was asked for.
+    // The interval is 30 s: a probe within the test's timeout was requested.
     fakes::eventually("a further probe", async || {
         (upstream.requests("/readyz").len() > probes).then_some(())
     })
@@ -173,9 +172,9 @@ async fn a_probe_that_gets_404_is_a_wrong_probe_and_the_models_list_decides() {
         upstream.set(path, UpstreamReply::Respond(404, vec![], b"Not Found".to_vec()));
     }
     let gateway = Gateway::start(&upstream, &[]).await;
-    let seen = gateway.until_ready("gpu_heavy", true).await;
-    assert_eq!(seen["healthy"], true);
-    let warnings = seen["warnings"].to_string();
+    let backend = gateway.until_ready("gpu_heavy", true).await;
+    assert_eq!(backend["healthy"], true);
+    let warnings = backend["warnings"].to_string();
     assert!(warnings.contains("wrong probe") && warnings.contains("/readyz"), "{warnings}");
     for (models, ready) in [
         (UpstreamReply::Respond(200, vec![], vec![]), true),
@@ -207,41 +206,41 @@ async fn an_mlx_server_behind_the_usual_paths_is_ready_and_its_probes_are_called
     let (mlx, heavy) = (fakes::mlx::FakeMlx::start().await, Upstream::start().await);
     let yaml = gpu_heavy(&heavy) + &e2e::gateway::chat_backend("local_mlx", &mlx.url, "");
     let gateway = Gateway::with_backends(&yaml, &[]).await;
-    let seen = gateway.until_ready("local_mlx", true).await;
-    assert_eq!(seen["healthy"], true);
+    let backend = gateway.until_ready("local_mlx", true).await;
+    assert_eq!(backend["healthy"], true);
     for path in ["/healthz", "/readyz"] {
         let warning = format!("wrong probe: the backend has no {path}; set its own path under `health`");
-        assert!(seen["warnings"].as_array().unwrap().contains(&json!(warning)), "{seen}");
+        assert!(backend["warnings"].as_array().unwrap().contains(&json!(warning)), "{backend}");
     }
     let models = gateway.get("/v1/models").await.json["data"].to_string();
     assert!(!models.contains("local_mlx"), "an empty body is an empty list: {models}");
 }
 
 #[tokio::test]
-async fn a_server_that_answers_every_path_with_200_is_seen_through() {
+async fn a_server_that_answers_every_path_with_200_is_recognized() {
     let studio = Upstream::start().await;
     for path in ["/healthz", "/readyz"] {
         let error = format!("Unexpected endpoint or method. (GET {path})");
         studio.set(path, UpstreamReply::json(200, json!({ "error": error })));
     }
     let gateway = Gateway::start(&studio, &["--health-check-interval-sec", "0.2"]).await;
-    let seen = gateway.until_ready("gpu_heavy", true).await;
-    assert!(seen["warnings"].to_string().contains("wrong probe: the backend has no /readyz"), "{seen}");
+    let backend = gateway.until_ready("gpu_heavy", true).await;
+    assert!(backend["warnings"].to_string().contains("wrong probe: the backend has no /readyz"), "{backend}");
     studio.set("/v1/models", UpstreamReply::json(200, json!({"error": "Unexpected endpoint or method."})));
-    let seen = gateway.until_ready("gpu_heavy", false).await;
-    assert_eq!((&seen["healthy"], seen["warnings"].as_array().unwrap().len()), (&json!(true), 2));
+    let backend = gateway.until_ready("gpu_heavy", false).await;
+    assert_eq!((&backend["healthy"], backend["warnings"].as_array().unwrap().len()), (&json!(true), 2));
 }
 
 #[tokio::test]
-async fn a_wrong_probe_is_told_from_a_backend_that_is_down() {
+async fn a_wrong_probe_is_distinguished_from_a_backend_that_is_down() {
     let upstream = Upstream::start().await;
     upstream.set("/readyz", UpstreamReply::Respond(404, vec![], vec![]));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
     gateway.until_ready("gpu_heavy", true).await;
     upstream.stop().await;
-    let seen = gateway.until_ready("gpu_heavy", false).await;
+    let backend = gateway.until_ready("gpu_heavy", false).await;
     assert_eq!(
-        (&seen["healthy"], &seen["error"]),
+        (&backend["healthy"], &backend["error"]),
         (&json!(false), &json!("connection refused: nothing listens there"))
     );
 }

@@ -1,4 +1,4 @@
-//! Pictures through the gateway: routing, delivery, what passes and what does not.
+//! Images through the gateway: routing, delivery, what passes and what does not.
 
 use e2e::gateway::{Gateway, TOKEN, with_local_mlx};
 use fakes::upstream::{Upstream, UpstreamReply, fake_image};
@@ -7,7 +7,7 @@ use serde_json::json;
 use wire::openai::images::ImageSize;
 
 #[tokio::test]
-async fn a_picture_comes_from_gpu_heavy_as_an_address_in_the_store() {
+async fn an_image_comes_from_gpu_heavy_as_an_address_in_the_store() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = gateway.generate(&json!({"prompt": "a red cat", "size": "64x64", "seed": 7})).await;
@@ -27,7 +27,7 @@ async fn a_picture_comes_from_gpu_heavy_as_an_address_in_the_store() {
 }
 
 #[tokio::test]
-async fn base64_is_opt_in_and_the_picture_is_stored_all_the_same() {
+async fn base64_is_opt_in_and_the_image_is_stored_all_the_same() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let ask = json!({"prompt": "p", "size": "32x32", "response_format": "b64_json"});
@@ -66,7 +66,7 @@ async fn a_public_base_makes_addresses_absolute() {
 }
 
 #[tokio::test]
-async fn local_mlx_is_never_asked_for_pictures() {
+async fn local_mlx_never_gets_image_requests() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     for name in ["local_mlx", "mlx"] {
@@ -123,13 +123,13 @@ async fn the_body_passes_untouched_but_for_model_and_form() {
 }
 
 #[tokio::test]
-async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_caller() {
+async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_client() {
     let upstream = Upstream::start().await;
     let yaml = e2e::gateway::gpu_heavy(&upstream) + "    auth: {bearer_env: GATEWAY_TEST_ADA2}\n";
-    let folder = fakes::fresh_folder("bearer");
-    let refused = Gateway::try_start_in(folder, &yaml, &[]).await.unwrap_err();
+    let dir = fakes::fresh_dir("bearer");
+    let refused = Gateway::try_start_in(dir, &yaml, &[]).await.unwrap_err();
     assert!(refused[0].contains("GATEWAY_TEST_ADA2 is not set"), "{refused:?}");
-    // The gateway's own token stands in for the backend's: both come from the same env file.
+    // The gateway's token stands in for the backend's: both come from the same env file.
     let yaml = yaml.replace("GATEWAY_TEST_ADA2", "GATEWAY_BEARER_TOKEN");
     let flags = ["--gateway-auth", "off", "--images-http-timeout-sec", "100"];
     let gateway = Gateway::with_backends(&yaml, &flags).await;
@@ -142,13 +142,13 @@ async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_
         .body(r#"{"prompt":"p"}"#);
     let answer = fakes::TestResponse::read(request.send().await.unwrap()).await;
     assert_eq!((answer.status, answer.header("x-request-id")), (200, "abc-1"));
-    let seen = &upstream.images()[0];
-    assert_eq!(seen.header("authorization"), format!("Bearer {TOKEN}"));
-    assert_eq!(seen.header("x-request-id"), "abc-1");
-    assert_eq!(seen.header("cookie"), "");
-    let left: u64 = seen.header("x-request-timeout-ms").parse().unwrap();
+    let request = &upstream.images()[0];
+    assert_eq!(request.header("authorization"), format!("Bearer {TOKEN}"));
+    assert_eq!(request.header("x-request-id"), "abc-1");
+    assert_eq!(request.header("cookie"), "");
+    let left: u64 = request.header("x-request-timeout-ms").parse().unwrap();
     assert!((40_000..=58_000).contains(&left), "{left}: the caller's 60 s less 2 s, less what passed");
-    let mut names: Vec<_> = seen.headers.keys().map(|name| name.as_str().to_owned()).collect();
+    let mut names: Vec<_> = request.headers.keys().map(|name| name.as_str().to_owned()).collect();
     names.sort_unstable();
     assert_eq!(
         names,
@@ -166,17 +166,17 @@ async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_
 }
 
 #[tokio::test]
-async fn the_callers_token_stays_at_the_gateway() {
+async fn the_clients_token_stays_at_the_gateway() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
-    let seen = &upstream.images()[0];
-    assert_eq!(seen.header("authorization"), "", "the backend has no token of its own");
-    assert!(!format!("{seen:?}").contains(TOKEN));
+    let request = &upstream.images()[0];
+    assert_eq!(request.header("authorization"), "", "the backend has no token of its own");
+    assert!(!format!("{request:?}").contains(TOKEN));
 }
 
 #[tokio::test]
-async fn a_batch_and_a_large_picture_come_whole() {
+async fn a_batch_and_a_large_image_come_whole() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = gateway.generate(&json!({"prompt": "p", "n": 4, "size": "32x32", "seed": 10})).await;
@@ -193,7 +193,7 @@ async fn a_batch_and_a_large_picture_come_whole() {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_made_is_refused_before_the_backend_hears_of_it() {
+async fn a_request_that_cannot_be_made_is_refused_before_the_backend_gets_it() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for (ask, code, param) in [
@@ -245,7 +245,7 @@ async fn the_mock_needs_no_backend_and_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn without_a_backend_for_pictures_the_gateway_serves_words_and_refuses_pictures_by_name() {
+async fn without_a_backend_for_images_the_gateway_serves_chat_and_refuses_images_by_name() {
     let mlx = Upstream::start().await;
     let yaml = format!(
         "backends:\n  local_mlx: {{base_url: {}, supported_capabilities: [chat]}}\n  \

@@ -40,9 +40,9 @@ async fn a_path_that_is_not_ours_goes_on_unchanged_and_its_answer_comes_back() {
     );
     assert_eq!(headers["x-request-id"], "tool-1");
     assert_eq!(answer.bytes().await.unwrap(), &b"\x00short and stout"[..]);
-    let seen = &old.requests(target)[0];
+    let request = &old.requests(target)[0];
     assert_eq!(
-        (seen.line.as_str(), &seen.bytes[..]),
+        (request.line.as_str(), &request.bytes[..]),
         (format!("PATCH {target}").as_str(), &b"some\0bytes"[..])
     );
     for (name, value) in [
@@ -56,7 +56,7 @@ async fn a_path_that_is_not_ours_goes_on_unchanged_and_its_answer_comes_back() {
         ("authorization", ""),
         ("x-hop", ""),
     ] {
-        assert_eq!(seen.header(name), value, "{name}");
+        assert_eq!(request.header(name), value, "{name}");
     }
 }
 
@@ -104,7 +104,7 @@ async fn the_gate_is_the_same_and_bodies_are_bounded() {
 }
 
 #[tokio::test]
-async fn the_old_gateways_own_token_replaces_the_callers() {
+async fn the_old_gateways_own_token_replaces_the_clients() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     gateway.set_env(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\nGATEWAY_LEGACY_BEARER_TOKEN=theirs-1\n"));
@@ -114,7 +114,7 @@ async fn the_old_gateways_own_token_replaces_the_callers() {
 }
 
 #[tokio::test]
-async fn an_answer_comes_piece_by_piece_and_a_caller_who_leaves_closes_it() {
+async fn an_answer_comes_piece_by_piece_and_a_client_that_disconnects_closes_it() {
     let old = Upstream::start().await;
     old.set(
         "/stream",
@@ -125,12 +125,12 @@ async fn an_answer_comes_piece_by_piece_and_a_caller_who_leaves_closes_it() {
         ]),
     );
     let (_heavy, gateway) = in_front(&old, &[]).await;
-    let mut caller = StreamClient::start(gateway.request(Method::GET, "/stream")).await;
-    assert_eq!(caller.header("x-backend-used"), "legacy");
-    caller.until(b"data: 1\n\n").await;
+    let mut client = StreamClient::start(gateway.request(Method::GET, "/stream")).await;
+    assert_eq!(client.header("x-backend-used"), "legacy");
+    client.until(b"data: 1\n\n").await;
     old.step();
-    assert!(caller.end().await);
-    assert_eq!(caller.received, b"data: 1\n\ndata: 2\n\n");
+    assert!(client.end().await);
+    assert_eq!(client.received, b"data: 1\n\ndata: 2\n\n");
     old.set(
         "/endless",
         UpstreamReply::Events(vec![SseStep::Send("data: 1\n\n".into()), SseStep::Wait, SseStep::Wait]),
@@ -138,20 +138,20 @@ async fn an_answer_comes_piece_by_piece_and_a_caller_who_leaves_closes_it() {
     let mut leaver = StreamClient::start(gateway.request(Method::GET, "/endless")).await;
     leaver.until(b"data: 1\n\n").await;
     drop(leaver);
-    old.until_left(1).await;
+    old.until_disconnected(1).await;
 }
 
 #[tokio::test]
-async fn an_old_gateway_that_is_away_or_breaks_off_is_told_in_the_envelope() {
+async fn an_old_gateway_that_is_away_or_breaks_off_is_reported_in_the_envelope() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     old.set(
         "/broken",
         UpstreamReply::Events(vec![SseStep::Send("data: 1\n\n".into()), SseStep::Wait, SseStep::Break]),
     );
-    let mut caller = StreamClient::start(gateway.request(Method::GET, "/broken")).await;
+    let mut client = StreamClient::start(gateway.request(Method::GET, "/broken")).await;
     old.step();
-    assert!(!caller.end().await, "what broke off must not look whole");
+    assert!(!client.end().await, "what broke off must not look whole");
     old.stop().await;
     let answer = gateway.get("/tools").await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
@@ -181,7 +181,7 @@ async fn what_acts_on_all_of_the_origin_is_not_the_old_gateways_to_say() {
 }
 
 #[tokio::test]
-async fn our_token_is_never_passed_on_and_a_path_of_escapes_holds_nobody_up() {
+async fn our_token_is_never_passed_on_and_a_path_of_escapes_blocks_nobody() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     let target = "/v1/tools";

@@ -16,12 +16,12 @@ fn models(ids: &[&str]) -> Value {
     json!({"object": "list", "data": data})
 }
 
-/// `fast`, the default, and `local_mlx`, which alone lists `qwen`; for pictures another.
+/// `fast`, the default, and `local_mlx`, which alone lists `qwen`; for images another.
 struct Two {
     mlx: Upstream,
     _others: [Upstream; 2],
     yaml: String,
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
 impl Two {
@@ -36,7 +36,7 @@ impl Two {
         let speaking =
             [chat_backend("fast", &fast.url, ""), chat_backend("local_mlx", &mlx.url, "")].concat();
         let yaml = gpu_heavy(&heavy) + &speaking;
-        let two = Self { mlx, _others: [fast, heavy], yaml, folder: fakes::fresh_folder(name) };
+        let two = Self { mlx, _others: [fast, heavy], yaml, dir: fakes::fresh_dir(name) };
         let gateway = two.gateway().await;
         gateway.until_ready("local_mlx", true).await;
         gateway.until_ready("fast", true).await;
@@ -44,7 +44,7 @@ impl Two {
     }
 
     async fn gateway(&self) -> Gateway {
-        Gateway::start_in(self.folder.clone(), &self.yaml, &["--default-backend", "fast"]).await
+        Gateway::start_in(self.dir.clone(), &self.yaml, &["--default-backend", "fast"]).await
     }
 }
 
@@ -89,7 +89,7 @@ async fn a_list_that_is_damaged_or_of_another_place_is_forgotten() {
     let (two, gateway) = Two::start("forgets").await;
     two.mlx.stop().await;
     gateway.stop().await;
-    let file = two.folder.join("models.json");
+    let file = two.dir.join("models.json");
     let kept = std::fs::read(&file).unwrap();
     std::fs::write(&file, &kept[..kept.len() / 2]).unwrap();
     let gateway = two.gateway().await;
@@ -115,14 +115,14 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
     ]});
     upstream.set("/v1/models", UpstreamReply::json(200, list));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
-    let seen = gateway.until_ready("gpu_heavy", true).await;
+    let backend = gateway.until_ready("gpu_heavy", true).await;
     let warning = "model list: 3 of 5 entries ignored; the first is entry 3: it has no `id`";
-    assert_eq!(seen["warnings"], json!([warning]));
+    assert_eq!(backend["warnings"], json!([warning]));
     let entry = |id: &str, created: u64| json!({"id": id, "object": "model", "created": created, "owned_by": "gpu_heavy"});
     let listed = || async { gateway.get("/v1/models").await.json["data"].clone() };
     assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]));
-    // A list that cannot be read at all leaves the one before, and says so; a backend that keeps none is in order.
-    for (reply, words) in [
+    // An unreadable list leaves the previous one, with a warning; a backend without a list is fine.
+    for (reply, text) in [
         (
             UpstreamReply::json(200, json!({"data": 7})),
             "model list: /v1/models returned JSON without a list `data`",
@@ -139,16 +139,16 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
         (UpstreamReply::Respond(404, vec![], vec![]), ""),
     ] {
         upstream.set("/v1/models", reply);
-        fakes::eventually(words, async || {
+        fakes::eventually(text, async || {
             let warnings = gateway.backend("gpu_heavy").await["warnings"].clone();
-            let told = warnings
+            let reported = warnings
                 .as_array()?
                 .iter()
-                .any(|told| told.as_str().is_some_and(|told| told.starts_with(words)));
-            (told || words.is_empty() && warnings == json!([])).then_some(())
+                .any(|reported| reported.as_str().is_some_and(|reported| reported.starts_with(text)));
+            (reported || text.is_empty() && warnings == json!([])).then_some(())
         })
         .await;
-        assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]), "{words}");
+        assert_eq!(listed().await, json!([entry("good", 1), entry("odd", 0)]), "{text}");
     }
     upstream.set("/v1/models", UpstreamReply::json(200, json!({"object": "list", "data": null})));
     fakes::eventually("an empty list", async || (listed().await == json!([])).then_some(())).await;
@@ -163,8 +163,8 @@ async fn a_list_may_take_as_long_as_a_probe() {
     upstream.set("/v1/models", late(models(&["late"])));
     // The start does not wait for it; what it takes is more than two seconds.
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
-    let seen = gateway.backend("gpu_heavy").await;
-    assert_eq!((&seen["ready"], &seen["last_check"]), (&json!(false), &Value::Null));
+    let backend = gateway.backend("gpu_heavy").await;
+    assert_eq!((&backend["ready"], &backend["last_check"]), (&json!(false), &Value::Null));
     upstream.step();
     assert_eq!(gateway.until_ready("gpu_heavy", true).await["warnings"], json!([]));
     assert_eq!(gateway.get("/v1/models/late").await.status, 200);
@@ -180,13 +180,13 @@ async fn a_list_may_take_as_long_as_a_probe() {
 }
 
 #[tokio::test]
-async fn a_list_that_never_comes_is_a_warning_and_keeps_nobody_out() {
+async fn a_list_that_never_comes_is_a_warning_and_blocks_nobody() {
     let upstream = Upstream::start().await;
     upstream.set("/v1/models", UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &["--health-check-timeout-sec", "0.3"]).await;
-    let seen = gateway.until_ready("gpu_heavy", true).await;
+    let backend = gateway.until_ready("gpu_heavy", true).await;
     let warning = "model list: no response within 0.3 s; the previous list stays in use";
-    assert_eq!(seen["warnings"], json!([warning]));
+    assert_eq!(backend["warnings"], json!([warning]));
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
 }
 
@@ -202,17 +202,17 @@ async fn a_backend_that_answers_everything_with_a_web_page_is_not_ready() {
     }
     let yaml = gpu_heavy(&upstream);
     let gateway = Gateway::with_backends(&yaml, &[]).await;
-    let seen = fakes::eventually("a probe", async || {
-        Some(gateway.backend("gpu_heavy").await).filter(|seen| !seen["last_check"].is_null())
+    let backend = fakes::eventually("a probe", async || {
+        Some(gateway.backend("gpu_heavy").await).filter(|backend| !backend["last_check"].is_null())
     })
     .await;
-    assert_eq!((&seen["healthy"], &seen["ready"]), (&json!(true), &json!(false)));
+    assert_eq!((&backend["healthy"], &backend["ready"]), (&json!(true), &json!(false)));
     assert_eq!(
-        seen["error"],
+        backend["error"],
         "/readyz and /v1/models return a web page (HTML, titled \"FRITZ!Box\"): another program, or a proxy's login page, \
          answers at this base_url; check host, port and path"
     );
-    let warnings = seen["warnings"].to_string();
+    let warnings = backend["warnings"].to_string();
     assert!(
         ["/healthz", "/readyz"].iter().all(|path| warnings.contains(&format!("has no {path};"))),
         "{warnings}"

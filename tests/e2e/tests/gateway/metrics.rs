@@ -44,13 +44,13 @@ async fn everything_that_happens_is_counted_and_promtool_has_nothing_against_it(
     }
     assert!(!metrics.contains("engine_error"), "a backend's failure is no rejection");
     match lint(&metrics) {
-        Some(said) => assert_eq!(said, "", "{metrics}"),
+        Some(complaints) => assert_eq!(complaints, "", "{metrics}"),
         None => println!("skipped: promtool is not on PATH"),
     }
 }
 
 #[tokio::test]
-async fn a_backend_that_is_gone_is_seen() {
+async fn a_backend_that_is_gone_is_reported() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
@@ -70,7 +70,7 @@ async fn a_backend_that_is_gone_is_seen() {
 }
 
 #[tokio::test]
-async fn nobody_makes_label_values() {
+async fn clients_cannot_create_label_values() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for path in ["/mine", "/mine/2", "/v1/mine", "/ui/images/mine.png", "/metrics/mine", "/V1/models"] {

@@ -11,7 +11,7 @@ use service::outbound::{ConnectionPolicy, client_builder};
 
 const KEY: &str = "gpu_heavy.images";
 
-fn picture() -> Value {
+fn image() -> Value {
     json!({"prompt": "p", "size": "64x64"})
 }
 
@@ -19,8 +19,8 @@ fn one_place(upstream: &Upstream) -> String {
     gpu_heavy(upstream).replace("images: 2", "images: 1")
 }
 
-async fn until_status(order: reqwest::RequestBuilder) -> u16 {
-    order.send().await.unwrap().status().as_u16()
+async fn until_status(request: reqwest::RequestBuilder) -> u16 {
+    request.send().await.unwrap().status().as_u16()
 }
 
 #[tokio::test]
@@ -28,17 +28,17 @@ async fn a_raised_limit_counts_what_is_in_flight() {
     let upstream = Upstream::start().await;
     upstream.set_images(UpstreamReply::Hold);
     let gateway = Gateway::with_backends(&one_place(&upstream), &[]).await;
-    let (first, second) = tokio::join!(until_status(gateway.image_request(&picture())), async {
+    let (first, second) = tokio::join!(until_status(gateway.image_request(&image())), async {
         upstream.until_held(1).await;
-        assert_eq!(gateway.generate(&picture()).await.status, 429);
+        assert_eq!(gateway.generate(&image()).await.status, 429);
         gateway.set_backends(&gpu_heavy(&upstream));
         assert_eq!(gateway.reload(TOKEN).await["last_error"], Value::Null);
-        let (second, ()) = tokio::join!(until_status(gateway.image_request(&picture())), async {
+        let (second, ()) = tokio::join!(until_status(gateway.image_request(&image())), async {
             upstream.until_held(2).await;
             let status = gateway.get("/v1/gateway/status").await;
             let places = &status.json["admission_control"][KEY];
             assert_eq!(places, &json!({"limit": 2, "available": 0, "inflight": 2}));
-            assert_eq!(gateway.generate(&picture()).await.status, 429);
+            assert_eq!(gateway.generate(&image()).await.status, 429);
             upstream.release();
         });
         second
@@ -60,7 +60,7 @@ async fn a_broken_file_keeps_what_is_in_force_and_the_status_says_why() {
         "{error}"
     );
     assert!(!error.contains("another-token"), "{error}");
-    assert_eq!(gateway.generate(&picture()).await.status, 200, "the old token and the old backend");
+    assert_eq!(gateway.generate(&image()).await.status, 200, "the old token and the old backend");
     gateway.set_env(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\nIMAGES_MAX_PIXELS=4096\n"));
     gateway.set_backends(&gpu_heavy(&upstream));
     let config = gateway.reload(TOKEN).await;
@@ -77,17 +77,17 @@ async fn a_revoked_token_is_refused_at_once_and_what_it_began_is_finished() {
     let (old, new) = ("old-token-0123456789", "new-token-0123456789");
     gateway.set_env(&format!("GATEWAY_BEARER_TOKENS={TOKEN},old={old}\n"));
     assert_eq!(gateway.reload(TOKEN).await["last_error"], Value::Null);
-    let order = |token: &str| {
+    let send = |token: &str| {
         let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
-        request.header("content-type", "application/json").body(picture().to_string())
+        request.header("content-type", "application/json").body(image().to_string())
     };
-    let (begun, ()) = tokio::join!(until_status(order(old)), async {
+    let (begun, ()) = tokio::join!(until_status(send(old)), async {
         upstream.until_held(1).await;
         gateway.set_env(&format!("GATEWAY_BEARER_TOKENS={TOKEN},new={new}\n"));
         assert_eq!(gateway.reload(TOKEN).await["last_error"], Value::Null);
-        assert_eq!(until_status(order(old)).await, 401);
+        assert_eq!(until_status(send(old)).await, 401);
         upstream.release();
-        assert_eq!(until_status(order(new)).await, 200);
+        assert_eq!(until_status(send(new)).await, 200);
     });
     assert_eq!(begun, 200);
 }
@@ -106,19 +106,19 @@ async fn what_cannot_change_is_named_and_nothing_else_changes() {
     ] {
         assert!(error.contains(part), "{part} in {error}");
     }
-    assert_eq!(gateway.generate(&picture()).await.status, 200, "the token that was in force");
+    assert_eq!(gateway.generate(&image()).await.status, 200, "the token that was in force");
 }
 
 #[tokio::test]
-async fn a_backend_that_moved_is_asked_at_its_new_place_and_no_longer_at_the_old() {
+async fn a_backend_that_moved_is_probed_at_its_new_address_and_no_longer_at_the_old() {
     let (old, new) = (Upstream::start().await, Upstream::start().await);
     old.set_images(UpstreamReply::Hold);
     let gateway = Gateway::start(&old, &["--health-check-interval-sec", "0.05"]).await;
-    let (begun, ()) = tokio::join!(until_status(gateway.image_request(&picture())), async {
+    let (begun, ()) = tokio::join!(until_status(gateway.image_request(&image())), async {
         old.until_held(1).await;
         gateway.set_backends(&gpu_heavy(&new));
         assert_eq!(gateway.reload(TOKEN).await["last_error"], Value::Null);
-        assert_eq!(gateway.generate(&picture()).await.status, 200, "ready at once: it was probed before");
+        assert_eq!(gateway.generate(&image()).await.status, 200, "ready at once: it was probed before");
         old.release();
     });
     assert_eq!((begun, new.images().len(), old.images().len()), (200, 1, 1));
@@ -136,53 +136,53 @@ async fn new_connections_are_shown_the_new_certificate() {
     let upstream = Upstream::start().await;
     let yaml = gpu_heavy(&upstream);
     let made = async |name: &str| {
-        let folder = fakes::fresh_folder(name);
-        let _maker = Gateway::start_in(folder.clone(), &yaml, &["--gateway-tls", "on"]).await;
-        fakes::eventually("a certificate", async || folder.join("gateway-cert.pem").exists().then_some(()))
+        let dir = fakes::fresh_dir(name);
+        let _maker = Gateway::start_in(dir.clone(), &yaml, &["--gateway-tls", "on"]).await;
+        fakes::eventually("a certificate", async || dir.join("gateway-cert.pem").exists().then_some(()))
             .await;
-        folder
+        dir
     };
     let (one, other) = (made("one").await, made("other").await);
-    let folder = fakes::fresh_folder("swapped");
+    let dir = fakes::fresh_dir("swapped");
     let place = |from: &std::path::Path| {
         for name in ["gateway-cert.pem", "gateway-key.pem"] {
-            std::fs::copy(from.join(name), folder.join(format!("given-{name}"))).unwrap();
+            std::fs::copy(from.join(name), dir.join(format!("given-{name}"))).unwrap();
         }
     };
     place(&one);
-    let (certificate, key) = (folder.join("given-gateway-cert.pem"), folder.join("given-gateway-key.pem"));
+    let (certificate, key) = (dir.join("given-gateway-cert.pem"), dir.join("given-gateway-key.pem"));
     let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
     let flags =
         ["--gateway-tls", "on", "--gateway-tls-cert-path", &certificate, "--gateway-tls-key-path", &key];
-    let gateway = Gateway::start_in(folder.clone(), &yaml, &flags).await;
-    let shown = async |folder: &std::path::Path| {
-        let pem = std::fs::read(folder.join("gateway-ca.pem")).unwrap();
+    let gateway = Gateway::start_in(dir.clone(), &yaml, &flags).await;
+    let is_served = async |dir: &std::path::Path| {
+        let pem = std::fs::read(dir.join("gateway-ca.pem")).unwrap();
         let trust = Certificate::from_pem(&pem).unwrap();
         let client = client_builder(ConnectionPolicy::PerRequest).tls_certs_only([trust]).build().unwrap();
         client.get(format!("{}/healthz", gateway.url)).send().await.is_ok()
     };
-    assert!(shown(&one).await && !shown(&other).await);
+    assert!(is_served(&one).await && !is_served(&other).await);
     place(&other);
     gateway.lifecycle.request_reload();
-    fakes::eventually("the other certificate", async || shown(&other).await.then_some(())).await;
-    assert!(!shown(&one).await);
-    std::fs::write(folder.join("given-gateway-key.pem"), "no key").unwrap();
+    fakes::eventually("the other certificate", async || is_served(&other).await.then_some(())).await;
+    assert!(!is_served(&one).await);
+    std::fs::write(dir.join("given-gateway-key.pem"), "no key").unwrap();
     gateway.lifecycle.request_reload();
     gateway.lifecycle.request_reload();
-    assert!(shown(&other).await, "a broken pair changes nothing");
+    assert!(is_served(&other).await, "a broken pair changes nothing");
 }
 
 #[tokio::test]
-async fn metrics_and_pictures_outlast_a_reload() {
+async fn metrics_and_images_outlast_a_reload() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--gateway-metrics-listen", "127.0.0.1:0"]).await;
-    let made = gateway.generate(&picture()).await;
+    let made = gateway.generate(&image()).await;
     gateway.set_env(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\nPUBLIC_BASE_URL=https://ai2.local:8800\n"));
     gateway.reload(TOKEN).await;
     gateway.image(made.json["data"][0]["url"].as_str().unwrap()).await;
     let url = format!("{}/metrics", gateway.metrics_url.as_ref().unwrap());
     let scrape = fakes::http().get(url).send().await.unwrap().text().await.unwrap();
     assert!(scrape.contains("gateway_pictures_stored_total 1"), "{scrape}");
-    let next = TestResponse::read(gateway.image_request(&picture()).send().await.unwrap()).await;
+    let next = TestResponse::read(gateway.image_request(&image()).send().await.unwrap()).await;
     assert!(next.json["data"][0]["url"].as_str().unwrap().starts_with("https://ai2.local:8800/ui/images/"));
 }

@@ -1,4 +1,4 @@
-//! Where chat and embeddings go, and that no other backend is asked instead.
+//! Where chat and embeddings go, and that there is no fallback.
 
 use e2e::gateway::{Gateway, chat_backend, gpu_heavy};
 use fakes::{
@@ -54,7 +54,7 @@ impl Three {
         Self { mlx, fast, heavy, gateway }
     }
 
-    /// Asks; gives the answer and the model that the backend was asked for.
+    /// Sends a request; returns the answer and the model that the backend got.
     async fn ask(&self, path: &str, backend: Option<&str>, model: &Value) -> (TestResponse, Value) {
         let body = match model {
             Value::Null => json!({"messages": []}),
@@ -65,15 +65,15 @@ impl Three {
             request = request.header("x-backend", backend);
         }
         let answer = TestResponse::read(request.send().await.unwrap()).await;
-        let asked = match answer.header("x-backend-used") {
+        let reached = match answer.header("x-backend-used") {
             "local_mlx" => &self.mlx,
             "gpu_fast" => &self.fast,
             _ => &self.heavy,
         };
-        let sent = asked
+        let sent = reached
             .requests(path)
             .last()
-            .map_or(Value::Null, |seen| seen.body.get("model").cloned().unwrap_or_default());
+            .map_or(Value::Null, |request| request.body.get("model").cloned().unwrap_or_default());
         (answer, sent)
     }
 }
@@ -98,11 +98,12 @@ async fn header_alias_class_listed_model_and_default_decide_in_this_order() {
                 three.mlx.set(path, UpstreamReply::json(200, json!({})));
                 three.fast.set(path, UpstreamReply::json(200, json!({})));
             }
-            let (answer, asked) = three.ask(path, backend, &model).await;
+            let (answer, reached) = three.ask(path, backend, &model).await;
             assert_eq!(answer.status, 200, "{answer:?}");
-            let told = ["x-backend-used", "x-model-used", "x-router-reason"].map(|name| answer.header(name));
-            assert_eq!(told, [class, used, reason], "{backend:?} {model}");
-            assert_eq!(asked, sent, "{backend:?} {model}");
+            let reported =
+                ["x-backend-used", "x-model-used", "x-router-reason"].map(|name| answer.header(name));
+            assert_eq!(reported, [class, used, reason], "{backend:?} {model}");
+            assert_eq!(reached, sent, "{backend:?} {model}");
         }
     }
 }
@@ -115,7 +116,7 @@ async fn the_default_backend_is_the_settings() {
 }
 
 #[tokio::test]
-async fn what_leads_nowhere_or_to_one_that_cannot_is_refused_and_asked_of_nobody() {
+async fn what_leads_nowhere_or_to_one_that_cannot_is_refused_and_reaches_no_backend() {
     let three = Three::start(&[]).await;
     three.heavy.set("/v1/models", models(&["sd-xl"]));
     fakes::eventually("the new list", async || {
@@ -146,8 +147,8 @@ async fn what_leads_nowhere_or_to_one_that_cannot_is_refused_and_asked_of_nobody
     for backend in [&three.mlx, &three.fast, &three.heavy] {
         assert!(backend.requests(CHAT).is_empty());
     }
-    let order = three.gateway.image_request(&json!({"prompt": "p"})).header("x-backend", "gpu_fast");
-    let refused = TestResponse::read(order.send().await.unwrap()).await;
+    let request = three.gateway.image_request(&json!({"prompt": "p"})).header("x-backend", "gpu_fast");
+    let refused = TestResponse::read(request.send().await.unwrap()).await;
     assert_eq!((refused.status, refused.message()), (400, "Backend gpu_fast does not support images"));
 }
 
@@ -245,20 +246,20 @@ async fn the_list_of_models_is_the_one_that_routing_knows_with_the_aliases() {
         ["sd-xl-base-1.0 gpu_heavy", "llama/8b gpu_fast", "both gpu_fast"],
         "in the file's order"
     );
-    // Two have listed it, whoever is up: where it goes must not change with that.
+    // Two have listed it: which one gets it must not depend on which is up.
     let (answer, _) = three.ask(CHAT, None, &json!("both")).await;
     assert_eq!((answer.header("x-backend-used"), answer.header("x-router-reason")), ("local_mlx", "default"));
 }
 
 #[tokio::test]
-async fn no_list_is_asked_for_on_a_requests_way() {
+async fn no_list_is_fetched_while_a_request_waits() {
     let three = Three::start_probing("3600", &[]).await;
-    let asked =
+    let reached =
         || [&three.mlx, &three.fast, &three.heavy].map(|backend| backend.requests("/v1/models").len());
-    let before = asked();
+    let before = reached();
     for _ in 0..3 {
         assert_eq!(three.ask(CHAT, None, &json!("llama/8b")).await.0.header("x-backend-used"), "gpu_fast");
         three.gateway.get("/v1/models").await;
     }
-    assert_eq!(asked(), before);
+    assert_eq!(reached(), before);
 }

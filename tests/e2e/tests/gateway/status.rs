@@ -53,10 +53,10 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
         (one.status, &one.json["id"], &one.json["owned_by"]),
         (200, &json!("qwen"), &json!("local_mlx"))
     );
-    for (asked, id) in
+    for (name, id) in
         [("SD-XL-Base-1.0", "sd-xl-base-1.0"), ("dall-e-3", "dall-e-3"), ("gpt-image-1", "gpt-image-1")]
     {
-        let one = gateway.get(&format!("/v1/models/{asked}")).await;
+        let one = gateway.get(&format!("/v1/models/{name}")).await;
         assert_eq!(
             (one.status, &one.json["id"], &one.json["owned_by"]),
             (200, &json!(id), &json!("gpu_heavy"))
@@ -68,23 +68,23 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
 }
 
 #[tokio::test]
-async fn a_store_near_its_bound_is_a_warning_and_its_figures_are_told() {
+async fn a_store_near_its_bound_is_a_warning_and_its_figures_are_reported() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("near-its-bound");
+    let dir = fakes::fresh_dir("near-its-bound");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    std::fs::create_dir(folder.join("pictures")).unwrap();
+    std::fs::create_dir(dir.join("pictures")).unwrap();
     // So young that it is not deleted yet.
-    std::fs::write(folder.join(format!("pictures/{now}_0123456789abcdef.png")), "0123456789").unwrap();
+    std::fs::write(dir.join(format!("pictures/{now}_0123456789abcdef.png")), "0123456789").unwrap();
     let bound = ["--ui-image-store-max-bytes", "10"];
-    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &bound).await;
+    let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &bound).await;
     let store = async || gateway.get("/v1/gateway/status").await.json;
-    let told = fakes::eventually("the bound is told", async || {
+    let warning = fakes::eventually("the bound is told", async || {
         let warnings = store().await["gateway"]["warnings"].to_string();
         warnings.contains("the image store uses").then_some(warnings)
     })
     .await;
     assert!(
-        told.contains("UI_IMAGE_STORE_MAX_BYTES") && told.contains("the oldest images are deleted"),
-        "{told}"
+        warning.contains("UI_IMAGE_STORE_MAX_BYTES") && warning.contains("the oldest images are deleted"),
+        "{warning}"
     );
 }

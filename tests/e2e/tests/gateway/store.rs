@@ -1,4 +1,4 @@
-//! Stored pictures and how they are served.
+//! Stored images and how they are served.
 
 use e2e::gateway::{Gateway, gpu_heavy};
 use fakes::upstream::Upstream;
@@ -17,7 +17,7 @@ fn header(response: &Response, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_stored_picture_is_served_with_the_headers_that_keep_it_a_picture() {
+async fn a_stored_image_is_served_with_the_headers_that_keep_it_an_image() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (url, bytes) = stored(&gateway).await;
@@ -42,7 +42,7 @@ async fn a_stored_picture_is_served_with_the_headers_that_keep_it_a_picture() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_picture_can_be_had_and_what_is_known_is_not_sent_again() {
+async fn a_part_of_an_image_can_be_had_and_what_is_known_is_not_sent_again() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (url, bytes) = stored(&gateway).await;
@@ -109,21 +109,21 @@ async fn names_of_another_form_are_404_and_old_drawings_are_sandboxed() {
 }
 
 #[tokio::test]
-async fn pictures_outlast_a_restart_and_unfinished_files_do_not() {
+async fn images_outlast_a_restart_and_unfinished_files_do_not() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("restart");
-    let gateway = Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), &[]).await;
+    let dir = fakes::fresh_dir("restart");
+    let gateway = Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), &[]).await;
     let (url, bytes) = stored(&gateway).await;
     let unfinished = gateway.store.join(format!(".incoming-{}.tmp", "0a".repeat(16)));
     std::fs::write(&unfinished, b"half").unwrap();
     gateway.stop().await;
-    let gateway = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
+    let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
     assert_eq!(gateway.image(&url).await, bytes);
     assert!(!unfinished.exists());
 }
 
 #[tokio::test]
-async fn the_same_picture_has_the_same_hash_in_its_name() {
+async fn the_same_image_has_the_same_hash_in_its_name() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (first, _) = stored(&gateway).await;
@@ -135,10 +135,10 @@ async fn the_same_picture_has_the_same_hash_in_its_name() {
 #[tokio::test]
 async fn a_store_that_another_gateway_holds_is_refused() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("held");
-    let first = Gateway::start_in(folder.clone(), &gpu_heavy(&upstream), &[]).await;
+    let dir = fakes::fresh_dir("held");
+    let first = Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), &[]).await;
     first.get("/v1/models").await;
-    let second = Gateway::start_in(folder, &gpu_heavy(&upstream), &[]).await;
+    let second = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
     let error = second.ended().await.unwrap_err().to_string();
     assert!(error.contains("UI_IMAGE_DIR") && error.contains("held by"), "{error}");
 }

@@ -57,7 +57,7 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
         completed(MADE, &painted()),
     ];
     upstream.set_images(UpstreamReply::Events(script.to_vec()));
-    let mut caller =
+    let mut client =
         StreamClient::start(gateway.image_request(&ask()).header("x-stainless-read-timeout", "60")).await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -67,24 +67,24 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
         ("x-model-used", "default"),
         ("x-router-reason", "backend_class"),
     ] {
-        assert_eq!(caller.header(name), value, "{name}");
+        assert_eq!(client.header(name), value, "{name}");
     }
-    assert!(!caller.header("x-request-id").is_empty());
+    assert!(!client.header("x-request-id").is_empty());
     let mut expected = b": ping\n\n".to_vec();
-    caller.until(&expected).await;
+    client.until(&expected).await;
     upstream.step();
     expected.extend(bytes_of(&first));
-    caller.until(&expected).await;
+    client.until(&expected).await;
     assert_eq!(gateway.inflight(KEY).await, 1, "the place is held while it streams");
     upstream.step();
     expected.extend([bytes_of(&second), bytes_of(&odd)].concat());
-    caller.until(&expected).await;
+    client.until(&expected).await;
     assert!(gateway.stored().is_empty(), "no picture yet");
-    let told = gateway.metrics().await.contains("route=\"/v1/images/generations\",status");
-    assert!(!told, "its line is written and counted at its end");
+    let reported = gateway.metrics().await.contains("route=\"/v1/images/generations\",status");
+    assert!(!reported, "its line is written and counted at its end");
     upstream.step();
-    assert!(caller.end().await);
-    let (name, data) = caller.last_event();
+    assert!(client.end().await);
+    let (name, data) = client.last_event();
     assert_eq!(
         (name.as_str(), &data["type"]),
         ("image_generation.completed", &json!("image_generation.completed"))
@@ -95,9 +95,9 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
     assert_eq!(gateway.image(data["url"].as_str().unwrap()).await, inline);
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 200).await;
-    let seen = &upstream.images()[0];
-    assert_eq!((&seen.body["stream"], seen.header("accept")), (&json!(true), "text/event-stream"));
-    let left: u64 = seen.header("x-request-timeout-ms").parse().unwrap();
+    let request = &upstream.images()[0];
+    assert_eq!((&request.body["stream"], request.header("accept")), (&json!(true), "text/event-stream"));
+    let left: u64 = request.header("x-request-timeout-ms").parse().unwrap();
     assert!(left > 200_000, "{left}: the caller waits 60 s for each piece, not for the whole");
 }
 
@@ -112,24 +112,24 @@ async fn edits_stream_the_same_way() {
     let form = "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\n\r\npng\r\n\
                 --b\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\np\r\n\
                 --b\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\ntrue\r\n--b--\r\n";
-    let mut caller = StreamClient::start(gateway.edit("multipart/form-data; boundary=b", form)).await;
-    assert!(caller.end().await);
-    assert!(caller.received.starts_with(&bytes_of(&partial("image_edit", 0))));
-    let (name, data) = caller.last_event();
+    let mut client = StreamClient::start(gateway.edit("multipart/form-data; boundary=b", form)).await;
+    assert!(client.end().await);
+    assert!(client.received.starts_with(&bytes_of(&partial("image_edit", 0))));
+    let (name, data) = client.last_event();
     assert_eq!(name, "image_edit.completed");
     assert!(data["url"].as_str().unwrap().starts_with("https://ai2.local:8800/ui/images/"), "{data}");
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_a_silent_stream_closes_the_backends_and_frees_the_place() {
+async fn disconnecting_from_a_silent_stream_closes_the_backends_and_frees_the_place() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
-    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-    caller.until(&bytes_of(&partial(MADE, 0))).await;
+    let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+    client.until(&bytes_of(&partial(MADE, 0))).await;
     upstream.until_held(1).await;
-    drop(caller);
-    upstream.until_left(1).await;
+    drop(client);
+    upstream.until_disconnected(1).await;
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 499).await;
 }
@@ -137,20 +137,19 @@ async fn a_caller_who_leaves_a_silent_stream_closes_the_backends_and_frees_the_p
 #[tokio::test]
 async fn the_same_is_noticed_through_tls() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("stream-tls");
+    let dir = fakes::fresh_dir("stream-tls");
     let yaml = e2e::gateway::gpu_heavy(&upstream);
-    let gateway = Gateway::start_in(folder.clone(), &yaml, &["--gateway-tls", "on"]).await;
+    let gateway = Gateway::start_in(dir.clone(), &yaml, &["--gateway-tls", "on"]).await;
     let pem =
-        fakes::eventually("the certificate", async || std::fs::read(folder.join("gateway-ca.pem")).ok())
-            .await;
+        fakes::eventually("the certificate", async || std::fs::read(dir.join("gateway-ca.pem")).ok()).await;
     let pinned = [reqwest::Certificate::from_pem(&pem).unwrap()];
     let client = client_builder(ConnectionPolicy::PerRequest).tls_certs_only(pinned).build().unwrap();
     upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
     let request = client.post(format!("{}/v1/images/generations", gateway.url)).bearer_auth(TOKEN);
-    let mut caller = StreamClient::start(request.body(ask().to_string())).await;
-    caller.until(&bytes_of(&partial(MADE, 0))).await;
-    drop((caller, client));
-    upstream.until_left(1).await;
+    let mut stream = StreamClient::start(request.body(ask().to_string())).await;
+    stream.until(&bytes_of(&partial(MADE, 0))).await;
+    drop((stream, client));
+    upstream.until_disconnected(1).await;
 }
 
 #[tokio::test]
@@ -162,7 +161,7 @@ async fn streams_hold_their_places_and_one_more_is_429() {
         SseStep::Wait,
         completed(MADE, &painted()),
     ]));
-    let mut callers = [
+    let mut clients = [
         StreamClient::start(gateway.image_request(&ask())).await,
         StreamClient::start(gateway.image_request(&ask())).await,
     ];
@@ -172,9 +171,9 @@ async fn streams_hold_their_places_and_one_more_is_429() {
         assert_eq!((answer.status, answer.code()), (429, "backend_overloaded"));
     }
     upstream.step();
-    for caller in &mut callers {
-        assert!(caller.end().await);
-        assert_eq!(caller.last_event().0, "image_generation.completed");
+    for client in &mut clients {
+        assert!(client.end().await);
+        assert_eq!(client.last_event().0, "image_generation.completed");
     }
     gateway.until_inflight(KEY, 0).await;
     assert_eq!(upstream.images().len(), 2);
@@ -189,12 +188,12 @@ async fn a_drain_lets_a_stream_finish() {
         SseStep::Wait,
         completed(MADE, &painted()),
     ]));
-    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-    caller.until(&bytes_of(&partial(MADE, 0))).await;
+    let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+    client.until(&bytes_of(&partial(MADE, 0))).await;
     gateway.lifecycle.begin_drain();
     upstream.step();
-    assert!(caller.end().await);
-    assert_eq!(caller.last_event().0, "image_generation.completed");
+    assert!(client.end().await);
+    assert_eq!(client.last_event().0, "image_generation.completed");
     gateway.stop().await;
 }
 
@@ -202,14 +201,14 @@ async fn a_drain_lets_a_stream_finish() {
 async fn the_mock_has_one_finished_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-backend", "mock"]).await;
-    let mut caller = StreamClient::start(
+    let mut client = StreamClient::start(
         gateway.image_request(&json!({"prompt": "p", "stream": true, "size": "64x48", "seed": 3})),
     )
     .await;
-    assert_eq!(caller.header("x-backend-used"), "mock");
-    assert!(caller.end().await);
-    assert_eq!(caller.received.windows(2).filter(|bytes| bytes == b"\n\n").count(), 1, "one event");
-    let (name, data) = caller.last_event();
+    assert_eq!(client.header("x-backend-used"), "mock");
+    assert!(client.end().await);
+    assert_eq!(client.received.windows(2).filter(|bytes| bytes == b"\n\n").count(), 1, "one event");
+    let (name, data) = client.last_event();
     assert_eq!(
         (name.as_str(), &data["type"]),
         ("image_generation.completed", &json!("image_generation.completed"))

@@ -1,4 +1,4 @@
-//! Streams that go wrong: before they begin, in the middle, and after all was said.
+//! Streams that fail: before they begin, in the middle, and after the last event.
 
 use e2e::gateway::Gateway;
 use fakes::{
@@ -49,15 +49,15 @@ async fn a_backends_error_event_passes_as_it_is() {
     let gateway = Gateway::start(&upstream, &[]).await;
     let failed = error("gpu_out_of_memory", "the card's memory did not suffice");
     upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), failed.clone()]));
-    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-    assert!(caller.end().await);
-    assert_eq!(caller.received, [bytes_of(&partial(MADE, 0)), bytes_of(&failed)].concat());
+    let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+    assert!(client.end().await);
+    assert_eq!(client.received, [bytes_of(&partial(MADE, 0)), bytes_of(&failed)].concat());
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 502).await;
 }
 
 #[tokio::test]
-async fn a_finished_event_without_a_whole_picture_becomes_an_error_event() {
+async fn a_finished_event_without_a_whole_image_becomes_an_error_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let whole = painted();
@@ -70,9 +70,9 @@ async fn a_finished_event_without_a_whole_picture_becomes_an_error_event() {
         SseStep::Send(format!("event: {name}\ndata: no json\n\n").into_bytes()),
     ] {
         upstream.next_image(UpstreamReply::Events(vec![partial(MADE, 0), act.clone(), SseStep::Wait]));
-        let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-        assert!(caller.end().await, "the stream ends without waiting for the backend");
-        let (event, data) = caller.last_event();
+        let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+        assert!(client.end().await, "the stream ends without waiting for the backend");
+        let (event, data) = client.last_event();
         assert_eq!((event.as_str(), &data["type"]), ("error", &json!("error")), "{act:?}");
         assert_eq!(data["error"]["code"], "backend_error", "{act:?}");
         for key in ["message", "type", "param", "code"] {
@@ -80,12 +80,12 @@ async fn a_finished_event_without_a_whole_picture_becomes_an_error_event() {
         }
         gateway.until_inflight(KEY, 0).await;
     }
-    upstream.until_left(5).await;
+    upstream.until_disconnected(5).await;
     gateway.until_nothing_stored().await;
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_caller_too() {
+async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_client_too() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let unfinished = SseStep::Send(bytes_of(&completed(MADE, &painted()))[..200].to_vec());
@@ -99,9 +99,9 @@ async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_caller_too() {
         (vec![partial(MADE, 0), unfinished], &preview),
     ] {
         upstream.next_image(UpstreamReply::Events(script.clone()));
-        let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-        assert!(!caller.end().await, "{script:?}");
-        assert_eq!(caller.received, come, "{script:?}");
+        let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+        assert!(!client.end().await, "{script:?}");
+        assert_eq!(client.received, come, "{script:?}");
         gateway.until_inflight(KEY, 0).await;
     }
     let metrics = gateway.metrics().await;
@@ -110,14 +110,14 @@ async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_caller_too() {
 }
 
 #[tokio::test]
-async fn what_a_backend_does_after_the_picture_changes_nothing() {
+async fn what_a_backend_does_after_the_image_changes_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for after in [SseStep::Break, SseStep::Wait] {
         upstream.next_image(UpstreamReply::Events(vec![completed(MADE, &painted()), after.clone()]));
-        let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-        assert!(caller.end().await, "{after:?}");
-        assert_eq!(caller.last_event().0, "image_generation.completed");
+        let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+        assert!(client.end().await, "{after:?}");
+        assert_eq!(client.last_event().0, "image_generation.completed");
         gateway.until_inflight(KEY, 0).await;
     }
 }
@@ -127,22 +127,22 @@ async fn a_backend_that_falls_silent_for_too_long_is_an_error_event_and_is_let_g
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "1"]).await;
     upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
-    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-    assert!(caller.end().await);
-    let (event, data) = caller.last_event();
+    let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+    assert!(client.end().await);
+    let (event, data) = client.last_event();
     assert_eq!((event.as_str(), &data["error"]["code"]), ("error", &json!("backend_timeout")));
-    upstream.until_left(1).await;
+    upstream.until_disconnected(1).await;
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 504).await;
 }
 
 #[tokio::test]
-async fn a_store_that_is_gone_is_told_before_the_backend_is_asked() {
+async fn a_store_that_is_gone_is_reported_before_the_backend_gets_a_request() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     std::fs::remove_dir_all(&gateway.store).unwrap();
-    for order in [ask(), json!({"prompt": "p"})] {
-        let answer = gateway.generate(&order).await;
+    for request in [ask(), json!({"prompt": "p"})] {
+        let answer = gateway.generate(&request).await;
         assert_eq!((answer.status, answer.code()), (500, "internal_error"), "{answer:?}");
         assert!(!answer.json.to_string().contains(&*gateway.store.display().to_string()));
     }
@@ -151,17 +151,17 @@ async fn a_store_that_is_gone_is_told_before_the_backend_is_asked() {
 }
 
 #[tokio::test]
-async fn a_picture_that_cannot_be_stored_is_an_error_event() {
+async fn an_image_that_cannot_be_stored_is_an_error_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let first = SseStep::Send(b": ping\n\n".to_vec());
     upstream.set_images(UpstreamReply::Events(vec![first, SseStep::Wait, completed(MADE, &painted())]));
-    let mut caller = StreamClient::start(gateway.image_request(&ask())).await;
-    caller.until(b": ping\n\n").await;
+    let mut client = StreamClient::start(gateway.image_request(&ask())).await;
+    client.until(b": ping\n\n").await;
     std::fs::remove_dir_all(&gateway.store).unwrap();
     upstream.step();
-    assert!(caller.end().await);
-    let (event, data) = caller.last_event();
+    assert!(client.end().await);
+    let (event, data) = client.last_event();
     assert_eq!((event.as_str(), &data["error"]["code"]), ("error", &json!("internal_error")));
     assert!(!data.to_string().contains(&*gateway.store.display().to_string()));
     until_counted(&gateway, 500).await;

@@ -7,9 +7,9 @@ use fakes::{raw_http::RawClient, upstream::Upstream};
 use reqwest::{Certificate, Client, Version};
 use service::outbound::{ConnectionPolicy, client_builder};
 
-/// A client that trusts the authority in a folder and nobody else.
-async fn trusting(folder: &Path) -> Client {
-    let authority = folder.join("gateway-ca.pem");
+/// A client that trusts only the authority in a directory.
+async fn trusting(dir: &Path) -> Client {
+    let authority = dir.join("gateway-ca.pem");
     let pem = fakes::eventually("the authority", async || std::fs::read(&authority).ok()).await;
     client_builder(ConnectionPolicy::PerRequest)
         .tls_certs_only([Certificate::from_pem(&pem).unwrap()])
@@ -20,15 +20,15 @@ async fn trusting(folder: &Path) -> Client {
 #[tokio::test]
 async fn a_client_that_trusts_the_local_authority_is_served_over_http_1_1() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("tls");
+    let dir = fakes::fresh_dir("tls");
     let yaml = e2e::gateway::gpu_heavy(&upstream);
-    let gateway = Gateway::start_in(folder.clone(), &yaml, &["--gateway-tls", "on"]).await;
+    let gateway = Gateway::start_in(dir.clone(), &yaml, &["--gateway-tls", "on"]).await;
     assert!(gateway.url.starts_with("https://"));
-    let strangers = client_builder(ConnectionPolicy::PerRequest).build().unwrap();
-    let client = trusting(&folder).await;
+    let untrusting = client_builder(ConnectionPolicy::PerRequest).build().unwrap();
+    let client = trusting(&dir).await;
     let answer = client.get(format!("{}/healthz", gateway.url)).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_11));
-    assert!(strangers.get(format!("{}/healthz", gateway.url)).send().await.is_err());
+    assert!(untrusting.get(format!("{}/healthz", gateway.url)).send().await.is_err());
     let port = gateway.url.rsplit(':').next().unwrap();
     let named = client.get(format!("https://localhost:{port}/healthz")).send().await.unwrap();
     assert_eq!(named.status().as_u16(), 200);
@@ -37,59 +37,62 @@ async fn a_client_that_trusts_the_local_authority_is_served_over_http_1_1() {
 #[tokio::test]
 async fn trust_in_the_authority_outlasts_the_certificate_that_it_signed() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("tls-again");
+    let dir = fakes::fresh_dir("tls-again");
     let yaml = e2e::gateway::gpu_heavy(&upstream);
     let flags = ["--gateway-tls", "on"];
-    let gateway = Gateway::start_in(folder.clone(), &yaml, &flags).await;
-    let client = trusting(&folder).await;
-    let first = std::fs::read(folder.join("gateway-cert.pem")).unwrap();
+    let gateway = Gateway::start_in(dir.clone(), &yaml, &flags).await;
+    let client = trusting(&dir).await;
+    let first = std::fs::read(dir.join("gateway-cert.pem")).unwrap();
     let works = async |gateway: &Gateway| {
         client.get(format!("{}/healthz", gateway.url)).send().await.is_ok_and(|answer| answer.status() == 200)
     };
     assert!(works(&gateway).await);
     // As at its end: what is shown has to be signed anew.
-    std::fs::remove_file(folder.join("gateway-cert.pem")).unwrap();
+    std::fs::remove_file(dir.join("gateway-cert.pem")).unwrap();
     gateway.lifecycle.request_reload();
-    let signed = async || std::fs::read(folder.join("gateway-cert.pem")).ok().filter(|now| *now != first);
+    let signed = async || std::fs::read(dir.join("gateway-cert.pem")).ok().filter(|now| *now != first);
     fakes::eventually("another certificate", signed).await;
     assert!(works(&gateway).await, "with the trust that was given once");
     gateway.stop().await;
-    let again = Gateway::start_in(folder.clone(), &yaml, &flags).await;
+    let again = Gateway::start_in(dir.clone(), &yaml, &flags).await;
     fakes::eventually("the next start", async || works(&again).await.then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_lost_key_of_the_authority_is_told_and_no_other_authority_is_made() {
+async fn a_lost_key_of_the_authority_is_reported_and_no_other_authority_is_made() {
     let upstream = Upstream::start().await;
-    let folder = fakes::fresh_folder("tls-lost");
+    let dir = fakes::fresh_dir("tls-lost");
     let yaml = e2e::gateway::gpu_heavy(&upstream);
     let flags = ["--gateway-tls", "on"];
-    let gateway = Gateway::start_in(folder.clone(), &yaml, &flags).await;
-    let client = trusting(&folder).await;
+    let gateway = Gateway::start_in(dir.clone(), &yaml, &flags).await;
+    let client = trusting(&dir).await;
     gateway.stop().await;
-    let authority = std::fs::read(folder.join("gateway-ca.pem")).unwrap();
-    std::fs::remove_file(folder.join("gateway-ca-key.pem")).unwrap();
-    let gateway = Gateway::start_in(folder.clone(), &yaml, &flags).await;
+    let authority = std::fs::read(dir.join("gateway-ca.pem")).unwrap();
+    std::fs::remove_file(dir.join("gateway-ca-key.pem")).unwrap();
+    let gateway = Gateway::start_in(dir.clone(), &yaml, &flags).await;
     let url = format!("{}/healthz", gateway.url);
     fakes::eventually("what lasts is shown", async || client.get(&url).send().await.ok()).await;
     gateway.stop().await;
-    std::fs::remove_file(folder.join("gateway-cert.pem")).unwrap();
-    let ended = Gateway::start_in(folder.clone(), &yaml, &flags).await.ended().await;
-    let told = ended.unwrap_err().to_string();
-    assert!(told.contains("GATEWAY_DATA_DIR: ") && told.contains("gateway-ca-key.pem is missing"), "{told}");
-    assert_eq!(std::fs::read(folder.join("gateway-ca.pem")).unwrap(), authority);
+    std::fs::remove_file(dir.join("gateway-cert.pem")).unwrap();
+    let ended = Gateway::start_in(dir.clone(), &yaml, &flags).await.ended().await;
+    let message = ended.unwrap_err().to_string();
+    assert!(
+        message.contains("GATEWAY_DATA_DIR: ") && message.contains("gateway-ca-key.pem is missing"),
+        "{message}"
+    );
+    assert_eq!(std::fs::read(dir.join("gateway-ca.pem")).unwrap(), authority);
 }
 
 async fn with_tls() -> (Upstream, Gateway, String) {
     let upstream = Upstream::start().await;
     let yaml = e2e::gateway::gpu_heavy(&upstream);
-    let gateway = Gateway::start_in(fakes::fresh_folder("tls"), &yaml, &["--gateway-tls", "on"]).await;
+    let gateway = Gateway::start_in(fakes::fresh_dir("tls"), &yaml, &["--gateway-tls", "on"]).await;
     let plain = gateway.url.replace("https://", "http://");
     (upstream, gateway, plain)
 }
 
 #[tokio::test]
-async fn plain_http_on_the_tls_port_is_told_where_to_go() {
+async fn plain_http_on_the_tls_port_is_redirected_by_message() {
     let (upstream, gateway, plain) = with_tls().await;
     let port = plain.rsplit(':').next().unwrap();
     for (request, place) in [

@@ -3,7 +3,7 @@ use fakes::{raw_engine::RawEngine, raw_http::RawClient};
 use super::{ask, before};
 
 #[tokio::test]
-async fn the_engine_gets_what_was_sent_and_the_caller_what_was_answered() {
+async fn the_engine_gets_what_was_sent_and_the_client_what_was_answered() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let answer = ask(
@@ -13,16 +13,16 @@ async fn the_engine_gets_what_was_sent_and_the_caller_what_was_answered() {
     )
     .await;
     assert_eq!((answer.status(), answer.header("x-engine")), (200, "raw"), "{answer:?}");
-    let seen = &engine.requests("/a/")[0];
+    let request = &engine.requests("/a/")[0];
     // A fragment is no part of a request; nginx drops it too.
-    assert_eq!(seen.line(), "PROPFIND /a/../b/%2e%2e//c%00;d?x=%20&y=1+1 HTTP/1.1");
-    assert_eq!((seen.header("cookie"), seen.header("x-odd")), (vec!["a", "c"], vec!["b"]));
-    assert_eq!((seen.body.as_slice(), seen.header("content-length")), (b"hello".as_slice(), vec!["5"]));
-    assert_eq!(seen.header("host"), ["ada2:7860"], "the engine's redirects stay on this address");
-    assert_eq!(seen.header("x-forwarded-for"), ["127.0.0.1"]);
-    assert_eq!(seen.header("x-forwarded-proto"), ["http"]);
-    assert_eq!(seen.header("x-forwarded-host"), ["ada2:7860"]);
-    assert_eq!(seen.header("x-request-id"), [answer.header("x-request-id")], "one id in both logs");
+    assert_eq!(request.line(), "PROPFIND /a/../b/%2e%2e//c%00;d?x=%20&y=1+1 HTTP/1.1");
+    assert_eq!((request.header("cookie"), request.header("x-odd")), (vec!["a", "c"], vec!["b"]));
+    assert_eq!((request.body.as_slice(), request.header("content-length")), (b"hello".as_slice(), vec!["5"]));
+    assert_eq!(request.header("host"), ["ada2:7860"], "the engine's redirects stay on this address");
+    assert_eq!(request.header("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(request.header("x-forwarded-proto"), ["http"]);
+    assert_eq!(request.header("x-forwarded-host"), ["ada2:7860"]);
+    assert_eq!(request.header("x-request-id"), [answer.header("x-request-id")], "one id in both logs");
 }
 
 #[tokio::test]
@@ -75,22 +75,22 @@ async fn ranges_head_options_and_old_servers_pass() {
 }
 
 #[tokio::test]
-async fn a_client_that_names_no_host_is_one_of_http_1_0_and_the_engine_is_told_its_own() {
+async fn a_client_that_names_no_host_is_one_of_http_1_0_and_the_engine_gets_its_own() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("GET /x HTTP/1.0\r\n\r\n").await;
     assert!(wire.rest().await.contains("x-engine: raw"));
-    let seen = &engine.requests("/x")[0];
-    assert_eq!(seen.header("host"), [engine.url.strip_prefix("http://").unwrap()]);
-    assert!(seen.header("x-forwarded-host").is_empty(), "the caller named none");
+    let request = &engine.requests("/x")[0];
+    assert_eq!(request.header("host"), [engine.url.strip_prefix("http://").unwrap()]);
+    assert!(request.header("x-forwarded-host").is_empty(), "the caller named none");
     let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("GET /x HTTP/1.1\r\n\r\n").await;
     assert_eq!((wire.response().await.status(), engine.requests("/x").len()), (400, 1));
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_go_on() {
+async fn a_client_that_asks_first_gets_100_continue() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -121,8 +121,8 @@ async fn both_directions_stream() {
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
-    let seen = engine.until("/stream", |request| request.body.starts_with(b"5\r\nfirst")).await;
-    assert!(!seen.whole, "the rest has not been sent yet");
+    let request = engine.until("/stream", |request| request.body.starts_with(b"5\r\nfirst")).await;
+    assert!(!request.whole, "the rest has not been sent yet");
     wire.send("4\r\nlast\r\n0\r\n\r\n").await;
     assert_eq!(wire.response().await.status(), 200);
 

@@ -8,7 +8,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
 
-/// An address where nobody listens.
+/// An address without a listener.
 async fn nowhere() -> String {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", socket.local_addr().unwrap())
@@ -25,7 +25,7 @@ async fn connections_to_the_engine_are_kept_and_one_that_it_closed_fails_no_requ
     }
     let used: HashSet<_> = engine.requests("/kept").iter().map(|request| request.connection).collect();
     assert!(used.len() < 5, "{used:?}");
-    // From here on every kept connection is hung up on when it is used.
+    // From here on every idle connection is closed when it is used.
     for _ in 0..20 {
         wire.send(get("/once")).await;
         assert_eq!(wire.response().await.status(), 200);
@@ -131,7 +131,7 @@ async fn the_head_alone_has_one_framing_or_is_a_502() {
 }
 
 #[tokio::test]
-async fn a_refusal_in_the_middle_of_an_upload_reaches_the_caller() {
+async fn a_refusal_in_the_middle_of_an_upload_reaches_the_client() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -157,7 +157,7 @@ async fn an_engine_that_is_away_is_a_page_for_people_and_json_for_programs() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_takes_the_engines_connection_along() {
+async fn a_client_that_disconnects_closes_the_engines_connection() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -171,19 +171,19 @@ async fn a_caller_who_leaves_takes_the_engines_connection_along() {
     engine.until("/upload", |request| request.body == b"half").await;
     engine.until_open(|open| open >= 3).await;
     drop((wire, large, upload));
-    // What is left are questions of the sidecar's own.
+    // What is left are the sidecar's own requests.
     engine.until_open(|open| open <= 2).await;
     assert!(!engine.requests("/upload")[0].whole && held.whole);
 }
 
 #[tokio::test]
-async fn a_caller_who_has_said_all_is_still_answered_or_hung_up_on_at_once() {
+async fn a_client_that_half_closes_is_still_answered_or_disconnected_at_once() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("POST /half-closed HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf").await;
     wire.half_close().await;
-    let said = wire.rest().await;
-    assert!(said.is_empty() || said.starts_with("HTTP/1.1 400"), "{said}");
+    let message = wire.rest().await;
+    assert!(message.is_empty() || message.starts_with("HTTP/1.1 400"), "{message}");
     assert!(engine.requests("/half-closed").iter().all(|request| !request.whole));
 }

@@ -27,22 +27,22 @@ async fn addresses_guard_the_engine_and_a_claimed_one_is_none() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_named_is_believed() {
+async fn a_proxy_that_is_named_is_trusted() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8", "--trusted-proxies", "127.0.0.1/32"]).await;
     assert_eq!(status(&sidecar, "X-Forwarded-For: 192.168.1.1\r\n").await.0, 403);
-    let told = "X-Forwarded-For: 192.168.1.1, 10.0.0.7\r\nX-Forwarded-Proto: https\r\n";
-    assert_eq!(status(&sidecar, told).await.0, 200);
-    let seen = &engine.requests("/x")[0];
-    assert_eq!(seen.header("x-forwarded-for"), ["192.168.1.1, 10.0.0.7, 127.0.0.1"]);
-    assert_eq!(seen.header("x-forwarded-proto"), ["https"]);
+    let reported = "X-Forwarded-For: 192.168.1.1, 10.0.0.7\r\nX-Forwarded-Proto: https\r\n";
+    assert_eq!(status(&sidecar, reported).await.0, 200);
+    let request = &engine.requests("/x")[0];
+    assert_eq!(request.header("x-forwarded-for"), ["192.168.1.1, 10.0.0.7, 127.0.0.1"]);
+    assert_eq!(request.header("x-forwarded-proto"), ["https"]);
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_named_may_tell_the_address_in_any_form_and_in_one_only() {
+async fn a_proxy_that_is_named_may_give_the_address_in_any_form_and_in_one_only() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8", "--trusted-proxies", "127.0.0.1/32"]).await;
-    for (lines, code, told) in [
+    for (lines, code, reported) in [
         ("X-Forwarded-For: 10.0.0.7:567\r\n", 200, "10.0.0.7:567, 127.0.0.1"),
         ("X-Real-IP: 10.0.0.7\r\n", 200, "10.0.0.7, 127.0.0.1"),
         ("Forwarded: for=\"10.0.0.7:567\";proto=https;host=pics.local\r\n", 200, "10.0.0.7, 127.0.0.1"),
@@ -52,16 +52,17 @@ async fn a_proxy_that_is_named_may_tell_the_address_in_any_form_and_in_one_only(
         let before = engine.requests("/x").len();
         let (status, body) = status(&sidecar, lines).await;
         assert_eq!(status, code, "{lines}: {body}");
-        let seen = engine.requests("/x");
+        let request = engine.requests("/x");
         if code == 200 {
-            assert_eq!(seen[before].header("x-forwarded-for"), [told], "{lines}");
-            assert!(seen[before].header("forwarded").is_empty(), "told in one form: {lines}");
+            assert_eq!(request[before].header("x-forwarded-for"), [reported], "{lines}");
+            assert!(request[before].header("forwarded").is_empty(), "told in one form: {lines}");
             let https = lines.starts_with("Forwarded");
             let expected = if https { ["https", "pics.local"] } else { ["http", "ada2:7860"] };
-            let told = ["x-forwarded-proto", "x-forwarded-host"].map(|name| seen[before].header(name)[0]);
-            assert_eq!(told, expected, "{lines}");
+            let reported =
+                ["x-forwarded-proto", "x-forwarded-host"].map(|name| request[before].header(name)[0]);
+            assert_eq!(reported, expected, "{lines}");
         } else {
-            assert_eq!(seen.len(), before, "{lines}");
+            assert_eq!(request.len(), before, "{lines}");
         }
     }
 }
@@ -94,9 +95,9 @@ async fn pages_of_other_sites_reach_nothing_of_the_engine() {
     ] {
         assert_eq!(status(&sidecar, ours).await.0, 200, "{ours}");
     }
-    for seen in engine.requests("/x") {
-        assert!(seen.header("origin").iter().all(|origin| *origin == "http://ada2:7860"), "{seen:?}");
-        assert!(seen.header("sec-fetch-site").is_empty());
+    for request in engine.requests("/x") {
+        assert!(request.header("origin").iter().all(|origin| *origin == "http://ada2:7860"), "{request:?}");
+        assert!(request.header("sec-fetch-site").is_empty());
     }
 }
 
@@ -134,8 +135,8 @@ async fn our_token_is_taken_out_of_every_line_that_shows_it() {
         let headers: Vec<_> = lines.iter().map(|line| format!("Authorization: {line}\r\n")).collect();
         let headers = headers.concat();
         assert_eq!(status(&sidecar, &headers).await.0, 200, "{lines:?}");
-        let seen = engine.requests("/x");
-        assert_eq!(seen.last().unwrap().header("authorization"), expected, "{lines:?}");
+        let request = engine.requests("/x");
+        assert_eq!(request.last().unwrap().header("authorization"), expected, "{lines:?}");
     }
 }
 
@@ -145,7 +146,7 @@ async fn our_token_stays_here_and_every_other_credential_travels() {
     let sidecar = before(&engine, &["--token", "a-long-secret-token"]).await;
     assert_eq!(status(&sidecar, "Authorization: Bearer a-long-secret-token\r\n").await.0, 200);
     assert_eq!(status(&sidecar, "Authorization: Basic bWU6bWU=\r\n").await.0, 200);
-    let seen: Vec<_> =
-        engine.requests("/x").iter().map(|seen| seen.header("authorization").join("|")).collect();
-    assert_eq!(seen, ["", "Basic bWU6bWU="]);
+    let request: Vec<_> =
+        engine.requests("/x").iter().map(|request| request.header("authorization").join("|")).collect();
+    assert_eq!(request, ["", "Basic bWU6bWU="]);
 }

@@ -78,18 +78,18 @@ async fn no_ambiguous_framing_shows_the_engine_another_request() {
         let mut wire = RawClient::to(&sidecar.url).await;
         wire.send(bytes_of(lines, body)).await;
         wire.half_close().await;
-        let said = wire.rest().await;
-        let statuses: Vec<u16> = said
+        let message = wire.rest().await;
+        let statuses: Vec<u16> = message
             .split("HTTP/1.1 ")
             .skip(1)
             .filter_map(|answer| answer.get(..3).and_then(|status| status.parse().ok()))
             .collect();
-        assert!(statuses.iter().all(|status| first.contains(status)), "{name}: {said}");
-        assert!(engine.requests("/hidden").is_empty(), "{name}: {said}");
-        for seen in engine.requests("/first") {
+        assert!(statuses.iter().all(|status| first.contains(status)), "{name}: {message}");
+        assert!(engine.requests("/hidden").is_empty(), "{name}: {message}");
+        for request in engine.requests("/first") {
             assert!(
-                seen.header("content-length").is_empty() || seen.header("transfer-encoding").is_empty(),
-                "{name}: {seen:?}"
+                request.header("content-length").is_empty() || request.header("transfer-encoding").is_empty(),
+                "{name}: {request:?}"
             );
         }
     }
@@ -104,11 +104,11 @@ async fn what_a_body_holds_is_never_a_request() {
     wire.send(format!("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()))
         .await;
     assert_eq!(wire.response().await.status(), 200);
-    // An equal second length says nothing else, and is sent on once.
+    // An equal second length means the same, and is sent on once.
     wire.send("POST /equal HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi").await;
     let equal = wire.response().await.status();
     assert!(matches!(equal, 200 | 400), "{equal}");
-    assert!(engine.requests("/equal").iter().all(|seen| seen.header("content-length") == ["2"]));
+    assert!(engine.requests("/equal").iter().all(|request| request.header("content-length") == ["2"]));
     assert_eq!(engine.requests("/body")[0].body, HIDDEN.as_bytes());
     assert!(engine.requests("/hidden").is_empty());
 }
@@ -145,7 +145,7 @@ async fn targets_that_name_another_server_go_nowhere() {
         assert_eq!(answer.status(), status, "{line}: {answer:?}");
     }
     assert_eq!(engine.requests("/absolute")[0].line(), "GET /absolute HTTP/1.1");
-    // Whatever the target says, there is one engine.
+    // Whatever the target names, there is one engine.
     assert_eq!(engine.requests("/x")[0].header("host"), ["169.254.169.254"]);
 }
 

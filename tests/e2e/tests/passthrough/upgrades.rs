@@ -21,9 +21,9 @@ async fn a_websocket_carries_bytes_both_ways_until_one_side_ends() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = open(&sidecar).await;
-    let seen = &engine.requests("/echo")[0];
+    let request = &engine.requests("/echo")[0];
     assert_eq!(
-        (seen.header("upgrade"), seen.header("sec-websocket-protocol")),
+        (request.header("upgrade"), request.header("sec-websocket-protocol")),
         (vec!["websocket"], vec!["p"])
     );
     for part in ["one", "two"] {
@@ -65,8 +65,11 @@ async fn no_other_protocol_passes() {
             format!("GET /plain HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
         assert_eq!(ask(&sidecar, &head).await.status(), 200, "{upgrade}");
     }
-    for seen in engine.requests("/plain") {
-        assert!(seen.header("upgrade").is_empty() && seen.header("connection").is_empty(), "{seen:?}");
+    for request in engine.requests("/plain") {
+        assert!(
+            request.header("upgrade").is_empty() && request.header("connection").is_empty(),
+            "{request:?}"
+        );
     }
     let unasked = ask(&sidecar, "GET /switch HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(unasked.status(), 502);

@@ -31,7 +31,7 @@ async fn edits_in_json_are_read_alike() {
         made(&both.edit(&with(least(), &image)).await, &cut);
     }
     let elsewhere = "http://127.0.0.1:1/x.png";
-    for (image, param, words) in [
+    for (image, param, text) in [
         (json!({}), "images", "is required"),
         (json!({"image": [], "images": null}), "images", "is required"),
         (json!({"image": data, "images": data}), "images", "not both"),
@@ -45,6 +45,6 @@ async fn edits_in_json_are_read_alike() {
         (json!({"images": [data, data]}), "images", "one image, not 2"),
     ] {
         let cut: String = image.to_string().chars().take(80).collect();
-        refused(&both.edit(&with(least(), &image)).await, Some(param), words, &cut);
+        refused(&both.edit(&with(least(), &image)).await, Some(param), text, &cut);
     }
 }

@@ -18,7 +18,7 @@ pub struct Gpu {
     pub uuid: String,
     /// Product name.
     pub name: String,
-    /// The board's serial number; null where it is not told.
+    /// The board's serial number; null where it is not reported.
     pub serial: Option<String>,
     /// Of its firmware.
     pub vbios: String,

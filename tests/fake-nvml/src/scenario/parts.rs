@@ -50,7 +50,7 @@ pub struct Mig {
 pub struct CardMemory {
     /// The whole card.
     pub total: u64,
-    /// The driver's own.
+    /// The driver's version.
     pub reserved: u64,
     /// The processes'.
     pub used: u64,
@@ -199,7 +199,7 @@ pub struct RemappedRows {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Xid {
-    /// Only ever rises: whoever waits is told what is above the last one told. So leave the older ones there.
+    /// Only ever rises: a waiter gets what is above the last one reported. So leave the older ones there.
     pub sequence: u64,
     /// The code: 79 is off the bus.
     pub xid: u64,

@@ -1,4 +1,4 @@
-//! Being told of XIDs, instead of asking.
+//! XIDs as events, without polling.
 
 use std::{
     ffi::c_void,
@@ -40,7 +40,7 @@ unsafe extern "C" fn nvmlEventSetCreate(set: *mut SetHandle) -> Code {
         if set.is_null() {
             return Err(INVALID_ARGUMENT);
         }
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         unsafe { put(set, std::ptr::without_provenance_mut(event_sets::create())) }
     })
 }
@@ -69,7 +69,7 @@ unsafe extern "C" fn nvmlEventSetWait_v2(set: SetHandle, event: *mut EventEntry,
             // Also a wait that has begun fails, or hangs, from the moment on when the scenario says so.
             let scenario = scenario_when_ready(symbol, began)?;
             if let Some(next) = event_sets::next(set.addr(), symbol, &scenario)? {
-                // SAFETY: the caller's pointer.
+                // SAFETY: the client's pointer.
                 return unsafe { put(event, entry_of(&next)) };
             }
             let left = timeout.saturating_sub(began.elapsed());

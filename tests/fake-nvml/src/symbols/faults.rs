@@ -5,7 +5,7 @@ use crate::call::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, card};
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetEccMode(gpu: Handle, current: *mut u32, pending: *mut u32) -> Code {
-    // SAFETY: the caller's pointers.
+    // SAFETY: the client's pointers.
     card("nvmlDeviceGetEccMode", gpu, |gpu| unsafe {
         put_both(current, pending, (gpu.ecc.current.into(), gpu.ecc.pending.into()))
     })
@@ -32,7 +32,7 @@ unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
             1 => counts.aggregate,
             _ => return Err(INVALID_ARGUMENT),
         };
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         unsafe { put(count, value) }
     })
 }

@@ -53,7 +53,7 @@ unsafe extern "C" fn nvmlDeviceGetFieldValues(gpu: Handle, count: c_int, fields:
         if fields.is_null() {
             return Err(INVALID_ARGUMENT);
         }
-        // SAFETY: not null, and so as many as the caller says.
+        // SAFETY: not null, and so as many as the client says.
         for field in unsafe { std::slice::from_raw_parts_mut(fields, count) } {
             fill(field, gpu);
         }

@@ -34,13 +34,13 @@ values! {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetName(gpu: Handle, text: *mut c_char, length: u32) -> Code {
-    // SAFETY: the caller's buffer.
+    // SAFETY: the client's buffer.
     card("nvmlDeviceGetName", gpu, |gpu| unsafe { put_text(text, length, &gpu.name) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetUUID(gpu: Handle, text: *mut c_char, length: u32) -> Code {
-    // SAFETY: the caller's buffer.
+    // SAFETY: the client's buffer.
     card("nvmlDeviceGetUUID", gpu, |gpu| unsafe { put_text(text, length, &gpu.uuid) })
 }
 
@@ -48,14 +48,14 @@ unsafe extern "C" fn nvmlDeviceGetUUID(gpu: Handle, text: *mut c_char, length: u
 unsafe extern "C" fn nvmlDeviceGetSerial(gpu: Handle, text: *mut c_char, length: u32) -> Code {
     card("nvmlDeviceGetSerial", gpu, |gpu| {
         let serial = gpu.serial.as_deref().ok_or(NOT_SUPPORTED)?;
-        // SAFETY: the caller's buffer.
+        // SAFETY: the client's buffer.
         unsafe { put_text(text, length, serial) }
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetVbiosVersion(gpu: Handle, text: *mut c_char, length: u32) -> Code {
-    // SAFETY: the caller's buffer.
+    // SAFETY: the client's buffer.
     card("nvmlDeviceGetVbiosVersion", gpu, |gpu| unsafe { put_text(text, length, &gpu.vbios) })
 }
 
@@ -65,7 +65,7 @@ unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
     major: *mut c_int,
     minor: *mut c_int,
 ) -> Code {
-    // SAFETY: the caller's pointers.
+    // SAFETY: the client's pointers.
     card("nvmlDeviceGetCudaComputeCapability", gpu, |gpu| unsafe {
         put_both(major, minor, gpu.compute_capability)
     })
@@ -75,7 +75,7 @@ unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
 unsafe extern "C" fn nvmlDeviceGetMigMode(gpu: Handle, current: *mut u32, pending: *mut u32) -> Code {
     card("nvmlDeviceGetMigMode", gpu, |gpu| {
         let mig = gpu.mig.ok_or(NOT_SUPPORTED)?;
-        // SAFETY: the caller's pointers.
+        // SAFETY: the client's pointers.
         unsafe { put_both(current, pending, (mig.current.into(), mig.pending.into())) }
     })
 }

@@ -54,7 +54,7 @@ values! {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(gpu: Handle, memory: *mut Memory) -> Code {
     card("nvmlDeviceGetMemoryInfo_v2", gpu, |gpu| {
-        // SAFETY: the caller's structure, or null; whoever asks for version 2 has set its version.
+        // SAFETY: the client's structure, or null; whoever asks for version 2 has set its version.
         match unsafe { memory.as_ref() }.ok_or(INVALID_ARGUMENT)?.version {
             // SAFETY: as above.
             MEMORY_VERSION => unsafe { put(memory, memory_of(gpu)) },
@@ -77,7 +77,7 @@ fn memory_of(gpu: &Gpu) -> Memory {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetTemperature(gpu: Handle, sensor: u32, temperature: *mut u32) -> Code {
     card("nvmlDeviceGetTemperature", gpu, |gpu| match sensor {
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         0 => unsafe { put(temperature, gpu.temperature) },
         _ => Err(INVALID_ARGUMENT),
     })
@@ -87,7 +87,7 @@ unsafe extern "C" fn nvmlDeviceGetTemperature(gpu: Handle, sensor: u32, temperat
 unsafe extern "C" fn nvmlDeviceGetClockInfo(gpu: Handle, clock: u32, megahertz: *mut u32) -> Code {
     card("nvmlDeviceGetClockInfo", gpu, |gpu| {
         let value = clock_of(gpu.clocks, clock)?;
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         unsafe { put(megahertz, value) }
     })
 }
@@ -96,7 +96,7 @@ unsafe extern "C" fn nvmlDeviceGetClockInfo(gpu: Handle, clock: u32, megahertz: 
 unsafe extern "C" fn nvmlDeviceGetMaxClockInfo(gpu: Handle, clock: u32, megahertz: *mut u32) -> Code {
     card("nvmlDeviceGetMaxClockInfo", gpu, |gpu| {
         let value = clock_of(gpu.max_clocks, clock)?;
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         unsafe { put(megahertz, value) }
     })
 }
@@ -117,7 +117,7 @@ unsafe extern "C" fn nvmlDeviceGetPowerManagementLimitConstraints(
     least: *mut u32,
     most: *mut u32,
 ) -> Code {
-    // SAFETY: the caller's pointers.
+    // SAFETY: the client's pointers.
     card("nvmlDeviceGetPowerManagementLimitConstraints", gpu, |gpu| unsafe {
         put_both(least, most, (gpu.power_range.min_mw, gpu.power_range.max_mw))
     })
@@ -125,7 +125,7 @@ unsafe extern "C" fn nvmlDeviceGetPowerManagementLimitConstraints(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetEncoderUtilization(gpu: Handle, busy: *mut u32, window: *mut u32) -> Code {
-    // SAFETY: the caller's pointers.
+    // SAFETY: the client's pointers.
     card("nvmlDeviceGetEncoderUtilization", gpu, |gpu| unsafe {
         put_both(busy, window, (gpu.utilization.encoder, CODEC_WINDOW))
     })
@@ -133,7 +133,7 @@ unsafe extern "C" fn nvmlDeviceGetEncoderUtilization(gpu: Handle, busy: *mut u32
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetDecoderUtilization(gpu: Handle, busy: *mut u32, window: *mut u32) -> Code {
-    // SAFETY: the caller's pointers.
+    // SAFETY: the client's pointers.
     card("nvmlDeviceGetDecoderUtilization", gpu, |gpu| unsafe {
         put_both(busy, window, (gpu.utilization.decoder, CODEC_WINDOW))
     })
@@ -143,7 +143,7 @@ unsafe extern "C" fn nvmlDeviceGetDecoderUtilization(gpu: Handle, busy: *mut u32
 unsafe extern "C" fn nvmlDeviceGetFanSpeed_v2(gpu: Handle, fan: u32, percent: *mut u32) -> Code {
     card("nvmlDeviceGetFanSpeed_v2", gpu, |gpu| {
         let value = *gpu.fans.get(fan as usize).ok_or(INVALID_ARGUMENT)?;
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         unsafe { put(percent, value) }
     })
 }

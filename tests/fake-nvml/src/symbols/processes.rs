@@ -27,7 +27,7 @@ unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     count: *mut u32,
     entries: *mut ProcessEntry,
 ) -> Code {
-    // SAFETY: the caller's pointers.
+    // SAFETY: the client's pointers.
     card("nvmlDeviceGetComputeRunningProcesses_v3", gpu, |gpu| unsafe {
         put_processes(gpu, false, count, entries)
     })
@@ -39,13 +39,13 @@ unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
     count: *mut u32,
     entries: *mut ProcessEntry,
 ) -> Code {
-    // SAFETY: the caller's pointers.
+    // SAFETY: the client's pointers.
     card("nvmlDeviceGetGraphicsRunningProcesses_v3", gpu, |gpu| unsafe {
         put_processes(gpu, true, count, entries)
     })
 }
 
-/// The caller says how many it has room for and is told how many there are; without enough room, only that.
+/// The client passes how many it has room for and gets how many there are; without enough room, only that.
 ///
 /// # Safety
 /// `count` is valid or null, and `entries` has room for that many.
@@ -56,7 +56,7 @@ unsafe fn put_processes(
     entries: *mut ProcessEntry,
 ) -> Result<(), Code> {
     let all: Vec<_> = gpu.processes.iter().filter(|process| process.graphics == graphics).collect();
-    // SAFETY: the caller's pointer, or null.
+    // SAFETY: the client's pointer, or null.
     let room = *unsafe { count.as_ref() }.ok_or(INVALID_ARGUMENT)?;
     // SAFETY: just seen not to be null.
     unsafe { put(count, length_of(&all)) }?;
@@ -64,7 +64,7 @@ unsafe fn put_processes(
         return Err(INSUFFICIENT_SIZE);
     }
     for (at, process) in all.into_iter().enumerate() {
-        // SAFETY: there is room for as many as the caller said.
+        // SAFETY: there is room for as many as the client said.
         unsafe { entries.add(at).write(entry_of(process)) };
     }
     Ok(())

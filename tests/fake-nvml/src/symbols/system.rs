@@ -37,7 +37,7 @@ unsafe extern "C" fn nvmlShutdown() -> Code {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetDriverVersion(text: *mut c_char, length: u32) -> Code {
-    // SAFETY: the caller's buffer.
+    // SAFETY: the client's buffer.
     system("nvmlSystemGetDriverVersion", |scenario| unsafe {
         put_text(text, length, &scenario.driver_version)
     })
@@ -45,13 +45,13 @@ unsafe extern "C" fn nvmlSystemGetDriverVersion(text: *mut c_char, length: u32) 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: *mut c_int) -> Code {
-    // SAFETY: the caller's pointer.
+    // SAFETY: the client's pointer.
     system("nvmlSystemGetCudaDriverVersion_v2", |scenario| unsafe { put(version, scenario.cuda_version) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut u32) -> Code {
-    // SAFETY: the caller's pointer.
+    // SAFETY: the client's pointer.
     system("nvmlDeviceGetCount_v2", |scenario| unsafe { put(count, length_of(&scenario.gpus)) })
 }
 
@@ -61,7 +61,7 @@ unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: u32, handle: *mut Hand
     system(symbol, |scenario| {
         let gpu = scenario.gpus.iter().find(|gpu| gpu.index == index).ok_or(INVALID_ARGUMENT)?;
         may_answer(symbol, gpu)?;
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         unsafe { put(handle, handle_of(gpu)) }
     })
 }
@@ -73,11 +73,11 @@ unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, handle: *mut
         if uuid.is_null() {
             return Err(INVALID_ARGUMENT);
         }
-        // SAFETY: the caller's string, not null.
+        // SAFETY: the client's string, not null.
         let uuid = unsafe { CStr::from_ptr(uuid) }.to_bytes();
         let gpu = scenario.gpus.iter().find(|gpu| gpu.uuid.as_bytes() == uuid).ok_or(NOT_FOUND)?;
         may_answer(symbol, gpu)?;
-        // SAFETY: the caller's pointer.
+        // SAFETY: the client's pointer.
         unsafe { put(handle, handle_of(gpu)) }
     })
 }

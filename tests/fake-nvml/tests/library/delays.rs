@@ -86,7 +86,7 @@ fn a_delay_takes_its_time_and_ends_early_when_the_scenario_says_so() {
 }
 
 #[test]
-fn every_change_is_seen_by_the_next_call() {
+fn every_change_is_visible_to_the_next_call() {
     let machine = Machine::new();
     let nvml = machine.load();
     let card = nvml.device_by_index(0).expect("there is one");
@@ -95,12 +95,12 @@ fn every_change_is_seen_by_the_next_call() {
     for temperature in (10..99).cycle().take(200) {
         machine.set_card(|gpu| gpu.temperature = 99);
         machine.set_card(|gpu| gpu.temperature = temperature);
-        assert!(matches!(card.temperature(TemperatureSensor::Gpu), Ok(seen) if seen == temperature));
+        assert!(matches!(card.temperature(TemperatureSensor::Gpu), Ok(reading) if reading == temperature));
     }
 }
 
 #[test]
-fn every_call_is_written_down() {
+fn every_call_is_recorded() {
     let machine = Machine::new();
     let nvml = machine.load();
     let before = machine.calls().len();
@@ -126,7 +126,7 @@ fn loading_again_and_again_leaves_no_file_open() {
     let ours = || {
         let open = fs::read_dir("/proc/self/fd").expect("this is Linux");
         let targets = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        targets.filter(|target| target.starts_with(machine.folder())).count()
+        targets.filter(|target| target.starts_with(machine.dir())).count()
     };
     for _ in 0..20 {
         let nvml = machine.load();

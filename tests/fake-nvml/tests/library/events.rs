@@ -22,11 +22,11 @@ fn an_xid_ends_a_wait_within_50_ms() {
     let nvml = machine.load();
     let set = registered(&nvml);
     // The fastest of a few: a busy machine may keep either thread waiting.
-    let took = (0..5).map(|_| time_to_be_told(&machine, &set)).min().expect("five times");
+    let took = (0..5).map(|_| time_to_be_reported(&machine, &set)).min().expect("five times");
     assert!(took < SOON, "it took {took:?}");
 }
 
-fn time_to_be_told(machine: &Machine, set: &EventSet<'_>) -> Duration {
+fn time_to_be_reported(machine: &Machine, set: &EventSet<'_>) -> Duration {
     thread::scope(|scope| {
         let happening = scope.spawn(|| {
             thread::sleep(Duration::from_millis(25));
@@ -34,8 +34,8 @@ fn time_to_be_told(machine: &Machine, set: &EventSet<'_>) -> Duration {
             Instant::now()
         });
         assert_eq!(set_wait(set, LONG_MS), Ok(79));
-        let told = Instant::now();
-        told.saturating_duration_since(happening.join().expect("no panic"))
+        let reported = Instant::now();
+        reported.saturating_duration_since(happening.join().expect("no panic"))
     })
 }
 
@@ -59,7 +59,7 @@ fn an_event_says_which_card_it_is_about() -> Result<(), NvmlError> {
 }
 
 #[test]
-fn nothing_is_told_twice_or_from_before_the_registration() {
+fn nothing_is_reported_twice_or_from_before_the_registration() {
     let machine = Machine::new();
     machine.set_card(|gpu| gpu.xid(31));
     let nvml = machine.load();
@@ -76,7 +76,7 @@ fn nothing_is_told_twice_or_from_before_the_registration() {
 }
 
 #[test]
-fn of_several_xids_only_the_newest_code_is_told() {
+fn of_several_xids_only_the_newest_code_is_reported() {
     let machine = Machine::new();
     let nvml = machine.load();
     let set = registered(&nvml);
@@ -103,7 +103,7 @@ fn a_loss_ends_a_wait_after_its_xid() {
 }
 
 #[test]
-fn waiting_fails_as_told() {
+fn waiting_fails_as_scripted() {
     let machine = Machine::new();
     let nvml = machine.load();
     let set = registered(&nvml);

@@ -45,8 +45,8 @@ fn an_unknown_field_and_a_failing_one_leave_the_others_alone() -> Result<(), Nvm
     machine.set_card(|gpu| {
         gpu.field_errors.insert(230, 4);
     });
-    let asked = [FieldId(9999), FieldId(230), FieldId(142)];
-    let read: Vec<_> = card.field_values_for(&asked)?.into_iter().map(inner).collect();
+    let fields = [FieldId(9999), FieldId(230), FieldId(142)];
+    let read: Vec<_> = card.field_values_for(&fields)?.into_iter().map(inner).collect();
     assert!(matches!(read[0], Err(NvmlError::NotSupported)));
     assert!(matches!(read[1], Err(NvmlError::NoPermission)));
     assert!(read[2].is_ok());
@@ -71,7 +71,7 @@ fn symbols_fail_as_the_card_or_the_machine_says() -> Result<(), NvmlError> {
 }
 
 #[test]
-fn initialisation_fails_as_told() {
+fn initialisation_fails_as_scripted() {
     let machine = Machine::new();
     machine.set(|scenario| scenario.init_error = 18);
     assert!(matches!(machine.try_load(), Err(NvmlError::LibRmVersionMismatch)));

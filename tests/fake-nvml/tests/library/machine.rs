@@ -1,4 +1,4 @@
-//! A copy of the library in a folder of its own.
+//! A copy of the library in a directory of its own.
 
 use std::{
     env, fs,
@@ -17,15 +17,15 @@ impl Machine {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let nth = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = env::temp_dir().join(format!("fake-nvml-{}-{nth}", process::id()));
-        fs::create_dir_all(&folder).expect("the temporary folder can be written");
-        let machine = Self(folder);
+        let dir = env::temp_dir().join(format!("fake-nvml-{}-{nth}", process::id()));
+        fs::create_dir_all(&dir).expect("the temporary directory can be written");
+        let machine = Self(dir);
         fs::copy(built_library(), machine.0.join("libnvidia-ml.so.1")).expect("the library can be copied");
         machine.write(&Scenario::default());
         machine
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.0
     }
 
@@ -74,7 +74,7 @@ impl Drop for Machine {
 fn built_library() -> PathBuf {
     let name = format!("{}fake_nvml{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
     let executable = env::current_exe().expect("this program has a path");
-    let folder = executable.parent().expect("a program lies in a folder");
-    let beside = folder.join(&name);
-    if beside.exists() { beside } else { folder.with_file_name(name) }
+    let dir = executable.parent().expect("a program lies in a directory");
+    let beside = dir.join(&name);
+    if beside.exists() { beside } else { dir.with_file_name(name) }
 }

@@ -3,7 +3,7 @@
 
 use std::{env::args, process::ExitCode, time::Duration};
 
-use fakes::invokeai::{FakeInvoke, InvokeFailure};
+use fakes::{engine::EngineFailure, invokeai::FakeInvoke};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
         if let Some(time) = value("--item-ms").and_then(|time| time.parse().ok()) {
             script.item = Duration::from_millis(time);
         }
-        script.fail = value("--fail").map(|text| InvokeFailure::new("RuntimeError", text));
+        script.fail = value("--fail").map(|text| EngineFailure::new("RuntimeError", text));
     });
     std::future::pending::<()>().await;
     ExitCode::SUCCESS

@@ -1,6 +1,6 @@
-//! `POST /prompt`: what makes a prompt of a body.
+//! `POST /prompt`: accepts a prompt, or refuses it as recorded.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Extension,
@@ -9,38 +9,32 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     ConnectionHandle, Core, api,
-    queue::{self, ComfyPrompt, PromptStatus},
-    refusal::{error, refusal},
-    validate::{self, Valid},
+    files::CLASSES,
+    queue::{self, ComfyPrompt, ComfyState, PromptStatus},
 };
 
-/// Keys that `/queue` and `/history` do not show.
-const SENSITIVE: [&str; 2] = ["api_key_comfy_org", "auth_token_comfy_org"];
-
-/// What happens to a body.
-enum Verdict {
-    Accepted(Value),
-    Refused(Value),
-    /// The handler raised.
-    Trouble,
-}
+static REFUSALS: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../fixtures/comfyui/refusals.json")).expect("a JSON fixture")
+});
 
 pub(super) async fn post(
     State(core): State<Arc<Core>>,
-    Extension(line): Extension<ConnectionHandle>,
+    Extension(connection): Extension<ConnectionHandle>,
     body: Bytes,
 ) -> Response {
-    let Ok(body) = serde_json::from_slice::<Value>(&body) else { return api::server_error() };
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if !body["prompt"].is_object() {
+        return api::server_error();
+    }
     match core.change(|state| accept(state, &body)) {
-        Verdict::Trouble => api::server_error(),
-        Verdict::Refused(answer) => (StatusCode::BAD_REQUEST, api::json_answer(&answer)).into_response(),
-        Verdict::Accepted(answer) => {
+        Err(refusal) => (StatusCode::BAD_REQUEST, api::json_answer(&refusal)).into_response(),
+        Ok(answer) => {
             if core.change(|state| std::mem::take(&mut state.script.lose_prompt_answer)) {
-                line.cut.cancel();
+                connection.cut.cancel();
                 std::future::pending::<()>().await;
             }
             api::json_answer(&answer)
@@ -48,84 +42,95 @@ pub(super) async fn post(
     }
 }
 
-fn accept(state: &mut queue::ComfyState, body: &Value) -> Verdict {
-    let Some(number) = number(state, body) else { return Verdict::Trouble };
-    let Some(graph) = body.get("prompt") else {
-        let nothing = error("no_prompt", "No prompt provided", "No prompt provided", &json!({}));
-        return Verdict::Refused(refusal(&nothing, &json!({})));
+fn accept(state: &mut ComfyState, body: &Value) -> Result<Value, Value> {
+    let (number, graph) = (state.next_number(), &body["prompt"]);
+    let prompt_id = match body.get("prompt_id") {
+        None => state.uuid(),
+        Some(id) => id.as_str().filter(|id| is_uuid(id)).ok_or_else(|| recorded("bad_prompt_id"))?.to_owned(),
     };
-    if !graph.is_object() {
-        return Verdict::Trouble;
+    let outputs = check(state, graph)?;
+    let mut extra_data = json!({"create_time": queue::now()});
+    for (key, value) in body["extra_data"].as_object().into_iter().flatten() {
+        extra_data[key] = value.clone();
     }
-    let Some(prompt_id) = prompt_id(state, body) else {
-        let details = "prompt_id must be a UUID string in canonical lowercase hyphenated form; omit it to let the \
-            server generate one";
-        let wrong = error("invalid_prompt_id", "prompt_id must be a valid UUID", details, &json!({}));
-        return Verdict::Refused(refusal(&wrong, &json!({})));
-    };
-    match validate::validate(state, graph.clone(), body.get("partial_execution_targets")) {
-        Err(answer) => Verdict::Refused(answer),
-        Ok(Valid { graph, outputs, node_errors }) => {
-            let answer = json!({"prompt_id": prompt_id, "number": number, "node_errors": node_errors});
-            let client_id = body["client_id"].as_str().map(str::to_owned);
-            let extra_data = extra_data(state, body);
-            let status = PromptStatus::Pending;
-            let pictures = Vec::new();
-            state.enqueue(ComfyPrompt {
-                prompt_id,
-                client_id,
-                number,
-                extra_data,
-                graph,
-                outputs,
-                status,
-                images: pictures,
-            });
-            Verdict::Accepted(answer)
+    extra_data["client_id"] = body["client_id"].clone();
+    let answer = json!({"prompt_id": prompt_id, "number": number, "node_errors": {}});
+    state.enqueue(ComfyPrompt {
+        prompt_id,
+        client_id: body["client_id"].as_str().map(str::to_owned),
+        number,
+        extra_data,
+        graph: graph.clone(),
+        outputs,
+        status: PromptStatus::Pending,
+        images: Vec::new(),
+    });
+    Ok(answer)
+}
+
+fn recorded(name: &str) -> Value {
+    REFUSALS[name]["answer"].clone()
+}
+
+/// The output nodes of a graph of known nodes that names installed files.
+fn check(state: &ComfyState, graph: &Value) -> Result<Vec<String>, Value> {
+    let mut outputs = Vec::new();
+    for (id, node) in graph.as_object().into_iter().flatten() {
+        let class = node["class_type"].as_str().unwrap_or_default();
+        if CLASSES.get(class).is_none() || state.script.removed_classes.iter().any(|removed| removed == class)
+        {
+            return Err(unknown_class(id, class));
+        }
+        if CLASSES[class]["output_node"] == true {
+            outputs.push(id.clone());
         }
     }
-}
-
-/// None if Python cannot make a number of it.
-fn number(state: &mut queue::ComfyState, body: &Value) -> Option<Number> {
-    match body.get("number") {
-        Some(Value::String(text)) => Number::from_f64(text.trim().parse().ok()?),
-        Some(given) => Number::from_f64(given.as_f64()?),
-        None => Some(state.next_number(body["front"] == true).into()),
+    let script = &state.script;
+    let diffusion_models = script.diffusion_models.as_deref().unwrap_or_default();
+    for (id, node) in graph.as_object().into_iter().flatten() {
+        for (input, files) in [("ckpt_name", &script.checkpoints[..]), ("unet_name", diffusion_models)] {
+            if let Some(file) =
+                node["inputs"][input].as_str().filter(|file| !files.iter().any(|one| one == file))
+            {
+                return Err(not_in_list((id, &node["class_type"]), (input, file), files, &outputs));
+            }
+        }
     }
+    if outputs.is_empty() { Err(recorded("no_output_node")) } else { Ok(outputs) }
 }
 
-/// None if it is refused.
-fn prompt_id(state: &mut queue::ComfyState, body: &Value) -> Option<String> {
-    match body.get("prompt_id") {
-        None => Some(state.uuid()),
-        Some(given) if state.is_after(0, 24, 0) => given.as_str().filter(|id| is_uuid(id)).map(str::to_owned),
-        Some(Value::Null) => Some("None".to_owned()),
-        Some(Value::String(id)) => Some(id.clone()),
-        Some(other) => Some(other.to_string()),
-    }
+fn unknown_class(id: &str, class: &str) -> Value {
+    let mut answer = recorded("unknown_class_type");
+    let error = &mut answer["error"];
+    error["message"] = json!(format!("Node '{class}' not found. The custom node may not be installed."));
+    error["details"] = json!(format!("Node ID '#{id}'"));
+    error["extra_info"] = json!({"node_id": id, "class_type": class, "node_title": class});
+    answer
 }
 
-pub(super) fn is_uuid(id: &str) -> bool {
-    let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+fn not_in_list(
+    (id, class): (&str, &Value),
+    (input, file): (&str, &str),
+    files: &[String],
+    outputs: &[String],
+) -> Value {
+    let mut answer = recorded("unknown_ckpt");
+    let mut node = answer["node_errors"]["4"].take();
+    let list = files.iter().map(|file| format!("'{file}'")).collect::<Vec<_>>().join(", ");
+    let error = &mut node["errors"][0];
+    error["details"] = json!(format!("{input}: '{file}' not in [{list}]"));
+    error["extra_info"] = json!({"input_name": input, "input_config": [files, {}], "received_value": file});
+    node["class_type"] = class.clone();
+    node["dependent_outputs"] = json!(outputs);
+    answer["node_errors"] = json!({ id: node });
+    answer
+}
+
+/// Canonical: lowercase and hyphenated.
+fn is_uuid(id: &str) -> bool {
     let fits = |(at, byte): (usize, u8)| match byte {
-        b'-' => is_dash(at),
-        b'0'..=b'9' | b'a'..=b'f' => !is_dash(at),
-        _ => false,
+        b'-' => matches!(at, 8 | 13 | 18 | 23),
+        byte => matches!(byte, b'0'..=b'9' | b'a'..=b'f') && !matches!(at, 8 | 13 | 18 | 23),
     };
     id.len() == 36 && id.bytes().enumerate().all(fits)
-}
-
-fn extra_data(state: &queue::ComfyState, body: &Value) -> Value {
-    let mut extra: Map<String, Value> = body["extra_data"].as_object().cloned().unwrap_or_default();
-    if let Some(client) = body.get("client_id") {
-        extra.insert("client_id".to_owned(), client.clone());
-    }
-    if state.is_after(0, 5, 1) {
-        extra.retain(|key, _| !SENSITIVE.contains(&key.as_str()));
-    }
-    if state.is_after(0, 3, 68) {
-        extra.insert("create_time".to_owned(), json!(queue::now()));
-    }
-    Value::Object(extra)
 }

@@ -1,4 +1,4 @@
-//! The queue: what is stored, in which order it runs, what deleting and interrupting hit.
+//! What the server knows, and what deleting and interrupting hit.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,14 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::{Number, Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
-    EngineRequest,
-    fake::Scripted,
-    graph::NodeResult,
-    heap::Heap,
-    history::Entry,
     script::{ComfyScript, ComfyVersion},
     socket::Socket,
 };
@@ -42,26 +37,30 @@ pub enum PromptStatus {
 pub struct ComfyPrompt {
     /// The client's or the server's.
     pub prompt_id: String,
-    /// Who gets the events; ours is told from others' by it.
+    /// Who gets the events; marks our jobs.
     pub client_id: Option<String>,
-    /// Lower runs first.
-    pub number: Number,
+    /// How many prompts came before.
+    pub number: usize,
     /// As `GET /queue` shows it.
     pub extra_data: Value,
-    /// The workflow, numbers coerced.
+    /// The workflow.
     pub graph: Value,
-    /// The output nodes that run.
+    /// The output nodes.
     pub outputs: Vec<String>,
     /// Where it is.
     pub status: PromptStatus,
-    /// Names of the pictures that its history lists, for example `output/ada2_00001_.png`.
+    /// Names of the images that its history lists, for example `output/ada2_00001_.png`.
     pub images: Vec<String>,
 }
 
 impl ComfyPrompt {
+    fn inputs(&self) -> impl Iterator<Item = &Value> {
+        self.graph.as_object().into_iter().flat_map(Map::values).map(|node| &node["inputs"])
+    }
+
     /// The first value of that name in any node's inputs, for example `seed` or `steps`.
     pub fn input(&self, name: &str) -> Option<&Value> {
-        self.graph.as_object()?.values().find_map(|node| node["inputs"].get(name))
+        self.inputs().find_map(|inputs| inputs.get(name))
     }
 
     /// The value as a number, 0 if there is none.
@@ -74,48 +73,40 @@ impl ComfyPrompt {
         self.graph.as_object()?.values().find(|node| node["class_type"] == class).map(|node| &node["inputs"])
     }
 
+    /// The positive prompt: what is connected to the sampler as such.
+    pub(super) fn positive(&self) -> &str {
+        let node = self.input("positive").and_then(|link| link[0].as_str()).unwrap_or_default();
+        self.graph[node]["inputs"]["text"].as_str().unwrap_or_default()
+    }
+
     /// The element of `GET /queue` and of a history entry.
     pub(super) fn listed(&self) -> Value {
         json!([self.number, self.prompt_id, self.graph, self.extra_data, self.outputs])
     }
 }
 
-/// Everything that the server knows.
+/// The server's state.
 #[derive(Debug, Default)]
-pub(super) struct ComfyState {
+pub struct ComfyState {
     pub(super) script: ComfyScript,
     /// Every prompt that was ever accepted.
     pub(super) items: Vec<ComfyPrompt>,
-    pub(super) heap: Heap,
-    pub(super) running: Option<usize>,
     /// Looked at between steps and between nodes, forgotten when a prompt starts.
     pub(super) interrupted: bool,
     /// `POST /free` asked for an empty cache; done between prompts.
     pub(super) free_memory: bool,
-    /// Who gets the events of what runs or ran last.
-    pub(super) client: Option<String>,
     /// The node that runs.
     pub(super) node: Option<String>,
-    pub(super) history: Vec<Entry>,
+    pub(super) history: BTreeMap<String, Value>,
     /// `output/…`, `input/…` and `temp/…`.
     pub(super) files: BTreeMap<String, Bytes>,
-    /// Results by what they depend on.
-    pub(super) cache: HashMap<String, NodeResult>,
+    /// What an equal graph put out.
+    pub(super) cache: HashMap<String, Value>,
     pub(super) sockets: BTreeMap<String, Socket>,
-    pub(super) requests: Vec<EngineRequest>,
     pub(super) finished: HashMap<String, Instant>,
-    counter: i64,
-    ids: u32,
-}
-
-impl Scripted for ComfyState {
-    fn is_hung(&self) -> bool {
-        self.script.hang
-    }
-
-    fn requests(&mut self) -> &mut Vec<EngineRequest> {
-        &mut self.requests
-    }
+    /// Counts prompts; a refused one as well.
+    pub(super) counter: usize,
+    pub(super) ids: u32,
 }
 
 impl ComfyState {
@@ -124,10 +115,9 @@ impl ComfyState {
         format!("{:08x}-0000-4000-8000-{:012x}", self.ids, std::process::id())
     }
 
-    /// The number of a prompt that does not bring its own. A refused one uses it up too.
-    pub(super) fn next_number(&mut self, front: bool) -> i64 {
+    pub(super) fn next_number(&mut self) -> usize {
         self.counter += 1;
-        if front { 1 - self.counter } else { self.counter - 1 }
+        self.counter - 1
     }
 
     /// The version came after this one.
@@ -135,79 +125,67 @@ impl ComfyState {
         self.script.version > ComfyVersion(major, minor, patch)
     }
 
+    pub(super) fn with_status(&self, status: PromptStatus) -> impl DoubleEndedIterator<Item = &ComfyPrompt> {
+        self.items.iter().filter(move |item| item.status == status)
+    }
+
     pub(super) fn running(&self) -> Option<&ComfyPrompt> {
-        self.running.map(|index| &self.items[index])
+        self.with_status(PromptStatus::Running).next()
     }
 
     pub(super) fn queue_remaining(&self) -> usize {
-        self.heap.len() + usize::from(self.running.is_some())
+        self.with_status(PromptStatus::Pending).count() + usize::from(self.running().is_some())
     }
 
     pub(super) fn enqueue(&mut self, item: ComfyPrompt) {
-        self.heap.push(self.items.len(), &item);
         self.items.push(item);
         self.broadcast_status();
     }
 
-    /// Starts the lowest; gives its index.
-    pub(super) fn take_next(&mut self) -> Option<usize> {
+    pub(super) fn next_pending(&self) -> Option<usize> {
+        self.items.iter().position(|item| item.status == PromptStatus::Pending)
+    }
+
+    /// None if the queue was emptied in the last moment.
+    pub(super) fn begin(&mut self) -> Option<ComfyPrompt> {
         if std::mem::take(&mut self.free_memory) {
             self.cache.clear();
         }
-        let index = self.heap.pop()?;
-        self.running = Some(index);
+        let index = self.next_pending()?;
         self.items[index].status = PromptStatus::Running;
-        self.client = self.items[index].client_id.clone();
-        self.broadcast_status();
         self.interrupted = false;
-        Some(index)
-    }
-
-    /// Takes waiting prompts out; nothing tells of it but the queue's new length. Gives whether there was one.
-    pub(super) fn delete(&mut self, prompt_id: &str) -> bool {
-        let found = self.heap.indices().find(|index| self.items[*index].prompt_id == prompt_id);
-        if let Some(index) = found {
-            self.heap.remove(index);
-            self.items[index].status = PromptStatus::Deleted;
-            self.broadcast_status();
-        }
-        found.is_some()
-    }
-
-    pub(super) fn clear(&mut self) {
-        for index in self.heap.indices() {
-            self.items[index].status = PromptStatus::Deleted;
-        }
-        self.heap.clear();
         self.broadcast_status();
+        Some(self.items[index].clone())
     }
 
-    pub(super) fn runs(&self, prompt_id: &str) -> bool {
-        self.running().is_some_and(|item| item.prompt_id == prompt_id)
-    }
-
-    /// Queue, history, counter, cache and temporary files are memory only; other files stay.
-    pub(super) fn restart(&mut self) {
+    /// Takes waiting prompts out; nothing reports it but the queue's new length.
+    pub(super) fn delete(&mut self, pick: impl Fn(&ComfyPrompt) -> bool) {
         for item in &mut self.items {
-            if matches!(item.status, PromptStatus::Pending | PromptStatus::Running) {
-                item.status = PromptStatus::Lost;
+            if item.status == PromptStatus::Pending && pick(item) {
+                item.status = PromptStatus::Deleted;
             }
         }
-        self.files.retain(|name, _| !name.starts_with("temp/"));
-        let state = std::mem::take(self);
-        *self = Self {
-            script: state.script,
-            items: state.items,
-            files: state.files,
-            requests: state.requests,
-            finished: state.finished,
-            ids: state.ids,
-            ..Self::default()
+        self.broadcast_status();
+    }
+
+    /// The running prompt has ended so.
+    pub(super) fn finish(&mut self, prompt_id: &str, status: PromptStatus, outputs: &Map<String, Value>) {
+        let images = outputs.values().flat_map(|output| output["images"].as_array().into_iter().flatten());
+        let text = |image: &Value, key: &str| image[key].as_str().unwrap_or_default().to_owned();
+        let name = |image: &Value| {
+            let parts = ["type", "subfolder", "filename"].map(|key| text(image, key));
+            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
         };
+        let images = images.map(name).collect();
+        if let Some(item) = self.items.iter_mut().find(|item| item.prompt_id == prompt_id) {
+            (item.status, item.images) = (status, images);
+        }
+        self.node = None;
+        self.broadcast_status();
     }
 }
 
-/// Milliseconds, as the real server tells time.
+/// Unix time in milliseconds, as the real server writes it.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     u64::try_from(since.as_millis()).expect("fits for millions of years")

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde_json::Value;
 
+use crate::engine::{EngineFailure, Identity, ImageBytes};
+
 /// The knobs. Each holds until it is set back, unless it says otherwise.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a knob of its own")]
@@ -11,13 +13,13 @@ pub struct ComfyScript {
     /// Which server it is. It lacks what came later.
     pub version: ComfyVersion,
     /// What `GET /system_stats` answers.
-    pub stats: StatsAnswer,
+    pub stats: Identity,
     /// How long a prompt's sampling takes in all, spread over its steps.
     pub item: Duration,
     /// Prompts stop in mid-sampling, after the first step, until this is false again or they are interrupted.
     pub hold: bool,
-    /// Every prompt fails in mid-sampling; one that does not sample fails in its first node.
-    pub fail: Option<ComfyFailure>,
+    /// Every prompt fails in mid-sampling, after the first step.
+    pub fail: Option<EngineFailure>,
     /// An interrupt is noticed only after this long, as while a checkpoint is loaded. The prompt runs on until then
     /// and nothing else starts. Setting it to zero ends it at once.
     pub cancel_tail: Duration,
@@ -30,11 +32,11 @@ pub struct ComfyScript {
     /// The history entry appears this long after the terminal event; the prompt counts as running until then. Setting
     /// it to zero ends it at once.
     pub history_lag: Duration,
-    /// What the bytes of a picture are.
-    pub image_bytes: ComfyImageBytes,
+    /// What the bytes of an image are.
+    pub image_bytes: ImageBytes,
     /// The checkpoint files that are installed.
     pub checkpoints: Vec<String>,
-    /// The files of diffusion models alone; none where the server has no such folder.
+    /// The files of diffusion models alone; none where the server has no such directory.
     pub diffusion_models: Option<Vec<String>>,
     /// The metadata in their headers, by file; null for a header that is junk.
     pub metadata: BTreeMap<String, Value>,
@@ -42,21 +44,17 @@ pub struct ComfyScript {
     pub touched: f64,
     /// Whether it has the routes for that at all.
     pub serves_metadata: bool,
-    /// Metadata is not told, and not refused, until this is false again: a disk that hangs.
+    /// Metadata requests hang until this is false again, as on a hung disk.
     pub hold_metadata: bool,
     /// Classes of nodes that this version has no more.
-    pub gone_classes: Vec<String>,
-    /// The server was started with a preview method.
-    pub previews: bool,
-    /// The largest request body, in bytes.
-    pub max_upload: usize,
+    pub removed_classes: Vec<String>,
 }
 
 impl Default for ComfyScript {
     fn default() -> Self {
         Self {
             version: ComfyVersion::V0_33_0,
-            stats: StatsAnswer::Real,
+            stats: Identity::Engine,
             item: Duration::from_millis(20),
             hold: false,
             fail: None,
@@ -65,21 +63,19 @@ impl Default for ComfyScript {
             lose_prompt_answer: false,
             hang: false,
             history_lag: Duration::ZERO,
-            image_bytes: ComfyImageBytes::Whole,
+            image_bytes: ImageBytes::Whole,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
             diffusion_models: Some(Vec::new()),
             metadata: BTreeMap::new(),
             touched: 1_764_500_000.25,
             serves_metadata: true,
             hold_metadata: false,
-            gone_classes: Vec::new(),
-            previews: false,
-            max_upload: 100 << 20,
+            removed_classes: Vec::new(),
         }
     }
 }
 
-/// A ComfyUI release. Three are recorded; others behave as the table of changes says, down to 0.3.45.
+/// A ComfyUI release. Three are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ComfyVersion(pub u16, pub u16, pub u16);
 
@@ -98,52 +94,4 @@ impl fmt::Display for ComfyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
-}
-
-/// What a prompt fails with, in the engine's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ComfyFailure {
-    /// The Python class.
-    pub exception_type: String,
-    /// Its text.
-    pub message: String,
-}
-
-impl ComfyFailure {
-    /// Any failure.
-    pub fn new(exception_type: &str, message: &str) -> Self {
-        Self { exception_type: exception_type.to_owned(), message: message.to_owned() }
-    }
-
-    /// The card's memory was too small: PyTorch's words and ComfyUI's advice, as recorded.
-    pub fn out_of_memory() -> Self {
-        let message = "CUDA out of memory. Tried to allocate 2.00 GiB. (simulated)\nThis error means you ran out of \
-            memory on your GPU.\n\nTIPS: If the workflow worked before you might have accidentally set the batch_size \
-            to a large number.";
-        Self::new("torch.OutOfMemoryError", message)
-    }
-}
-
-/// Answers to `GET /system_stats`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StatsAnswer {
-    /// As recorded from that version.
-    Real,
-    /// A web page, as something else on the port would answer.
-    Html,
-    /// Any JSON.
-    Json(Value),
-}
-
-/// What `GET /view` sends of a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ComfyImageBytes {
-    /// The picture.
-    Whole,
-    /// Its first half, as if that were all.
-    CutOff,
-    /// Its head, which says 0x0.
-    Hollow,
-    /// A web page.
-    Html,
 }

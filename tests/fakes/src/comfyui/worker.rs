@@ -1,143 +1,221 @@
-//! The one worker: runs prompts one at a time, node by node, and tells of each in the recorded order.
+//! The one worker: runs prompts first in, first out, by playing their recording.
 
 use std::{sync::Arc, time::Duration};
 
-use serde_json::json;
+use bytes::Bytes;
+use image::imageops::crop_imm;
+use picture::painter::ProceduralImage;
+use serde_json::{Map, Value, json};
+use wire::openai::images::ImageSize;
 
 use super::{
-    Core,
-    events::PreviewFormat,
-    files,
-    graph::NodeResult,
-    nodes::OutputTarget,
-    queue::ComfyState,
-    run::{End, Run},
+    Core, files,
+    queue::{ComfyPrompt, ComfyState, PromptStatus, now},
+    recording::{RecordedEvent, Recording},
     script::ComfyScript,
 };
+use crate::{
+    engine::EngineFailure,
+    painting::{EditSource, paint},
+};
 
-/// What every sampler preview shows: 512 pixels, whatever the picture's size.
+/// What every preview shows: 512 pixels, whatever the image's size.
 const PREVIEW: &[u8] = include_bytes!("../../../fixtures/comfyui/preview.jpg");
 
 pub(super) async fn work(core: Arc<Core>) {
     loop {
-        core.until(|state| (state.heap.len() > 0).then_some(())).await;
+        core.until(ComfyState::next_pending).await;
         core.unless_hung().await;
-        if let Some(run) = core.change(Run::begin) {
-            perform(&core, run).await;
+        if let Some(prompt) = core.change(ComfyState::begin) {
+            Run::of(&core, prompt).perform(&core).await;
         }
     }
 }
 
-async fn perform(core: &Core, mut run: Run) {
-    core.change(|state| run.announce(state));
-    let mut end = End::Success;
-    for node in run.order.clone() {
-        if let Err(stop) = run_node(core, &mut run, &node).await {
-            end = stop;
-            break;
-        }
-    }
-    core.unless_hung().await;
-    let status = core.change(|state| run.send_end(state, &end));
-    pass(core, |script| script.history_lag).await;
-    core.unless_hung().await;
-    core.change(|state| run.close(state, status));
+/// Why a prompt ends early.
+enum Stop {
+    Interrupted,
+    Failed(EngineFailure),
 }
 
-async fn run_node(core: &Core, run: &mut Run, node: &str) -> Result<(), End> {
-    core.unless_hung().await;
-    if core.change(|state| run.repeat_cached(state, node)) {
-        return Ok(());
-    }
-    core.change(|state| run.send_executing(state, node));
-    unless_interrupted(core, node).await?;
-    let fed = run.fed(core, node);
-    let steps = fed.steps();
-    match steps {
-        Some(steps) => sample(core, run, node, steps).await?,
-        None if !run.samples => fail_as_scripted(core, node)?,
-        None => {}
-    }
-    let computing = tokio::task::spawn_blocking(move || (fed.compute(), fed));
-    let (computed, fed) = computing.await.expect("no node panics on a validated workflow");
-    let outputs = computed.map_err(|failure| End::Failed(node.to_owned(), failure))?;
-    let shown = match fed.output_target() {
-        None => None,
-        Some(OutputTarget::Saved { folder, prefix }) => {
-            let (texts, images) = (run.texts(), fed.images("images"));
-            let size = images.first().map_or((0, 0), |one| (one.width, one.height));
-            let encoding = move || images.iter().map(|one| one.to_png(&texts)).collect();
-            let pictures = tokio::task::spawn_blocking(encoding).await.expect("the encoder does not panic");
-            let saved = core.change(|state| files::save(state, folder, &prefix, pictures, size));
-            Some(saved.ok_or_else(|| End::outside_output(node))?)
+/// A prompt that runs.
+struct Run {
+    prompt: ComfyPrompt,
+    recording: Recording,
+    /// The images of an equal prompt.
+    cached: Option<Value>,
+    /// The nodes that ran; the last is the one that runs.
+    executed: Vec<Value>,
+    /// The last `progress_state`.
+    snapshot: Value,
+    outputs: Map<String, Value>,
+    /// What history keeps of the events.
+    messages: Vec<(String, Value)>,
+}
+
+impl Run {
+    fn of(core: &Core, prompt: ComfyPrompt) -> Self {
+        let cached = core.look(|state| state.cache.get(&prompt.graph.to_string()).cloned());
+        Self {
+            recording: Recording::of(&prompt, cached.is_some()),
+            prompt,
+            cached,
+            executed: Vec::new(),
+            snapshot: Value::Null,
+            outputs: Map::new(),
+            messages: Vec::new(),
         }
-        Some(OutputTarget::Sent) => {
-            let total = fed.images("images").len();
-            for (nth, image) in fed.images("images").iter().enumerate() {
-                let png = image.to_png(&[]);
-                core.change(|state| {
-                    send_step(state, run, node, (nth, total), Some((PreviewFormat::Png, &png)));
-                });
+    }
+
+    async fn perform(mut self, core: &Core) {
+        let mut status = PromptStatus::Completed;
+        for event in self.recording.events() {
+            core.unless_hung().await;
+            if let Err(stop) = self.play(core, event).await {
+                status = core.change(|state| self.stop(state, stop));
+                break;
             }
-            None
         }
-    };
-    core.change(|state| run.finish_node(state, node, NodeResult { outputs, ui: shown }));
-    Ok(())
-}
-
-/// The sampler's steps, with whatever the script holds up after the first.
-async fn sample(core: &Core, run: &mut Run, node: &str, steps: u64) -> Result<(), End> {
-    for step in 1..=steps {
-        let pause = core.look(|state| state.script.item) / u32::try_from(steps).expect("few steps");
-        tokio::select! {
-            () = core.until(|state| state.interrupted.then_some(())) => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-        unless_interrupted(core, node).await?;
+        pass(core, |script| script.history_lag).await;
         core.unless_hung().await;
-        let preview = core.look(|state| run.wants_previews(state)).then_some((PreviewFormat::Jpeg, PREVIEW));
-        let at = (usize::try_from(step).expect("few"), usize::try_from(steps).expect("few"));
-        core.change(|state| send_step(state, run, node, at, preview));
-        if step == 1 {
-            fail_as_scripted(core, node)?;
-            core.until(|state| (!state.script.hold || state.interrupted).then_some(())).await;
+        core.change(|state| self.close(state, status));
+    }
+
+    async fn play(
+        &mut self,
+        core: &Core,
+        RecordedEvent { name, mut data }: RecordedEvent,
+    ) -> Result<(), Stop> {
+        match name.as_str() {
+            "progress" => return self.sample(core, &data).await,
+            "progress_state" => self.snapshot = data.clone(),
+            "executed" => data["output"] = self.output(core, &data["node"]).await,
+            _ => {}
+        }
+        core.change(|state| {
+            self.send(state, &name, &data);
+            if name == "executing" {
+                state.node = data["node"].as_str().map(str::to_owned);
+                self.executed.push(data["node"].clone());
+            }
+        });
+        self.unless_interrupted(core).await
+    }
+
+    /// The sampler's steps, with whatever the script holds up after the first.
+    async fn sample(&mut self, core: &Core, progress: &Value) -> Result<(), Stop> {
+        let steps = self.prompt.int("steps");
+        for step in 1..=steps {
+            let pause = core.look(|state| state.script.item) / u32::try_from(steps).expect("few steps");
+            tokio::select! {
+                () = core.until(|state| state.interrupted.then_some(())) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.unless_interrupted(core).await?;
+            core.unless_hung().await;
+            core.change(|state| self.send_step(state, progress, (step, steps)));
+            if step == 1 {
+                if let Some(failure) = core.look(|state| state.script.fail.clone()) {
+                    return Err(Stop::Failed(failure));
+                }
+                core.until(|state| (!state.script.hold || state.interrupted).then_some(())).await;
+            }
+        }
+        self.unless_interrupted(core).await
+    }
+
+    /// Where previews with metadata are negotiated the preview comes before its progress, else after.
+    fn send_step(&mut self, state: &ComfyState, progress: &Value, (step, steps): (u64, u64)) {
+        let node = progress["node"].as_str().unwrap_or_default();
+        let at = |data: &mut Value| (data["value"], data["max"]) = (json!(step), json!(steps));
+        at(&mut self.snapshot["nodes"][node]);
+        self.send(state, "progress_state", &self.snapshot.clone());
+        let mut progress = progress.clone();
+        at(&mut progress);
+        let has_metadata = state.has_preview_metadata(self.prompt.client_id.as_deref());
+        let previews = state.makes_previews(&self.prompt);
+        if previews && has_metadata {
+            state.send_preview(&self.prompt, node, PREVIEW);
+        }
+        self.send(state, "progress", &progress);
+        if previews && !has_metadata {
+            state.send_preview(&self.prompt, node, PREVIEW);
         }
     }
-    unless_interrupted(core, node).await
-}
 
-/// One step: where event 4 is negotiated the picture comes before its progress, else after.
-fn send_step(
-    state: &ComfyState,
-    run: &mut Run,
-    node: &str,
-    (value, max): (usize, usize),
-    preview: Option<(PreviewFormat, &[u8])>,
-) {
-    run.send_progress(state, node, (json!(value), json!(max)), "running");
-    let show = || {
-        if let Some((kind, bytes)) = preview {
-            state.send_preview(node, kind, bytes);
+    /// Looks at the flag, as the real server does between steps and between nodes.
+    async fn unless_interrupted(&self, core: &Core) -> Result<(), Stop> {
+        if !core.look(|state| state.interrupted) {
+            return Ok(());
         }
-    };
-    if state.knows_metadata() {
-        show();
+        pass(core, |script| script.cancel_tail).await;
+        Err(Stop::Interrupted)
     }
-    let progress = json!({"value": value, "max": max, "prompt_id": run.prompt_id, "node": node});
-    state.send_or_broadcast("progress", &progress);
-    if !state.knows_metadata() {
-        show();
-    }
-}
 
-/// Looks at the flag, as the real server does between steps and between nodes.
-async fn unless_interrupted(core: &Core, node: &str) -> Result<(), End> {
-    if !core.look(|state| state.interrupted) {
-        return Ok(());
+    /// Saves the node's image; of an equal prompt the old file is named again, whether it is there or not.
+    async fn output(&mut self, core: &Core, node: &Value) -> Value {
+        let node = node.as_str().unwrap_or_default();
+        let output = if let Some(output) = self.cached.take() {
+            output
+        } else {
+            let prompt = self.prompt.clone();
+            let source = core.look(|state| files::source(state, &prompt));
+            let painting = tokio::task::spawn_blocking(move || image_of(&prompt, source));
+            let image = painting.await.expect("the painter does not panic");
+            core.change(|state| {
+                let output = files::save(state, &self.prompt.graph[node], image);
+                state.cache.insert(self.prompt.graph.to_string(), output.clone());
+                output
+            })
+        };
+        self.outputs.insert(node.to_owned(), output.clone());
+        output
     }
-    pass(core, |script| script.cancel_tail).await;
-    Err(End::Interrupted(node.to_owned()))
+
+    fn send(&mut self, state: &ComfyState, event: &str, data: &Value) {
+        state.send_event(self.prompt.client_id.as_deref(), event, data);
+        if event.starts_with("execution_") {
+            self.messages.push((event.to_owned(), data.clone()));
+        }
+    }
+
+    /// The terminal event of a prompt that did not succeed.
+    fn stop(&mut self, state: &ComfyState, stop: Stop) -> PromptStatus {
+        let node = self.executed.pop().unwrap_or_default();
+        let class = self.prompt.graph[node.as_str().unwrap_or_default()]["class_type"].clone();
+        let (event, mut data, status) = match stop {
+            Stop::Interrupted => {
+                let event = "execution_interrupted";
+                (event, self.recording.failure("interrupted", event), PromptStatus::Interrupted)
+            }
+            Stop::Failed(failure) => {
+                let event = "execution_error";
+                let mut data = self.recording.failure("out_of_memory", event);
+                data["exception_message"] = json!(failure.message);
+                data["exception_type"] = json!(failure.error_type);
+                // Paths and prompts, so that tests can see that they never reach a client.
+                data["traceback"] = json!(["  File \"/srv/comfyui/execution.py\", line 545, in execute\n"]);
+                data["current_inputs"] = self.prompt.graph.clone();
+                (event, data, PromptStatus::Failed)
+            }
+        };
+        data["node_id"] = node;
+        data["node_type"] = class;
+        data["executed"] = json!(self.executed);
+        data["timestamp"] = json!(now());
+        self.send(state, event, &data);
+        status
+    }
+
+    /// History first, then the queue's length, then the last frame.
+    fn close(self, state: &mut ComfyState, status: PromptStatus) {
+        let Self { prompt, outputs, .. } = &self;
+        let entry = self.recording.entry(prompt, outputs, &self.messages);
+        state.history.insert(prompt.prompt_id.clone(), entry);
+        state.finish(&prompt.prompt_id, status, outputs);
+        let last = json!({"node": null, "prompt_id": prompt.prompt_id});
+        state.send_event(prompt.client_id.as_deref(), "executing", &last);
+    }
 }
 
 /// Lets a scripted time pass; it ends at once when it is set to zero.
@@ -148,9 +226,22 @@ async fn pass(core: &Core, time: impl Fn(&ComfyScript) -> Duration) {
     }
 }
 
-fn fail_as_scripted(core: &Core, node: &str) -> Result<(), End> {
-    match core.look(|state| state.script.fail.clone()) {
-        Some(failure) => Err(End::Failed(node.to_owned(), failure)),
-        None => Ok(()),
+/// The image of a prompt. Sides are cut to multiples of 8, unless the source is pasted back.
+fn image_of(prompt: &ComfyPrompt, source: Option<(Bytes, Option<Bytes>)>) -> Bytes {
+    let cut = |pixels: u32| (pixels / 8 * 8).max(8);
+    let mut source = source.map(|(image, mask)| EditSource::decode(&image, mask.as_deref()));
+    if let Some(EditSource { image, .. }) = &mut source
+        && prompt.node("ImageCompositeMasked").is_none()
+    {
+        *image = crop_imm(image, 0, 0, cut(image.width()), cut(image.height())).to_image();
     }
+    let pixels = |name| cut(u32::try_from(prompt.int(name)).expect("an image's width or height"));
+    let (width, height) = source
+        .as_ref()
+        .map_or_else(|| (pixels("width"), pixels("height")), |source| source.image.dimensions());
+    let size = ImageSize::new(width, height);
+    let (text, seed) = (prompt.positive(), prompt.int("seed"));
+    let graph = prompt.graph.to_string();
+    let painting = ProceduralImage { label: "fake ComfyUI", prompt: text, seed, size };
+    paint(painting, source, Some(("prompt", &graph)))
 }

@@ -14,11 +14,15 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    ConnectionHandle, Core, fake,
-    queue::{ItemStatus, QueueItem},
+    ConnectionHandle, Core, process,
+    queue::{InvokeState, ItemStatus, QueueItem},
     recording,
-    script::{InvokeFailure, InvokeImageBytes, Users, VersionAnswer},
+    script::{InvokeImageBytes, Users},
     socket,
+};
+use crate::{
+    engine::{FakeEngine, Identity},
+    form,
 };
 
 type Shared = State<Arc<Core>>;
@@ -49,11 +53,11 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/ws/socket.io/", get(socket::upgrade))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(Arc::clone(&core), login))
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), fake::record))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), process::record::<InvokeState>))
         .with_state(core)
 }
 
-/// Nobody has one; the version is open to all.
+/// Every login fails; the version needs none.
 async fn login(State(core): Shared, request: Request, next: Next) -> Response {
     let closed = core.look(|state| state.script.users) == Users::Multiple;
     if closed && request.uri().path() != "/api/v1/app/version" {
@@ -63,24 +67,27 @@ async fn login(State(core): Shared, request: Request, next: Next) -> Response {
 }
 
 async fn version(State(core): Shared) -> Response {
-    match core.look(|state| state.script.version.clone()) {
-        VersionAnswer::Real => axum::Json(json!({"version": "6.14.2"})).into_response(),
-        VersionAnswer::Html => Html(PAGE).into_response(),
-        VersionAnswer::Json(value) => axum::Json(value).into_response(),
-    }
+    let version = match core.look(|state| state.script.version) {
+        Identity::WebPage => return Html(PAGE).into_response(),
+        Identity::OtherJson => return axum::Json(json!({"name": "something", "build": 7})).into_response(),
+        Identity::Engine => InvokeState::VERSION,
+        Identity::Version(version) => version,
+    };
+    axum::Json(json!({ "version": version })).into_response()
 }
 
 /// Its types of nodes, as far as our graphs use them.
 async fn description(State(core): Shared) -> Response {
-    let whole = include_str!("../../../fixtures/invokeai/openapi.json");
-    let mut whole: Value = serde_json::from_str(whole).expect("a JSON fixture");
-    let gone = core.look(|state| state.script.gone_nodes.clone());
-    if let Some(schemas) = whole.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
-        let is_there =
-            |schema: &Value| !gone.iter().any(|kind| schema["properties"]["type"]["const"] == kind.as_str());
+    let text = include_str!("../../../fixtures/invokeai/openapi.json");
+    let mut description: Value = serde_json::from_str(text).expect("a JSON fixture");
+    let removed = core.look(|state| state.script.removed_nodes.clone());
+    if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        let is_there = |schema: &Value| {
+            !removed.iter().any(|kind| schema["properties"]["type"]["const"] == kind.as_str())
+        };
         schemas.retain(|_, schema| is_there(schema));
     }
-    axum::Json(whole).into_response()
+    axum::Json(description).into_response()
 }
 
 async fn models(State(core): Shared) -> Response {
@@ -92,7 +99,7 @@ async fn status(State(core): Shared) -> Response {
     raw(format!("{{\"queue\":{queue},\"processor\":{processor}}}"))
 }
 
-fn processor(state: &super::queue::InvokeState) -> Value {
+fn processor(state: &InvokeState) -> Value {
     json!({"is_started": state.started, "is_processing": state.processing})
 }
 
@@ -106,7 +113,7 @@ fn started(core: &Core, started: bool) -> Response {
 
 async fn enqueue_batch(
     State(core): Shared,
-    Extension(line): Extension<ConnectionHandle>,
+    Extension(connection): Extension<ConnectionHandle>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -114,15 +121,15 @@ async fn enqueue_batch(
         headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let parsed = if is_json { serde_json::from_slice(&body) } else { Ok(Value::Null) };
     let Ok(batch) = parsed else {
-        let wrong =
+        let error =
             json!([{"type": "json_invalid", "loc": ["body", 1], "msg": "JSON decode error", "input": {}}]);
-        return detail(StatusCode::UNPROCESSABLE_ENTITY, wrong);
+        return detail(StatusCode::UNPROCESSABLE_ENTITY, error);
     };
     match core.change(|state| state.enqueue(&batch)) {
-        Err(wrong) => detail(StatusCode::UNPROCESSABLE_ENTITY, wrong),
+        Err(error) => detail(StatusCode::UNPROCESSABLE_ENTITY, error),
         Ok(answer) => {
             if core.change(|state| std::mem::take(&mut state.script.lose_enqueue_answer)) {
-                line.cut.cancel();
+                connection.cut.cancel();
                 std::future::pending::<()>().await;
             }
             axum::Json(answer).into_response()
@@ -190,7 +197,7 @@ async fn cancel_by_destination(
     axum::Json(json!({ "canceled": canceled })).into_response()
 }
 
-/// The recorded item, told of this one. Fields without a value are left out, as the real server does.
+/// The recorded item, with this one's values. Fields without a value are left out, as the real server does.
 fn describe(item: &QueueItem) -> Value {
     let mut answer: Value =
         serde_json::from_str(include_str!("../../../fixtures/invokeai/item.json")).expect("a JSON fixture");
@@ -203,7 +210,7 @@ fn describe(item: &QueueItem) -> Value {
         ("destination", item.destination.clone()),
         ("error_type", item.failure.as_ref().map(|failure| failure.error_type.clone())),
         ("error_message", item.failure.as_ref().map(|failure| failure.message.clone())),
-        ("error_traceback", item.failure.as_ref().map(InvokeFailure::traceback)),
+        ("error_traceback", item.failure.as_ref().map(recording::traceback)),
     ] {
         if let Some(value) = value {
             answer[name] = json!(value);
@@ -214,9 +221,9 @@ fn describe(item: &QueueItem) -> Value {
     let (l2i, _) = prepared.iter().find(|(_, source)| *source == "l2i").expect("as recorded");
     answer["session"]["prepared_source_mapping"][l2i] = json!(node);
     match &item.image {
-        Some(picture) => {
+        Some(image) => {
             let result = &mut answer["session"]["results"][l2i];
-            result["image"]["image_name"] = json!(picture);
+            result["image"]["image_name"] = json!(image);
             (result["width"], result["height"]) = (json!(item.number("width")), json!(item.number("height")));
         }
         None => answer["session"]["results"] = json!({}),
@@ -243,17 +250,14 @@ async fn image(State(core): Shared, Path(name): Path<String>) -> Response {
 async fn image_bytes(State(core): Shared, Path(name): Path<String>) -> Response {
     let (bytes, how) = core.look(|state| (state.images.get(&name).cloned(), state.script.image_bytes));
     let Some(bytes) = bytes else { return detail(StatusCode::NOT_FOUND, "Not Found") };
-    match how {
-        InvokeImageBytes::Html => Html(PAGE).into_response(),
-        InvokeImageBytes::Whole => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
-        InvokeImageBytes::Hollow => {
-            ([(CONTENT_TYPE, "image/png")], crate::large_images::hollow(&bytes)).into_response()
-        }
-        InvokeImageBytes::WithGraph => ([(CONTENT_TYPE, "image/png")], with_graph(&bytes)).into_response(),
-        InvokeImageBytes::CutOff => {
-            ([(CONTENT_TYPE, "image/png")], bytes.slice(..bytes.len() / 2)).into_response()
-        }
-    }
+    let bytes = match how {
+        InvokeImageBytes::WithGraph => with_graph(&bytes),
+        InvokeImageBytes::Plain(how) => match how.of(&bytes) {
+            Some(bytes) => bytes,
+            None => return Html(PAGE).into_response(),
+        },
+    };
+    ([(CONTENT_TYPE, "image/png")], bytes).into_response()
 }
 
 /// A `tEXt` chunk behind the header. Nobody checks its sum.
@@ -263,28 +267,21 @@ fn with_graph(png: &[u8]) -> Bytes {
     [&png[..33], &length, text, &[0; 4], &png[33..]].concat().into()
 }
 
-/// What is uploaded is stored as it is, under a new name; the form's only file is the picture.
+/// Stored as it is, under a new name.
 async fn upload(State(core): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let Ok(boundary) = multer::parse_boundary(content_type) else { return missing("body", "file") };
-    let whole = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(body)]);
-    let mut parts = multer::Multipart::new(whole, boundary);
-    while let Ok(Some(part)) = parts.next_field().await {
-        if part.name() == Some("file") {
-            let bytes = part.bytes().await.expect("a whole form");
-            let name = core.change(|state| {
-                let name = format!("{}.png", state.uuid());
-                state.images.insert(name.clone(), bytes);
-                name
-            });
-            let mut answer: Value =
-                serde_json::from_str(include_str!("../../../fixtures/invokeai/image.json"))
-                    .expect("a JSON fixture");
-            answer["image_name"] = json!(name);
-            return (StatusCode::CREATED, axum::Json(answer)).into_response();
-        }
-    }
-    missing("body", "file")
+    let parts = form::read(&headers, &body).await;
+    let Some(file) = parts.into_iter().find(|part| part.name == "file") else {
+        return missing("body", "file");
+    };
+    let name = core.change(|state| {
+        let name = format!("{}.png", state.uuid());
+        state.images.insert(name.clone(), file.bytes);
+        name
+    });
+    let mut answer: Value =
+        serde_json::from_str(include_str!("../../../fixtures/invokeai/image.json")).expect("a JSON fixture");
+    answer["image_name"] = json!(name);
+    (StatusCode::CREATED, axum::Json(answer)).into_response()
 }
 
 async fn delete_image(State(core): Shared, Path(name): Path<String>) -> Response {
@@ -307,13 +304,14 @@ fn no_item(id: u32) -> Response {
     detail(StatusCode::NOT_FOUND, format!("Queue item with id {id} not found in queue default"))
 }
 
-fn missing(place: &str, field: &str) -> Response {
-    let wrong = json!([{"type": "missing", "loc": [place, field], "msg": "Field required", "input": null}]);
-    detail(StatusCode::UNPROCESSABLE_ENTITY, wrong)
+fn missing(location: &str, field: &str) -> Response {
+    let error =
+        json!([{"type": "missing", "loc": [location, field], "msg": "Field required", "input": null}]);
+    detail(StatusCode::UNPROCESSABLE_ENTITY, error)
 }
 
-fn detail(status: StatusCode, says: impl Into<Value>) -> Response {
-    (status, axum::Json(json!({ "detail": says.into() }))).into_response()
+fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
+    (status, axum::Json(json!({ "detail": detail.into() }))).into_response()
 }
 
 fn raw(json: String) -> Response {

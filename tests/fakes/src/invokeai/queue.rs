@@ -9,16 +9,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use super::{
-    EngineRequest,
-    fake::Scripted,
-    recording,
-    script::{InvokeFailure, InvokeScript},
-};
+use super::{recording, script::InvokeScript};
+use crate::engine::EngineFailure;
 
 /// Where an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the engine's own words")]
+#[expect(missing_docs, reason = "the engine's terms")]
 pub enum ItemStatus {
     Pending,
     InProgress,
@@ -40,7 +36,7 @@ impl ItemStatus {
     }
 }
 
-/// One queue item: one picture.
+/// One queue item: one image.
 #[derive(Debug, Clone)]
 pub struct QueueItem {
     /// Ascending in the order in which items run.
@@ -51,16 +47,16 @@ pub struct QueueItem {
     pub session_id: String,
     /// As enqueued.
     pub origin: Option<String>,
-    /// As enqueued; ours is told from others' by it.
+    /// As enqueued; marks our jobs.
     pub destination: Option<String>,
     /// Where it is.
     pub status: ItemStatus,
     /// With the batch's data put in.
     pub graph: Value,
-    /// The picture's name, once finished.
+    /// The image's name, once finished.
     pub image: Option<String>,
     /// Why it failed.
-    pub failure: Option<InvokeFailure>,
+    pub failure: Option<EngineFailure>,
 }
 
 impl QueueItem {
@@ -84,7 +80,7 @@ impl QueueItem {
 }
 
 impl QueueItem {
-    /// The node whose picture is the item's: the one that pastes kept pixels back, else the decoder.
+    /// The node whose image is the item's: the one that pastes kept pixels back, else the decoder.
     pub(super) fn last_node(&self) -> Option<String> {
         let nodes = self.graph["nodes"].as_object()?;
         let of =
@@ -100,9 +96,9 @@ pub(super) struct SocketIoFrame {
     pub(super) finishes: Option<u32>,
 }
 
-/// Everything that the server knows.
+/// The server's state.
 #[derive(Debug)]
-pub(super) struct InvokeState {
+pub struct InvokeState {
     pub(super) script: InvokeScript,
     pub(super) items: Vec<QueueItem>,
     /// Not paused.
@@ -111,9 +107,8 @@ pub(super) struct InvokeState {
     pub(super) processing: bool,
     /// The gallery. The bytes are there as soon as the painter is done.
     pub(super) images: BTreeMap<String, Bytes>,
-    /// Equal graphs give the stored picture again, as the real node cache does.
+    /// Equal graphs give the stored image again, as the real node cache does.
     pub(super) cache: HashMap<String, String>,
-    pub(super) requests: Vec<EngineRequest>,
     pub(super) finished: HashMap<u32, Instant>,
     /// When each preview of an item was sent.
     pub(super) previewed: HashMap<u32, Vec<Instant>>,
@@ -121,18 +116,8 @@ pub(super) struct InvokeState {
     ids: u32,
 }
 
-impl Scripted for InvokeState {
-    fn is_hung(&self) -> bool {
-        self.script.hang
-    }
-
-    fn requests(&mut self) -> &mut Vec<EngineRequest> {
-        &mut self.requests
-    }
-}
-
-impl InvokeState {
-    pub(super) fn new() -> Self {
+impl Default for InvokeState {
+    fn default() -> Self {
         Self {
             script: InvokeScript::default(),
             items: Vec::new(),
@@ -140,14 +125,15 @@ impl InvokeState {
             processing: false,
             images: BTreeMap::new(),
             cache: HashMap::new(),
-            requests: Vec::new(),
             finished: HashMap::new(),
             previewed: HashMap::new(),
             frames: broadcast::Sender::new(4096),
             ids: 0,
         }
     }
+}
 
+impl InvokeState {
     pub(super) fn uuid(&mut self) -> String {
         self.ids += 1;
         format!("{:08x}-0000-4000-8000-{:012x}", self.ids, std::process::id())
@@ -162,15 +148,15 @@ impl InvokeState {
         self.started.then_some(pending.id)
     }
 
-    /// Sends an event to whoever listens.
+    /// Sends an event to all sockets.
     pub(super) fn emit(&self, text: String, finishes: Option<u32>) {
         if !self.script.swallow.iter().any(|part| text.contains(part)) {
-            // An error says only that nobody listens.
+            // An error only means that there is no socket.
             self.frames.send(SocketIoFrame { text, finishes }).ok();
         }
     }
 
-    /// Moves an item on and tells it.
+    /// Changes an item's status and sends the event.
     pub(super) fn set_status(&mut self, id: u32, status: ItemStatus) {
         if let Some(item) = self.items.iter_mut().find(|item| item.id == id) {
             item.status = status;
@@ -179,7 +165,7 @@ impl InvokeState {
         self.emit(recording::status_changed(&item, self), (status == ItemStatus::Completed).then_some(id));
     }
 
-    /// Takes in `POST enqueue_batch`, or says what is wrong with it, both in the real server's words.
+    /// Accepts or refuses `POST enqueue_batch`, as recorded.
     pub(super) fn enqueue(&mut self, body: &Value) -> Result<Value, Value> {
         let batch = &body["batch"];
         let graphs = graphs(batch)?;
@@ -215,7 +201,7 @@ impl InvokeState {
             "priority": 0, "item_ids": ids}))
     }
 
-    /// Cancels what is picked and not over yet, and tells it as the real server does: waiting items only in one
+    /// Cancels the picked items that are not over, and reports it as the real server does: waiting items only in one
     /// event for all.
     pub(super) fn cancel(&mut self, pick: impl Fn(&QueueItem) -> bool) -> usize {
         let ids = |state: &Self, status: ItemStatus| -> Vec<u32> {
@@ -237,15 +223,6 @@ impl InvokeState {
             self.emit(recording::items_canceled(&pending), None);
         }
         running.len() + pending.len()
-    }
-
-    /// What a new process makes of the stored queue.
-    pub(super) fn restart(&mut self) {
-        for item in self.items.iter_mut().filter(|item| item.status == ItemStatus::InProgress) {
-            item.status = ItemStatus::Canceled;
-        }
-        (self.started, self.processing) = (true, false);
-        self.cache.clear();
     }
 
     /// The fields that all counting answers have, in the recorded order.
@@ -295,10 +272,10 @@ fn graphs(batch: &Value) -> Result<Vec<Value>, Value> {
         }
     }
     for edge in graph["edges"].as_array().into_iter().flatten() {
-        for (end, says) in [("source", "source"), ("destination", "target")] {
+        for (end, name) in [("source", "source"), ("destination", "target")] {
             let node = edge[end]["node_id"].as_str().unwrap_or_default();
             if !nodes.contains_key(node) {
-                return wrong(format!("Edge {says} node {node} does not exist in the graph"));
+                return wrong(format!("Edge {name} node {node} does not exist in the graph"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The recorded events, and how they are made to tell of another item. Frames are edited as text, value by value, so
+//! The recorded events, and how they are made those of another item. Frames are edited as text, value by value, so
 //! that order and shape stay as recorded.
 
 use std::sync::LazyLock;
@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json, value::RawValue};
 
 use super::queue::{InvokeState, ItemStatus, QueueItem};
+use crate::engine::EngineFailure;
 
 static SD_1: LazyLock<Vec<RecordedEvent>> =
     LazyLock::new(|| load(include_str!("../../../fixtures/invokeai/txt2img-sd-1.json")));
@@ -32,22 +33,22 @@ pub(super) struct RecordedEvent {
 
 fn load(fixture: &str) -> Vec<RecordedEvent> {
     let frames: Vec<Box<RawValue>> = serde_json::from_str(fixture).expect("a JSON fixture");
-    frames.iter().map(|frame| beat(format!("42{}", frame.get()))).collect()
+    frames.iter().map(|frame| parse(format!("42{}", frame.get()))).collect()
 }
 
-fn beat(text: String) -> RecordedEvent {
+fn parse(text: String) -> RecordedEvent {
     let (event, data): (String, Value) = serde_json::from_str(&text[2..]).expect("a recorded event");
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text_of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     RecordedEvent {
         event,
-        kind: word(&data["invocation"]["type"]),
-        source: word(&data["invocation_source_id"]),
+        kind: text_of(&data["invocation"]["type"]),
+        source: text_of(&data["invocation_source_id"]),
         denoising: data["message"] == "Denoising",
         text,
     }
 }
 
-/// What happens between an item's two status events: the recording for its kind of model, told of this item.
+/// What happens between an item's two status events: the recording for its kind of model, as this item's.
 /// Nodes that do not compute, because the node cache has their result, make no progress and load no model.
 pub(super) fn events_for(
     item: &QueueItem,
@@ -57,58 +58,59 @@ pub(super) fn events_for(
     let nodes = item.graph["nodes"].as_object().cloned().unwrap_or_default();
     let kind_of = |name: &str| nodes[name]["type"].as_str().unwrap_or_default();
     let is_sdxl = nodes.keys().any(|name| kind_of(name).starts_with("sdxl"));
-    let mut beats = Vec::new();
+    let mut events = Vec::new();
     let (mut denoised, mut node) = (false, "");
-    for beat in if is_sdxl { &*SDXL } else { &*SD_1 } {
-        let progress = beat.event == "invocation_progress" || beat.event.starts_with("model_load");
-        if !beat.kind.is_empty() {
-            node = &beat.kind;
+    for event in if is_sdxl { &*SDXL } else { &*SD_1 } {
+        let progress = event.event == "invocation_progress" || event.event.starts_with("model_load");
+        if !event.kind.is_empty() {
+            node = &event.kind;
         }
-        if matches!(beat.event.as_str(), "batch_enqueued" | "queue_item_status_changed")
+        if matches!(event.event.as_str(), "batch_enqueued" | "queue_item_status_changed")
             || (progress && !computes(node))
-            || (beat.denoising && denoised)
+            || (event.denoising && denoised)
         {
             continue;
         }
-        let mut named = beat.clone();
-        if !beat.kind.is_empty() {
+        let mut named = event.clone();
+        if !event.kind.is_empty() {
             // A graph may call its nodes what it likes; one that lacks a recorded node is silent about it.
-            let same = nodes.contains_key(&beat.source) && kind_of(&beat.source) == beat.kind;
-            let other = || nodes.keys().find(|name| kind_of(name) == beat.kind);
-            let Some(source) = same.then_some(&beat.source).or_else(other) else { continue };
-            named.text = set(&retarget(&beat.text, item), "invocation_source_id", &json!(source));
+            let same = nodes.contains_key(&event.source) && kind_of(&event.source) == event.kind;
+            let other = || nodes.keys().find(|name| kind_of(name) == event.kind);
+            let Some(source) = same.then_some(&event.source).or_else(other) else { continue };
+            named.text = set(&retarget(&event.text, item), "invocation_source_id", &json!(source));
             named.text = set(&named.text, "image_name", &json!(image));
             let size = format!("\"width\":{},\"height\":{}", item.number("width"), item.number("height"));
             named.text = named.text.replace("\"width\":64,\"height\":64", &size);
         }
-        if beat.denoising {
+        if event.denoising {
             denoised = true;
             let steps = item.number("steps").max(1);
-            beats.extend((0..=steps).map(|step| RecordedEvent {
+            events.extend((0..=steps).map(|step| RecordedEvent {
                 #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
                 text: set(&named.text, "percentage", &json!(step as f64 / steps as f64)),
                 ..named.clone()
             }));
         } else {
-            beats.push(named);
+            events.push(named);
         }
     }
-    paste_back(&mut beats, item);
-    beats
+    paste_back(&mut events, item);
+    events
 }
 
 /// The node that pastes kept pixels back ends as the decoder before it does (recorded so; its frames differ in names
 /// only).
-fn paste_back(beats: &mut Vec<RecordedEvent>, item: &QueueItem) {
+fn paste_back(events: &mut Vec<RecordedEvent>, item: &QueueItem) {
     let last = item.last_node();
-    let decoded = beats.iter().rposition(|beat| beat.event == "invocation_complete" && beat.kind == "l2i");
+    let decoded =
+        events.iter().rposition(|event| event.event == "invocation_complete" && event.kind == "l2i");
     if let (Some(last), Some(at)) = (last, decoded)
         && item.graph["nodes"][&last]["type"] == "canvas_paste_back"
     {
-        let text = set(&beats[at].text, "invocation_source_id", &json!(last));
-        beats.insert(
+        let text = set(&events[at].text, "invocation_source_id", &json!(last));
+        events.insert(
             at + 1,
-            RecordedEvent { text, kind: "canvas_paste_back".to_owned(), ..beats[at].clone() },
+            RecordedEvent { text, kind: "canvas_paste_back".to_owned(), ..events[at].clone() },
         );
     }
 }
@@ -116,7 +118,7 @@ fn paste_back(beats: &mut Vec<RecordedEvent>, item: &QueueItem) {
 /// `queue_item_status_changed`, with the counts of this moment.
 pub(super) fn status_changed(item: &QueueItem, state: &InvokeState) -> String {
     let of =
-        |status: &str| FAILURE.iter().find(|beat| beat.text.contains(&format!("\"status\":\"{status}\"")));
+        |status: &str| FAILURE.iter().find(|event| event.text.contains(&format!("\"status\":\"{status}\"")));
     let running = item.status == ItemStatus::InProgress;
     let recorded = of(if running { "in_progress" } else { "failed" }).expect("both are in the recording");
     let failure = item.failure.as_ref();
@@ -177,17 +179,26 @@ pub(super) fn batch_enqueued(batch: &str, origin: Option<&str>, enqueued: usize,
     text
 }
 
-/// `queue_items_canceled`: all that is told of waiting items of a cancelled batch.
+/// `queue_items_canceled`: the only event about waiting items of a cancelled batch.
 pub(super) fn items_canceled(ids: &[u32]) -> String {
     let text =
         set(&CANCEL.last().expect("the recording ends with it").text, "canceled_item_ids", &json!(ids));
     set(&text, "system", &json!(ids))
 }
 
-fn failed(text: &str, failure: Option<&super::script::InvokeFailure>) -> String {
+fn failed(text: &str, failure: Option<&EngineFailure>) -> String {
     let text = set(text, "error_type", &json!(failure.map(|failure| &failure.error_type)));
     let text = set(&text, "error_message", &json!(failure.map(|failure| &failure.message)));
-    set(&text, "error_traceback", &json!(failure.map(super::script::InvokeFailure::traceback)))
+    set(&text, "error_traceback", &json!(failure.map(traceback)))
+}
+
+/// Names a file, so that tests can see that it never reaches a client.
+pub(super) fn traceback(failure: &EngineFailure) -> String {
+    let EngineFailure { error_type, message } = failure;
+    format!(
+        "Traceback (most recent call last):\n  File \"/srv/invokeai/session_processor.py\", line 130, in \
+         run_node\n    output = invocation.invoke_internal(context)\n{error_type}: {message}\n"
+    )
 }
 
 fn retarget(text: &str, item: &QueueItem) -> String {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::engine::{EngineFailure, Identity, ImageBytes};
+
 /// The knobs. Each holds until it is set back, unless it says otherwise.
 #[derive(Debug, Clone)]
 pub struct InvokeScript {
@@ -12,7 +14,7 @@ pub struct InvokeScript {
     /// Items stop in mid-denoising, after the first preview, until this is false again or they are cancelled.
     pub hold: bool,
     /// Every item fails in mid-denoising.
-    pub fail: Option<InvokeFailure>,
+    pub fail: Option<EngineFailure>,
     /// After a running item was cancelled, the step in progress goes on for this long (the real one: about 0.3 s on
     /// a CPU). `processor.is_processing` stays true and nothing else starts. Setting it to zero ends it at once.
     pub cancel_tail: Duration,
@@ -22,16 +24,16 @@ pub struct InvokeScript {
     pub lose_enqueue_answer: bool,
     /// Connections are accepted and nothing is answered, sent or done, like a stopped process.
     pub hang: bool,
-    /// Whether it asks for a login.
+    /// Whether it requires a login.
     pub users: Users,
     /// What the version endpoint answers.
-    pub version: VersionAnswer,
-    /// What the bytes of a picture are.
+    pub version: Identity,
+    /// What the bytes of an image are.
     pub image_bytes: InvokeImageBytes,
     /// The models that are installed.
     pub models: Vec<Value>,
     /// Types of nodes that this version has no more.
-    pub gone_nodes: Vec<String>,
+    pub removed_nodes: Vec<String>,
     /// The items that the answer to an enqueue names, whatever was taken.
     pub reported_items: Option<Vec<u32>>,
     /// How many items may wait.
@@ -52,10 +54,10 @@ impl Default for InvokeScript {
             lose_enqueue_answer: false,
             hang: false,
             users: Users::Single,
-            version: VersionAnswer::Real,
-            image_bytes: InvokeImageBytes::Whole,
+            version: Identity::Engine,
+            image_bytes: InvokeImageBytes::Plain(ImageBytes::Whole),
             models: serde_json::from_str(models).expect("a JSON fixture"),
-            gone_nodes: Vec::new(),
+            removed_nodes: Vec::new(),
             reported_items: None,
             max_queue: 10_000,
             ping: Duration::from_secs(25),
@@ -63,69 +65,20 @@ impl Default for InvokeScript {
     }
 }
 
-/// What an item fails with, in the engine's words.
-#[derive(Debug, Clone)]
-pub struct InvokeFailure {
-    /// The Python class.
-    pub error_type: String,
-    /// Its text.
-    pub message: String,
-}
-
-impl InvokeFailure {
-    /// Any failure.
-    pub fn new(error_type: &str, message: &str) -> Self {
-        Self { error_type: error_type.to_owned(), message: message.to_owned() }
-    }
-
-    /// The card's memory was too small, in PyTorch's words.
-    pub fn out_of_memory() -> Self {
-        let message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 47.37 GiB of \
-            which 1.12 GiB is free. Including non-PyTorch memory, this process has 46.24 GiB memory in use.";
-        Self::new("OutOfMemoryError", message)
-    }
-
-    /// Names a file, so that tests can see that it never reaches a client.
-    pub(super) fn traceback(&self) -> String {
-        let Self { error_type, message } = self;
-        format!(
-            "Traceback (most recent call last):\n  File \"/srv/invokeai/session_processor.py\", line 130, in \
-             run_node\n    output = invocation.invoke_internal(context)\n{error_type}: {message}\n"
-        )
-    }
-}
-
 /// The setting `multiuser`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Users {
-    /// Off: nobody is asked.
+    /// Off: no login.
     Single,
     /// On: without a login everything but the version is 401.
     Multiple,
 }
 
-/// Answers to `GET /api/v1/app/version`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum VersionAnswer {
-    /// `{"version":"6.14.2"}`.
-    Real,
-    /// A web page, as something else on the port would answer.
-    Html,
-    /// Any JSON.
-    Json(Value),
-}
-
 /// What `/full` sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvokeImageBytes {
-    /// The picture.
-    Whole,
-    /// The picture, with the graph in a text chunk as the real server writes it.
+    /// The image without its metadata.
+    Plain(ImageBytes),
+    /// The image, with the graph in a text chunk as the real server writes it.
     WithGraph,
-    /// Its first half, as if that were all.
-    CutOff,
-    /// Its head, which says 0x0.
-    Hollow,
-    /// A web page.
-    Html,
 }

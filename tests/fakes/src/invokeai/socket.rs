@@ -59,9 +59,9 @@ async fn serve(core: &Core, mut socket: WebSocket) {
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
-            said = next(&mut socket) => match said.as_deref() {
+            message = next(&mut socket) => match message.as_deref() {
                 Some("3") => answered = true,
-                Some(said) if said.starts_with("42") => {}
+                Some(message) if message.starts_with("42") => {}
                 _ => return,
             },
             () = tokio::time::sleep_until(asked_at + ping) => {
@@ -85,7 +85,7 @@ async fn deliver(core: &Core, socket: &mut WebSocket, frame: SocketIoFrame) -> b
 async fn next(socket: &mut WebSocket) -> Option<String> {
     loop {
         match socket.recv().await? {
-            Ok(Message::Text(said)) => return Some(said.to_string()),
+            Ok(Message::Text(message)) => return Some(message.to_string()),
             Ok(Message::Ping(_) | Message::Pong(_)) => {}
             _ => return None,
         }

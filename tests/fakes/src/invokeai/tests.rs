@@ -78,7 +78,7 @@ async fn ask(
 /// A text-to-image batch of SD 1.5 with these seeds; without any the graph's own seed counts.
 fn batch(seeds: &[u64]) -> Value {
     let mut batch: Value =
-        serde_json::from_str(include_str!("../../../fixtures/invokeai/stranger.json")).unwrap();
+        serde_json::from_str(include_str!("../../../fixtures/invokeai/foreign.json")).unwrap();
     batch["batch"]["destination"] = json!("ours");
     if !seeds.is_empty() {
         batch["batch"]["data"] = json!([[{"node_path": "noise", "field_name": "seed", "items": seeds}]]);
@@ -111,7 +111,7 @@ fn shapes(fixture: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_item_of_either_kind_of_model_is_told_as_recorded() {
+async fn an_item_of_either_kind_of_model_is_reported_as_recorded() {
     let mut sdxl = batch(&[]);
     let nodes = &mut sdxl["batch"]["graph"]["nodes"];
     nodes["loader"]["type"] = json!("sdxl_model_loader");
@@ -128,16 +128,16 @@ async fn an_item_of_either_kind_of_model_is_told_as_recorded() {
 
         let item = &fake.items()[0];
         let finished = events.iter().rfind(|event| event.contains("image_name")).unwrap();
-        for own in [&item.batch_id, &item.session_id, item.image.as_ref().unwrap()] {
-            assert!(finished.contains(own.as_str()), "{own} in {finished}");
+        for value in [&item.batch_id, &item.session_id, item.image.as_ref().unwrap()] {
+            assert!(finished.contains(value.as_str()), "{value} in {finished}");
         }
         assert!(finished.contains("\"origin\":\"webui\",\"destination\":\"ours\""));
         assert_eq!(answer["batch"]["batch_id"], json!(item.batch_id));
         assert!(fake.finished_event_at(item.id).is_some());
 
-        let (_, told) = ask(&fake, Method::GET, "/api/v1/queue/default/i/1", None).await.unwrap();
-        assert_eq!(told["status"], "completed");
-        assert!(told.get("error_type").is_none() && told.to_string().contains(item.image.as_ref().unwrap()));
+        let (_, sent) = ask(&fake, Method::GET, "/api/v1/queue/default/i/1", None).await.unwrap();
+        assert_eq!(sent["status"], "completed");
+        assert!(sent.get("error_type").is_none() && sent.to_string().contains(item.image.as_ref().unwrap()));
     }
 }
 
@@ -168,7 +168,7 @@ async fn a_batch_is_answered_newest_first_and_runs_oldest_first_with_its_seeds()
 }
 
 #[tokio::test]
-async fn equal_requests_give_equal_bytes_and_the_stored_picture() {
+async fn equal_requests_give_equal_bytes_and_the_stored_image() {
     let fake = FakeInvoke::start().await;
     for seeds in [&[7][..], &[7], &[8]] {
         enqueue(&fake, &batch(seeds)).await;
@@ -186,57 +186,57 @@ async fn equal_requests_give_equal_bytes_and_the_stored_picture() {
     fake.until_idle().await;
     let mut socket = follow(&fake).await;
     enqueue(&fake, &again).await;
-    let told = events(&mut socket, |event| event.contains("\"status\":\"completed\"")).await;
-    assert!(!told.iter().any(|event| event.contains("Denoising")), "the latents are in the cache");
-    assert!(told.iter().any(|event| event.contains("Saving image")));
+    let sent = events(&mut socket, |event| event.contains("\"status\":\"completed\"")).await;
+    assert!(!sent.iter().any(|event| event.contains("Denoising")), "the latents are in the cache");
+    assert!(sent.iter().any(|event| event.contains("Saving image")));
     let fresh: Vec<_> = fake.items().iter().skip(3).map(|item| item.image.clone().unwrap()).collect();
     assert_ne!(fresh[0], fresh[1]);
     assert_eq!(load(&fake, &format!("/api/v1/images/i/{}/full", fresh[1])).await, first);
 }
 
 #[tokio::test]
-async fn failures_are_told_in_the_recorded_order() {
+async fn failures_are_reported_in_the_recorded_order() {
     let fake = FakeInvoke::start().await;
     let mut socket = follow(&fake).await;
     let mut unknown = batch(&[]);
     unknown["batch"]["graph"]["nodes"]["loader"]["model"]["key"] = json!("nobody");
     enqueue(&fake, &unknown).await;
-    let told = events(&mut socket, |event| event.contains("invocation_error")).await;
-    assert_eq!(told.iter().map(|event| shape(event)).collect::<Vec<_>>(), shapes(FAILURE));
-    assert!(told.last().unwrap().contains("\"error_message\":\"Unknown model nobody\""));
+    let sent = events(&mut socket, |event| event.contains("invocation_error")).await;
+    assert_eq!(sent.iter().map(|event| shape(event)).collect::<Vec<_>>(), shapes(FAILURE));
+    assert!(sent.last().unwrap().contains("\"error_message\":\"Unknown model nobody\""));
 
-    fake.script(|script| script.fail = Some(InvokeFailure::out_of_memory()));
+    fake.script(|script| script.fail = Some(InvokeState::out_of_memory()));
     enqueue(&fake, &batch(&[])).await;
-    let told = events(&mut socket, |event| event.contains("invocation_error")).await;
-    assert!(told.iter().any(|event| event.contains("Denoising")), "it fails in mid-denoising");
+    let sent = events(&mut socket, |event| event.contains("invocation_error")).await;
+    assert!(sent.iter().any(|event| event.contains("Denoising")), "it fails in mid-denoising");
     let (_, item) = ask(&fake, Method::GET, "/api/v1/queue/default/i/2", None).await.unwrap();
     assert_eq!((&item["status"], &item["error_type"]), (&json!("failed"), &json!("OutOfMemoryError")));
 }
 
 #[tokio::test]
-async fn cancelling_a_batch_tells_of_the_waiting_ones_once_and_the_step_goes_on() {
+async fn cancelling_a_batch_reports_the_waiting_ones_once_and_the_step_goes_on() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| (script.hold, script.cancel_tail) = (true, Duration::from_hours(1)));
     let mut socket = follow(&fake).await;
     enqueue(&fake, &batch(&[1, 2, 3])).await;
     events(&mut socket, |event| event.contains("Denoising")).await;
-    let stranger = fake.foreign_job();
+    let foreign = fake.foreign_job();
 
     let body = json!({"batch_ids": [fake.items()[0].batch_id]});
     let path = "/api/v1/queue/default/cancel_by_batch_ids";
     assert_eq!(ask(&fake, Method::PUT, path, Some(&body)).await.unwrap().1, json!({"canceled": 3}));
     assert_eq!(ask(&fake, Method::PUT, path, Some(&body)).await.unwrap().1, json!({"canceled": 0}));
-    let told = events(&mut socket, |event| event.contains("queue_items_canceled")).await;
-    let last: Vec<String> = told.iter().skip(1).map(|event| shape(event)).collect();
+    let sent = events(&mut socket, |event| event.contains("queue_items_canceled")).await;
+    let last: Vec<String> = sent.iter().skip(1).map(|event| shape(event)).collect();
     assert_eq!(last, shapes(include_str!("../../../fixtures/invokeai/cancel-batch.json"))[2..]);
-    assert!(told.last().unwrap().contains("\"canceled_item_ids\":[2,3]"));
+    assert!(sent.last().unwrap().contains("\"canceled_item_ids\":[2,3]"));
 
     let (_, status) = ask(&fake, Method::GET, "/api/v1/queue/default/status", None).await.unwrap();
     assert_eq!(status["queue"]["in_progress"], 0);
     assert_eq!(status["processor"]["is_processing"], true);
     fake.script(|script| (script.hold, script.cancel_tail) = (false, Duration::ZERO));
     fake.until_idle().await;
-    assert_eq!(fake.items()[stranger as usize - 1].status, ItemStatus::Completed);
+    assert_eq!(fake.items()[foreign as usize - 1].status, ItemStatus::Completed);
     assert_eq!(fake.cancels().len(), 2);
 }
 
@@ -244,7 +244,7 @@ async fn cancelling_a_batch_tells_of_the_waiting_ones_once_and_the_step_goes_on(
 async fn a_cancelled_item_or_destination_is_over_and_others_are_not() {
     let fake = FakeInvoke::start().await;
     fake.pause(true);
-    let stranger = fake.foreign_job();
+    let foreign = fake.foreign_job();
     enqueue(&fake, &batch(&[1, 2])).await;
     let (status, item) = ask(&fake, Method::PUT, "/api/v1/queue/default/i/2/cancel", None).await.unwrap();
     assert_eq!((status, &item["status"]), (200, &json!("canceled")));
@@ -253,12 +253,12 @@ async fn a_cancelled_item_or_destination_is_over_and_others_are_not() {
     let path = "/api/v1/queue/default/counts_by_destination?destination=ours";
     assert_eq!(ask(&fake, Method::GET, path, None).await.unwrap().1["canceled"], 2);
     assert_eq!(ask(&fake, Method::PUT, "/api/v1/queue/default/i/99/cancel", None).await.unwrap().0, 404);
-    assert_eq!(fake.items()[stranger as usize - 1].status, ItemStatus::Pending);
+    assert_eq!(fake.items()[foreign as usize - 1].status, ItemStatus::Pending);
     let (_, processor) =
         ask(&fake, Method::PUT, "/api/v1/queue/default/processor/resume", None).await.unwrap();
     assert_eq!(processor["is_started"], true);
     fake.until_idle().await;
-    assert_eq!(fake.items()[stranger as usize - 1].status, ItemStatus::Completed);
+    assert_eq!(fake.items()[foreign as usize - 1].status, ItemStatus::Completed);
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn enqueueing_refuses_what_the_real_one_refuses_and_a_full_queue_takes_les
     let mut uneven = batch(&[1, 2]);
     let zipped = uneven["batch"]["data"][0].as_array_mut().unwrap();
     zipped.push(json!({"node_path": "pos", "field_name": "prompt", "items": ["x"]}));
-    for (body, words) in [
+    for (body, text) in [
         (json!({}), "Field required"),
         (wrong_id, "Node ids must match"),
         (odd, "multiple of 8"),
@@ -279,7 +279,7 @@ async fn enqueueing_refuses_what_the_real_one_refuses_and_a_full_queue_takes_les
     ] {
         let (status, answer) = enqueue(&fake, &body).await;
         assert_eq!(status, 422);
-        assert!(answer["detail"][0]["msg"].as_str().unwrap().contains(words), "{answer}");
+        assert!(answer["detail"][0]["msg"].as_str().unwrap().contains(text), "{answer}");
     }
     fake.pause(true);
     fake.script(|script| script.max_queue = 2);
@@ -318,14 +318,14 @@ async fn a_killed_server_refuses_and_comes_back_on_its_port_with_its_queue() {
 async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.hang = true);
-    let asked = ask(&fake, Method::GET, "/api/v1/app/version", None);
-    tokio::pin!(asked);
+    let answer = ask(&fake, Method::GET, "/api/v1/app/version", None);
+    tokio::pin!(answer);
     tokio::select! {
-        _ = &mut asked => panic!("a hung server answered"),
-        () = fake.process.core.until(|state| (!state.requests.is_empty()).then_some(())) => {}
+        _ = &mut answer => panic!("a hung server answered"),
+        () = crate::eventually("it arrives", async || (!fake.requests().is_empty()).then_some(())) => {}
     }
     fake.script(|script| script.hang = false);
-    assert_eq!(asked.await.unwrap().0, 200);
+    assert_eq!(answer.await.unwrap().0, 200);
 }
 
 #[tokio::test]
@@ -357,21 +357,21 @@ async fn unknown_paths_and_odd_answers_are_as_the_script_says() {
     let fake = FakeInvoke::start().await;
     assert!(load(&fake, "/api/v1/nothing").await.0.starts_with("text/html"));
     assert_eq!(ask(&fake, Method::POST, "/api/v1/nothing", None).await.unwrap().0, 405);
-    fake.script(|script| script.version = VersionAnswer::Json(json!({"version": 3})));
+    fake.script(|script| script.version = Identity::Version("3"));
     let (_, answer) = ask(&fake, Method::GET, "/api/v1/app/version", None).await.unwrap();
-    assert_eq!(answer, json!({"version": 3}));
+    assert_eq!(answer, json!({"version": "3"}));
     let (_, answer) = ask(&fake, Method::GET, "/api/v2/models/?model_type=main", None).await.unwrap();
     assert_eq!(answer["models"].as_array().unwrap().len(), 2);
 
     enqueue(&fake, &batch(&[])).await;
     fake.until_idle().await;
     let name = fake.gallery().remove(0);
-    fake.script(|script| script.image_bytes = InvokeImageBytes::CutOff);
+    fake.script(|script| script.image_bytes = InvokeImageBytes::Plain(ImageBytes::CutOff));
     let (_, half) = load(&fake, &format!("/api/v1/images/i/{name}/full")).await;
     assert!(Format::detect(&half).is_err());
     let path = format!("/api/v1/images/i/{name}");
     assert_eq!(ask(&fake, Method::GET, &path, None).await.unwrap().1["image_name"], json!(name));
     assert_eq!(ask(&fake, Method::DELETE, &path, None).await.unwrap().0, 200);
     assert_eq!(ask(&fake, Method::GET, &path, None).await.unwrap().0, 404);
-    assert!(fake.requests().iter().any(|seen| seen.method == "DELETE" && seen.path == path));
+    assert!(fake.requests().iter().any(|request| request.method == "DELETE" && request.path == path));
 }

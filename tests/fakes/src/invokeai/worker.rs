@@ -14,7 +14,10 @@ use super::{
     Core,
     queue::{InvokeState, ItemStatus, QueueItem},
     recording::{self, RecordedEvent},
-    script::InvokeFailure,
+};
+use crate::{
+    engine::EngineFailure,
+    painting::{EditSource, paint},
 };
 
 pub(super) async fn work(core: Arc<Core>) {
@@ -40,29 +43,29 @@ fn begin(state: &mut InvokeState, id: u32) -> Option<QueueItem> {
 
 async fn run(core: &Core, item: &QueueItem) {
     let known = core.look(|state| state.cache.contains_key(&item.graph.to_string()));
-    let (picture, is_new) = core.change(|state| image_name(state, item));
-    let source = core.look(|state| Source::of(state, item));
-    let painting = is_new.then(|| paint(item.clone(), source));
+    let (image, is_new) = core.change(|state| image_name(state, item));
+    let source = core.look(|state| source(state, item));
+    let painting = is_new.then(|| paint_job(item.clone(), source));
     let computes = |kind: &str| if kind == "l2i" { is_new } else { !known || uncached(item, "denoise") };
     let unknown_model = core.look(|state| unknown_model(state, item));
     let mut previews = 0;
-    for beat in recording::events_for(item, &picture, computes) {
+    for event in recording::events_for(item, &image, computes) {
         core.unless_hung().await;
-        if beat.denoising {
+        if event.denoising {
             pause(core, item, previews).await;
             previews += 1;
             core.change(|state| state.previewed.entry(item.id).or_default().push(Instant::now()));
         }
-        if core.change(|state| !emit_if_running(state, item.id, &beat.text)) {
+        if core.change(|state| !emit_if_running(state, item.id, &event.text)) {
             return finish_step(core).await;
         }
         let scripted = core.look(|state| state.script.fail.clone()).filter(|_| previews == 2);
-        let unknown = unknown_model.clone().filter(|_| beat.kind.ends_with("model_loader"));
+        let unknown = unknown_model.clone().filter(|_| event.kind.ends_with("model_loader"));
         if let Some(failure) = scripted.or(unknown) {
-            return core.change(|state| fail(state, item.id, failure, &beat));
+            return core.change(|state| fail(state, item.id, failure, &event));
         }
     }
-    complete(core, item, picture, painting).await;
+    complete(core, item, image, painting).await;
 }
 
 /// The next preview's time; after the first one also whatever the script holds up. Ends early with the item.
@@ -99,7 +102,7 @@ async fn finish_step(core: &Core) {
 }
 
 /// The status event comes before the error event, as recorded.
-fn fail(state: &mut InvokeState, id: u32, failure: InvokeFailure, at: &RecordedEvent) {
+fn fail(state: &mut InvokeState, id: u32, failure: EngineFailure, at: &RecordedEvent) {
     let Some(item) = state.items.iter_mut().find(|item| item.id == id) else { return };
     item.failure = Some(failure);
     let item = item.clone();
@@ -107,19 +110,19 @@ fn fail(state: &mut InvokeState, id: u32, failure: InvokeFailure, at: &RecordedE
     state.emit(recording::invocation_error(&item, at), None);
 }
 
-async fn complete(core: &Core, item: &QueueItem, picture: String, painting: Option<JoinHandle<Vec<u8>>>) {
+async fn complete(core: &Core, item: &QueueItem, image: String, painting: Option<JoinHandle<Bytes>>) {
     let bytes = match painting {
-        Some(painting) => Some(Bytes::from(painting.await.expect("the painter does not panic"))),
+        Some(painting) => Some(painting.await.expect("the painter does not panic")),
         None => None,
     };
     core.unless_hung().await;
     let done = core.change(|state| {
         let item = state.items.iter_mut().find(|one| one.id == item.id);
         let Some(item) = item.filter(|item| item.status == ItemStatus::InProgress) else { return false };
-        item.image = Some(picture.clone());
+        item.image = Some(image.clone());
         let id = item.id;
         if let Some(bytes) = bytes {
-            state.images.insert(picture, bytes);
+            state.images.insert(image, bytes);
         }
         state.set_status(id, ItemStatus::Completed);
         true
@@ -129,7 +132,7 @@ async fn complete(core: &Core, item: &QueueItem, picture: String, painting: Opti
     }
 }
 
-/// The stored picture of an equal graph, unless its node asks to be computed again, or else a new name.
+/// The stored image of an equal graph, unless its node asks to be computed again, or else a new name.
 fn image_name(state: &mut InvokeState, item: &QueueItem) -> (String, bool) {
     let key = item.graph.to_string();
     let stored = state.cache.get(&key).filter(|name| state.images.contains_key(*name)).cloned();
@@ -148,60 +151,29 @@ fn uncached(item: &QueueItem, kind: &str) -> bool {
     })
 }
 
-fn unknown_model(state: &InvokeState, item: &QueueItem) -> Option<InvokeFailure> {
+fn unknown_model(state: &InvokeState, item: &QueueItem) -> Option<EngineFailure> {
     let key = &item.input("model")?["key"];
     let known = state.script.models.iter().any(|model| model["key"] == *key);
     (!known).then(|| {
-        InvokeFailure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default()))
+        EngineFailure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default()))
     })
 }
 
-/// An edit shows its source: all of it mixed with the painting, or only where its mask is black.
-fn paint(item: QueueItem, source: Option<Source>) -> JoinHandle<Vec<u8>> {
+fn paint_job(item: QueueItem, source: Option<(Bytes, Option<Bytes>)>) -> JoinHandle<Bytes> {
     tokio::task::spawn_blocking(move || {
-        let pixels = |name| u32::try_from(item.number(name)).expect("a picture's width or height").max(8);
+        let pixels = |name| u32::try_from(item.number(name)).expect("an image's width or height").max(8);
         let size = ImageSize::new(pixels("width"), pixels("height"));
-        let painted = ProceduralImage {
-            label: "fake InvokeAI",
-            prompt: item.prompt(),
-            seed: item.number("seed"),
-            size,
-        }
-        .to_png();
-        source.map_or_else(|| painted.clone(), |source| source.edited(&painted))
+        let (prompt, seed) = (item.prompt(), item.number("seed"));
+        let source = source.map(|(image, mask)| EditSource::decode(&image, mask.as_deref()));
+        paint(ProceduralImage { label: "fake InvokeAI", prompt, seed, size }, source, None)
     })
 }
 
-/// The pictures that an edit was given.
-struct Source {
-    picture: Bytes,
-    mask: Option<Bytes>,
-}
-
-impl Source {
-    fn of(state: &InvokeState, item: &QueueItem) -> Option<Self> {
-        let stored = |name: &str| {
-            let name = item.input(name)?.get("image_name")?.as_str()?;
-            state.images.get(name).cloned()
-        };
-        Some(Self { picture: stored("image")?, mask: stored("mask") })
-    }
-
-    fn edited(&self, painted: &[u8]) -> Vec<u8> {
-        let decode = |bytes: &[u8]| image::load_from_memory(bytes).expect("a picture");
-        let (mut picture, painted) = (decode(&self.picture).into_rgb8(), decode(painted).into_rgb8());
-        let mask = self.mask.as_deref().map(|mask| decode(mask).into_luma8());
-        for (x, y, pixel) in picture.enumerate_pixels_mut() {
-            let new = painted.get_pixel(x, y);
-            match &mask {
-                Some(mask) if mask.get_pixel(x, y)[0] == 0 => *pixel = *new,
-                Some(_) => {}
-                None => pixel.0 = std::array::from_fn(|channel| pixel[channel] / 2 + new[channel] / 2),
-            }
-        }
-        let mut bytes = Vec::new();
-        let into = &mut std::io::Cursor::new(&mut bytes);
-        picture.write_to(into, image::ImageFormat::Png).expect("memory can be written");
-        bytes
-    }
+/// The image and the mask that an edit was given.
+fn source(state: &InvokeState, item: &QueueItem) -> Option<(Bytes, Option<Bytes>)> {
+    let stored = |name: &str| {
+        let name = item.input(name)?.get("image_name")?.as_str()?;
+        state.images.get(name).cloned()
+    };
+    Some((stored("image")?, stored("mask")))
 }

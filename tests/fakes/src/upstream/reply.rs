@@ -7,11 +7,11 @@ use super::sse::SseStep;
 /// An answer of the script.
 #[derive(Debug, Clone)]
 pub enum UpstreamReply {
-    /// Pictures as asked for, in base64, with seeds.
+    /// The requested images, in base64, with seeds.
     Images,
     /// A status, headers and a body.
     Respond(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// Pictures, but only once [`super::Upstream::release`] is called.
+    /// Images, but only once [`super::Upstream::release`] is called.
     Hold,
     /// The head of an answer, then a broken connection.
     Break,

@@ -36,7 +36,7 @@ pub fn partial(family: &str, index: u64) -> SseStep {
     event(&name, &json!({"type": name, "b64_json": "cHJldmlldw==", "partial_image_index": index}))
 }
 
-/// The event with the finished picture.
+/// The event with the finished image.
 pub fn completed(family: &str, image: &[u8]) -> SseStep {
     let name = format!("{family}.completed");
     let base64 = base64_simd::STANDARD.encode_to_string(image);

@@ -1,8 +1,8 @@
-//! 500 callers who leave at random moments, before, during and after their job, with strangers' jobs between them:
-//! afterwards no job of ours is left in the engine after a second, no stranger's was touched, and every slot is free.
+//! 500 clients that disconnect at random moments, before, during and after their job, with jobs of others between them:
+//! afterwards no job of ours is left in the engine after a second, none of the others was touched, and every slot is free.
 //!
-//! `cargo bench -p benches --bench leavers` (against the fake engines)
-//! `cargo bench -p benches --bench leavers -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI, or with
+//! `cargo bench -p benches --bench disconnects` (against the fake engines)
+//! `cargo bench -p benches --bench disconnects -- --clients 50 --live http://127.0.0.1:9190` (against a real InvokeAI, or with
 //! `--live-comfyui` a real ComfyUI)
 
 use std::{
@@ -17,20 +17,21 @@ use std::{
 
 use e2e::sidecar::Sidecar;
 use fakes::{
-    comfyui::{self, FakeComfy},
-    invokeai::{FakeInvoke, ItemStatus},
+    comfyui::ComfyState,
+    engine::{EngineJob, Fake, FakeEngine, JobState},
+    invokeai::InvokeState,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-/// Callers at once; each has a slot.
+/// Clients at once; each has a slot.
 const AT_ONCE: usize = 12;
-/// For the engine to be free of everything of ours after the last caller left.
+/// For the engine to be free of everything of ours after the last client left.
 const SECOND: Duration = Duration::from_secs(1);
-/// A refused caller waits this long.
+/// A refused client waits this long.
 const AGAIN: Duration = Duration::from_millis(50);
-/// A stranger's job for so many callers.
-const STRANGER_EVERY: usize = 25;
+/// A job of somebody else for so many clients.
+const FOREIGN_JOB_EVERY: usize = 25;
 
 #[tokio::main]
 async fn main() {
@@ -42,8 +43,8 @@ async fn main() {
         (Some(url), _) => run(&LiveInvoke(url), clients, seed).await,
         (_, Some(url)) => run(&LiveComfy(url), clients, seed).await,
         (None, None) => {
-            run(&fake_invokeai().await, clients, seed).await;
-            run(&fake_comfyui().await, clients, seed).await;
+            run(&fake::<InvokeState>().await, clients, seed).await;
+            run(&fake::<ComfyState>().await, clients, seed).await;
         }
     }
 }
@@ -53,51 +54,46 @@ trait Engine {
     fn flags(&self) -> Vec<String>;
     /// How long a job takes, about.
     fn job(&self) -> Duration;
-    fn stranger(&self);
+    fn foreign_job(&self);
     /// Jobs of ours that wait or run; the tag is theirs.
-    fn ours(&self, tag: &str) -> impl Future<Output = usize>;
-    /// Strangers' jobs: all of them, and those that were cancelled.
-    fn strangers(&self) -> (usize, usize);
+    fn active_jobs(&self, tag: &str) -> impl Future<Output = usize>;
+    /// Jobs of others: all of them, and those that were cancelled.
+    fn foreign_jobs(&self) -> (usize, usize);
 }
 
-async fn fake_invokeai() -> FakeInvoke {
-    let fake = FakeInvoke::start().await;
-    // As recorded on a CPU: a small picture, and a step that goes on after a cancel.
-    fake.script(|script| {
-        script.item = Duration::from_millis(300);
-        script.cancel_tail = Duration::from_millis(100);
+/// As recorded on a CPU: a small image, and a step that goes on after a cancel.
+async fn fake<E: FakeEngine>() -> Fake<E> {
+    let fake = Fake::<E>::start().await;
+    fake.change(|engine| {
+        engine.set_job_time(Duration::from_millis(300));
+        engine.set_cancel_delay(Duration::from_millis(100));
     });
     fake
 }
 
-impl Engine for FakeInvoke {
+impl<E: FakeEngine> Engine for Fake<E> {
     fn flags(&self) -> Vec<String> {
-        vec!["--engine".into(), "invokeai".into(), "--engine-url".into(), self.url()]
+        vec!["--engine".into(), E::NAME.into(), "--engine-url".into(), self.url()]
     }
 
     fn job(&self) -> Duration {
         Duration::from_millis(300)
     }
 
-    fn stranger(&self) {
-        self.foreign_job();
+    fn foreign_job(&self) {
+        self.change(E::add_foreign_job);
     }
 
-    async fn ours(&self, tag: &str) -> usize {
-        let active = |status| matches!(status, ItemStatus::Pending | ItemStatus::InProgress);
-        let ours = |item: &fakes::invokeai::QueueItem| {
-            item.destination.as_deref() == Some(tag) && active(item.status)
+    async fn active_jobs(&self, tag: &str) -> usize {
+        let active = |job: &&EngineJob| {
+            !job.is_over() && job.owner.as_deref().is_some_and(|owner| owner.starts_with(tag))
         };
-        self.items().iter().filter(|item| ours(item)).count()
+        self.jobs().iter().filter(active).count()
     }
 
-    fn strangers(&self) -> (usize, usize) {
-        let theirs: Vec<_> = self
-            .items()
-            .into_iter()
-            .filter(|item| !item.destination.as_deref().is_some_and(|tag| tag.starts_with("ada2-sidecar-")))
-            .collect();
-        (theirs.len(), theirs.iter().filter(|item| item.status == ItemStatus::Canceled).count())
+    fn foreign_jobs(&self) -> (usize, usize) {
+        let foreign: Vec<_> = self.jobs().into_iter().filter(|job| !job.is_ours()).collect();
+        (foreign.len(), foreign.iter().filter(|job| job.state == JobState::Cancelled).count())
     }
 }
 
@@ -113,9 +109,9 @@ impl Engine for LiveInvoke {
         Duration::from_millis(1500)
     }
 
-    fn stranger(&self) {}
+    fn foreign_job(&self) {}
 
-    async fn ours(&self, tag: &str) -> usize {
+    async fn active_jobs(&self, tag: &str) -> usize {
         let url = format!("{}/api/v1/queue/default/counts_by_destination?destination={tag}", self.0);
         let answer = fakes::http().get(url).send().await.expect("InvokeAI answers");
         let counts: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
@@ -123,51 +119,8 @@ impl Engine for LiveInvoke {
         usize::try_from(count("pending") + count("in_progress")).expect("few")
     }
 
-    fn strangers(&self) -> (usize, usize) {
+    fn foreign_jobs(&self) -> (usize, usize) {
         (0, 0)
-    }
-}
-
-async fn fake_comfyui() -> FakeComfy {
-    let fake = FakeComfy::start().await;
-    fake.script(|script| {
-        script.item = Duration::from_millis(300);
-        script.cancel_tail = Duration::from_millis(100);
-    });
-    fake
-}
-
-impl Engine for FakeComfy {
-    fn flags(&self) -> Vec<String> {
-        vec!["--engine".into(), "comfyui".into(), "--engine-url".into(), self.url()]
-    }
-
-    fn job(&self) -> Duration {
-        Duration::from_millis(300)
-    }
-
-    fn stranger(&self) {
-        self.foreign_job();
-    }
-
-    async fn ours(&self, tag: &str) -> usize {
-        let active =
-            |status| matches!(status, comfyui::PromptStatus::Pending | comfyui::PromptStatus::Running);
-        let ours = |item: &comfyui::ComfyPrompt| {
-            active(item.status) && item.client_id.as_deref().is_some_and(|client| client.starts_with(tag))
-        };
-        self.items().iter().filter(|item| ours(item)).count()
-    }
-
-    fn strangers(&self) -> (usize, usize) {
-        let is_ours = |item: &comfyui::ComfyPrompt| {
-            item.client_id.as_deref().is_some_and(|id| id.starts_with("ada2-sidecar-"))
-        };
-        let theirs: Vec<_> = self.items().into_iter().filter(|item| !is_ours(item)).collect();
-        let cancelled = |item: &&comfyui::ComfyPrompt| {
-            matches!(item.status, comfyui::PromptStatus::Interrupted | comfyui::PromptStatus::Deleted)
-        };
-        (theirs.len(), theirs.iter().filter(cancelled).count())
     }
 }
 
@@ -183,9 +136,9 @@ impl Engine for LiveComfy {
         Duration::from_millis(1500)
     }
 
-    fn stranger(&self) {}
+    fn foreign_job(&self) {}
 
-    async fn ours(&self, tag: &str) -> usize {
+    async fn active_jobs(&self, tag: &str) -> usize {
         let answer = fakes::http().get(format!("{}/queue", self.0)).send().await.expect("ComfyUI answers");
         let queue: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
         let ours =
@@ -194,13 +147,13 @@ impl Engine for LiveComfy {
         count("queue_running") + count("queue_pending")
     }
 
-    fn strangers(&self) -> (usize, usize) {
+    fn foreign_jobs(&self) -> (usize, usize) {
         (0, 0)
     }
 }
 
 async fn run(engine: &impl Engine, clients: usize, seed: u64) {
-    let state = fakes::fresh_folder("leavers");
+    let state = fakes::fresh_dir("disconnects");
     let flags: Vec<String> = engine
         .flags()
         .into_iter()
@@ -216,8 +169,8 @@ async fn run(engine: &impl Engine, clients: usize, seed: u64) {
     let worker = async || {
         while next.fetch_add(1, Ordering::Relaxed) < clients {
             let nth = next.load(Ordering::Relaxed);
-            if nth.is_multiple_of(STRANGER_EVERY) {
-                engine.stranger();
+            if nth.is_multiple_of(FOREIGN_JOB_EVERY) {
+                engine.foreign_job();
             }
             let timeout = engine.job().mul_f64(6.0 * fraction(&random));
             request_one(&sidecar, nth, timeout, &done).await;
@@ -225,39 +178,39 @@ async fn run(engine: &impl Engine, clients: usize, seed: u64) {
     };
     join_all((0..AT_ONCE).map(|_| worker())).await;
     let (left, took) = (Instant::now(), start.elapsed());
-    while engine.ours(&tag).await > 0 && left.elapsed() < 10 * SECOND {
+    while engine.active_jobs(&tag).await > 0 && left.elapsed() < 10 * SECOND {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let free = left.elapsed();
     sidecar.until_inflight(0).await;
-    let (strangers, cancelled) = engine.strangers();
-    let (served, refused, gone) = done.counts();
+    let (foreign, cancelled) = engine.foreign_jobs();
+    let (served, refused, disconnected) = done.counts();
     let _ = writeln!(
         std::io::stdout(),
-        "{clients} callers in {took:.1?}, seed {seed}: {gone} left, {served} were served, {refused} times 429; the engine was \
-         free of ours {free:.1?} after the last; of {strangers} strangers' jobs {cancelled} were cancelled"
+        "{clients} clients in {took:.1?}, seed {seed}: {disconnected} left, {served} were served, {refused} times 429; the engine was \
+         free of ours {free:.1?} after the last; of {foreign} jobs of others {cancelled} were cancelled"
     );
     assert!(free < SECOND, "a job of ours was left");
-    assert_eq!(cancelled, 0, "a stranger's job was cancelled");
+    assert_eq!(cancelled, 0, "another's job was cancelled");
 }
 
 #[derive(Default)]
 struct Outcomes {
     served: AtomicUsize,
     refused: AtomicUsize,
-    gone: AtomicUsize,
+    disconnected: AtomicUsize,
 }
 
 impl Outcomes {
     fn counts(&self) -> (usize, usize, usize) {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        (read(&self.served), read(&self.refused), read(&self.gone))
+        (read(&self.served), read(&self.refused), read(&self.disconnected))
     }
 }
 
-/// One caller: every third streams.
+/// One client: every third streams.
 async fn request_one(sidecar: &Sidecar, nth: usize, timeout: Duration, done: &Outcomes) {
-    let request = json!({"prompt": format!("caller {nth}"), "size": "64x64", "steps": 8, "stream": nth.is_multiple_of(3),
+    let request = json!({"prompt": format!("client {nth}"), "size": "64x64", "steps": 8, "stream": nth.is_multiple_of(3),
         "partial_images": 2});
     let request = fakes::http()
         .post(format!("{}/v1/images/generations", sidecar.url))
@@ -271,9 +224,9 @@ async fn request_one(sidecar: &Sidecar, nth: usize, timeout: Duration, done: &Ou
         };
         // Dropping the request closes its connection, as a killed program does.
         let outcome = match tokio::time::timeout(timeout, whole).await {
-            Err(_) => &done.gone,
+            Err(_) => &done.disconnected,
             Ok((200, _)) => &done.served,
-            // All slots are taken, by jobs that the engine has yet to let go of: the caller comes again.
+            // All slots are taken, by jobs that the engine has yet to stop: the client tries again.
             Ok((429, _)) => {
                 done.refused.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(AGAIN).await;
@@ -286,7 +239,7 @@ async fn request_one(sidecar: &Sidecar, nth: usize, timeout: Duration, done: &Ou
     }
 }
 
-/// What marks our jobs, from the state folder.
+/// What marks our jobs, from the state directory.
 fn tag(state: &Path) -> String {
     let text = std::fs::read_to_string(state.join("instance")).expect("the sidecar has an identity");
     format!("ada2-sidecar-{}", text.lines().next().expect("a line"))

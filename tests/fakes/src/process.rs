@@ -1,9 +1,9 @@
-//! What a fake engine stands on: one state under one lock with a bell that rings at every change, the requests that it
-//! saw, and a listener whose connections can be cut. Which engine it is, this file must not know.
+//! The process that a fake engine runs in: its state under one lock, with a signal at every change, the requests that
+//! it got, and a listener whose connections can be cut.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::FakeEngine;
+
 /// One HTTP request.
 #[derive(Debug, Clone)]
 pub struct EngineRequest {
@@ -42,49 +44,45 @@ pub struct EngineRequest {
     pub at: Instant,
 }
 
-/// What every engine's state has.
-pub(crate) trait Scripted: Send + 'static {
-    /// Connections are accepted and nothing is answered, sent or done.
-    fn is_hung(&self) -> bool;
-
-    /// Where requests are written down.
-    fn requests(&mut self) -> &mut Vec<EngineRequest>;
-}
-
 /// What all parts of a fake share.
 #[derive(Debug)]
-pub(crate) struct Core<S> {
-    state: Mutex<S>,
+pub struct Core<E> {
+    engine: Mutex<E>,
     changes: watch::Sender<()>,
+    requests: Mutex<Vec<EngineRequest>>,
     /// Counts up when sockets are to be cut.
     pub(crate) sockets: watch::Sender<u32>,
 }
 
-impl<S: Scripted> Core<S> {
-    pub(crate) fn look<T>(&self, read: impl FnOnce(&S) -> T) -> T {
-        read(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+impl<E: FakeEngine> Core<E> {
+    pub(crate) fn look<T>(&self, read: impl FnOnce(&E) -> T) -> T {
+        read(&lock(&self.engine))
     }
 
-    pub(crate) fn change<T>(&self, write: impl FnOnce(&mut S) -> T) -> T {
-        let result = write(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(crate) fn change<T>(&self, write: impl FnOnce(&mut E) -> T) -> T {
+        let result = write(&mut lock(&self.engine));
         self.changes.send_replace(());
         result
     }
 
-    /// Waits until the state gives what is wanted.
-    pub(crate) async fn until<T>(&self, wanted: impl Fn(&S) -> Option<T>) -> T {
-        let mut bell = self.changes.subscribe();
+    /// Waits until the engine's state gives an answer.
+    pub(crate) async fn until<T>(&self, ask: impl Fn(&E) -> Option<T>) -> T {
+        let mut changes = self.changes.subscribe();
         loop {
-            if let Some(found) = self.look(&wanted) {
-                return found;
+            if let Some(answer) = self.look(&ask) {
+                return answer;
             }
-            bell.changed().await.expect("the sender lives as long as self");
+            changes.changed().await.expect("the sender lives as long as self");
         }
     }
 
-    /// A hung process does nothing at all: everything that it does waits here first.
-    pub(crate) async fn unless_hung(&self) {
-        self.until(|state| (!state.is_hung()).then_some(())).await;
+    /// Waits while the process is hung, which does nothing at all.
+    pub async fn unless_hung(&self) {
+        self.until(|engine| (!engine.is_hung()).then_some(())).await;
+    }
+
+    pub(crate) fn requests(&self) -> Vec<EngineRequest> {
+        lock(&self.requests).clone()
     }
 
     /// Cuts every WebSocket now, without a close frame.
@@ -93,66 +91,65 @@ impl<S: Scripted> Core<S> {
     }
 }
 
-/// The process: a port, and what runs as long as it does.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port, and what runs as long as the process does.
 #[derive(Debug)]
-pub(crate) struct Process<S> {
-    pub(crate) core: Arc<Core<S>>,
+pub(crate) struct Process<E> {
+    pub(crate) core: Arc<Core<E>>,
     address: SocketAddr,
     tasks: Mutex<JoinSet<()>>,
-    /// Holds the port while stopped: bound and not listening, so connections are refused.
+    /// Reserves the port while stopped: bound and not listening, so connections are refused.
     parked: Mutex<Option<TcpSocket>>,
 }
 
-impl<S: Scripted> Process<S> {
-    /// On this loopback port, a free one for 0; nothing runs yet.
-    pub(crate) async fn bind(state: S, port: u16) -> (Self, TcpListener) {
+impl<E: FakeEngine> Process<E> {
+    /// On this loopback port, a free one for 0.
+    pub(crate) async fn start(engine: E, port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let core = Core {
-            state: Mutex::new(state),
+            engine: Mutex::new(engine),
             changes: watch::Sender::new(()),
+            requests: Mutex::default(),
             sockets: watch::Sender::new(0),
         };
-        (Self { core: Arc::new(core), address, tasks: Mutex::default(), parked: Mutex::default() }, listener)
+        let process =
+            Self { core: Arc::new(core), address, tasks: Mutex::default(), parked: Mutex::default() };
+        process.run(listener);
+        process
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Idle connections are closed after `idle`.
-    pub(crate) fn run(
-        &self,
-        listener: TcpListener,
-        router: Router,
-        idle: Duration,
-        worker: impl Future<Output = ()> + Send + 'static,
-    ) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.spawn(worker);
-        tasks.spawn(accept(listener, router, idle));
+    fn run(&self, listener: TcpListener) {
+        let mut tasks = lock(&self.tasks);
+        tasks.spawn(E::work(Arc::clone(&self.core)));
+        tasks.spawn(accept(listener, E::router(Arc::clone(&self.core)), E::IDLE_TIMEOUT));
     }
 
-    /// Ends at once, as a killed process does: connections break, new ones are refused. The port stays ours.
     pub(crate) async fn stop(&self) {
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         tasks.shutdown().await;
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("a fresh socket takes options");
-        socket.bind(self.address).expect("the port was ours a moment ago");
-        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+        socket.bind(self.address).expect("the port was reserved");
+        *lock(&self.parked) = Some(socket);
     }
 
-    /// The port again, after [`Self::stop`].
-    pub(crate) fn listen_again(&self) -> TcpListener {
-        let parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner).take();
-        parked.expect("it was stopped before").listen(1024).expect("a bound socket listens")
+    pub(crate) fn restart(&self) {
+        let parked = lock(&self.parked).take().expect("it was stopped before");
+        self.run(parked.listen(1024).expect("a bound socket listens"));
     }
 }
 
 /// What a handler may do to the connection that its request came on.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectionHandle {
+pub struct ConnectionHandle {
     peer_port: u16,
     /// A WebSocket outlives its connection's task, so it watches this itself.
     pub(crate) cut: CancellationToken,
@@ -166,8 +163,8 @@ async fn accept(listener: TcpListener, router: Router, idle: Duration) {
     while let Ok((stream, peer)) = listener.accept().await {
         // As Python's asyncio does; without it small frames wait for the peer's delayed acknowledgement.
         stream.set_nodelay(true).expect("a fresh socket takes options");
-        let line = ConnectionHandle { peer_port: peer.port(), cut: alive.child_token() };
-        let service = TowerToHyperService::new(router.clone().layer(Extension(line.clone())));
+        let handle = ConnectionHandle { peer_port: peer.port(), cut: alive.child_token() };
+        let service = TowerToHyperService::new(router.clone().layer(Extension(handle.clone())));
         connections.spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -176,16 +173,16 @@ async fn accept(listener: TcpListener, router: Router, idle: Duration) {
                 .with_upgrades();
             tokio::select! {
                 _ = connection => {}
-                () = line.cut.cancelled() => {}
+                () = handle.cut.cancelled() => {}
             }
         });
     }
 }
 
-/// Writes the request down, then does nothing while hung.
-pub(crate) async fn record<S: Scripted>(
-    State(core): State<Arc<Core<S>>>,
-    Extension(line): Extension<ConnectionHandle>,
+/// The outermost layer of an engine's router: keeps the request, then waits while the process is hung.
+pub async fn record<E: FakeEngine>(
+    State(core): State<Arc<Core<E>>>,
+    Extension(connection): Extension<ConnectionHandle>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -194,14 +191,14 @@ pub(crate) async fn record<S: Scripted>(
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let seen = EngineRequest {
+    let received = EngineRequest {
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
-        connection: line.peer_port,
+        connection: connection.peer_port,
         body: body.clone(),
         at: Instant::now(),
     };
-    core.change(|state| state.requests().push(seen));
+    lock(&core.requests).push(received);
     core.unless_hung().await;
     next.run(Request::from_parts(parts, Body::from(body))).await
 }

@@ -1,4 +1,4 @@
-//! Callers who take or send slowly hold nothing that others need for longer than it is theirs.
+//! Clients who take or send slowly hold nothing that others need for longer than it is theirs.
 
 use std::time::Duration;
 
@@ -44,10 +44,10 @@ async fn a_reader_who_takes_nothing_of_a_stream_gives_the_place_back_at_the_requ
 }
 
 #[tokio::test]
-async fn one_callers_unfinished_bodies_leave_half_of_the_budget_to_others() {
+async fn one_clients_unfinished_bodies_leave_half_of_the_budget_to_others() {
     const PIECE: usize = 31 << 20;
     let upstream = Upstream::start().await;
-    let tokens = fakes::fresh_folder("slow-callers").join("tokens");
+    let tokens = fakes::fresh_dir("slow-callers").join("tokens");
     std::fs::write(&tokens, "mine=mine-token-0123456789").unwrap();
     let file = tokens.display().to_string();
     let gateway = Gateway::start(&upstream, &["--gateway-bearer-tokens-file", &file]).await;

@@ -1,4 +1,4 @@
-//! Tokens are people: whose pictures a token sees and deletes, and how many places it may take.
+//! Each token has its own images and slots: which images it sees and deletes, and how many slots it may take.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,12 +14,12 @@ const ALICE: &str = "alice-0123456789abcdef";
 const BOB: &str = "bob-0123456789abcdef";
 const BARE: &str = "bare-0123456789abcdef";
 
-/// A gateway whose env file has these lines, with the mock's pictures: as different as their prompts.
-async fn with(env: &str, folder: Option<std::path::PathBuf>) -> Gateway {
+/// A gateway whose env file has these lines, with the mock's images: as different as their prompts.
+async fn with(env: &str, dir: Option<std::path::PathBuf>) -> Gateway {
     let upstream = Upstream::start().await;
-    let folder = folder.unwrap_or_else(|| fakes::fresh_folder("people"));
-    std::fs::write(folder.join(".env"), env).unwrap();
-    Gateway::start_in(folder, &gpu_heavy(&upstream), &["--images-backend", "mock"]).await
+    let dir = dir.unwrap_or_else(|| fakes::fresh_dir("people"));
+    std::fs::write(dir.join(".env"), env).unwrap();
+    Gateway::start_in(dir, &gpu_heavy(&upstream), &["--images-backend", "mock"]).await
 }
 
 fn three() -> String {
@@ -30,7 +30,7 @@ async fn ask(gateway: &Gateway, method: Method, path: &str, token: &str) -> Test
     TestResponse::read(gateway.anonymous(method, path).bearer_auth(token).send().await.unwrap()).await
 }
 
-/// Has a picture made; gives its name and the request's id.
+/// Has an image made; gives its name and the request's id.
 async fn made(gateway: &Gateway, token: &str, prompt: &str) -> (String, String) {
     let body = json!({"prompt": prompt, "size": "64x64", "response_format": "url"}).to_string();
     let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
@@ -41,7 +41,7 @@ async fn made(gateway: &Gateway, token: &str, prompt: &str) -> (String, String) 
     (name, answer.header("x-request-id").to_owned())
 }
 
-/// The names of a list, and what it says of them in all.
+/// The names of a list, and its totals.
 async fn list(gateway: &Gateway, token: &str, query: &str) -> (Vec<String>, Value) {
     let answer = ask(gateway, Method::GET, &format!("/v1/gateway/images{query}"), token).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -97,7 +97,7 @@ async fn a_token_sees_and_deletes_what_it_made_and_an_owner_all() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_picture_is_kept_beside_it_and_never_served_as_one() {
+async fn what_is_known_of_an_image_is_kept_beside_it_and_never_served_as_one() {
     let gateway = with(&format!("{}GATEWAY_OWNER_TOKENS=bob\n", three()), None).await;
     let (hers, id) = made(&gateway, ALICE, "a").await;
     let (nameless, _) = made(&gateway, BARE, "c").await;
@@ -118,7 +118,7 @@ async fn what_is_known_of_a_picture_is_kept_beside_it_and_never_served_as_one() 
     for path in [format!("/ui/images/{hers}.json"), format!("/v1/gateway/images/{hers}.json")] {
         assert_eq!(ask(&gateway, Method::GET, &path, BOB).await.status, 404, "{path}");
     }
-    // What a later version wrote is kept, and told.
+    // What a later version wrote is kept, and reported.
     let path = gateway.store.join(format!("{hers}.json"));
     std::fs::write(&path, json!({"owners": ["alice"], "prompt": "a", "name": "no"}).to_string()).unwrap();
     let one = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{hers}"), ALICE).await;
@@ -130,14 +130,14 @@ async fn what_is_known_of_a_picture_is_kept_beside_it_and_never_served_as_one() 
 }
 
 #[tokio::test]
-async fn who_made_a_picture_outlasts_a_restart_and_another_place_in_the_list() {
+async fn who_made_an_image_outlasts_a_restart_and_another_place_in_the_list() {
     let gateway = with(&three(), None).await;
     let (hers, _) = made(&gateway, ALICE, "a").await;
     let (nameless, _) = made(&gateway, BARE, "c").await;
-    let folder = gateway.folder.clone();
+    let dir = gateway.dir.clone();
     gateway.stop().await;
     let env = format!("GATEWAY_BEARER_TOKENS=other-0123456789,{BARE},alice=another-0123456789abcdef\n");
-    let gateway = with(&env, Some(folder.clone())).await;
+    let gateway = with(&env, Some(dir.clone())).await;
     assert_eq!(list(&gateway, BARE, "").await.0, [nameless.as_str()]);
     assert_eq!(
         list(&gateway, "another-0123456789abcdef", "").await.0,
@@ -152,17 +152,17 @@ async fn who_made_a_picture_outlasts_a_restart_and_another_place_in_the_list() {
 }
 
 #[tokio::test]
-async fn the_only_token_and_nobody_who_is_asked_for_one_see_all() {
+async fn the_only_token_and_requests_that_need_none_see_all() {
     let gateway = with(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\n"), None).await;
     let (mine, _) = made(&gateway, TOKEN, "a").await;
     let older = "1736697234_0123456789abcdef.png".to_owned();
     std::fs::write(gateway.store.join(&older), b"\x89PNG\r\n\x1a\n and so on").unwrap();
-    let folder = gateway.folder.clone();
+    let dir = gateway.dir.clone();
     gateway.stop().await;
-    let gateway = with(&format!("GATEWAY_BEARER_TOKENS=alice={ALICE}\n"), Some(folder.clone())).await;
+    let gateway = with(&format!("GATEWAY_BEARER_TOKENS=alice={ALICE}\n"), Some(dir.clone())).await;
     assert_eq!(list(&gateway, ALICE, "").await.0, sorted([&mine, &older]));
     gateway.stop().await;
-    let gateway = with("GATEWAY_AUTH=off\n", Some(folder)).await;
+    let gateway = with("GATEWAY_AUTH=off\n", Some(dir)).await;
     assert_eq!(list(&gateway, "any", "").await.0, sorted([&mine, &older]));
     let (nobodys, _) = made(&gateway, "any", "b").await;
     let one = ask(&gateway, Method::GET, &format!("/v1/gateway/images/{nobodys}"), "any").await;
@@ -170,7 +170,7 @@ async fn the_only_token_and_nobody_who_is_asked_for_one_see_all() {
 }
 
 #[tokio::test]
-async fn the_same_picture_of_two_people_is_there_until_both_deleted_it() {
+async fn the_same_image_of_two_people_is_kept_until_both_deleted_it() {
     let gateway = with(&three(), None).await;
     // In the same second, at the latest at the next try.
     let pair = async || {
@@ -179,19 +179,19 @@ async fn the_same_picture_of_two_people_is_there_until_both_deleted_it() {
     };
     let same = fakes::eventually("both in one second", pair).await;
     let path = format!("/v1/gateway/images/{same}");
-    let seen = async |token| list(&gateway, token, "?limit=1").await.0 == [same.clone()];
-    assert!(seen(ALICE).await && seen(BOB).await);
+    let sees_it = async |token| list(&gateway, token, "?limit=1").await.0 == [same.clone()];
+    assert!(sees_it(ALICE).await && sees_it(BOB).await);
     let one = ask(&gateway, Method::GET, &path, ALICE).await;
     assert_eq!(one.json["owners"], json!(["alice"]), "whose it is besides is not her business");
     assert_eq!(ask(&gateway, Method::DELETE, &path, ALICE).await.status, 204);
-    assert!(!seen(ALICE).await && seen(BOB).await && gateway.store.join(&same).exists());
+    assert!(!sees_it(ALICE).await && sees_it(BOB).await && gateway.store.join(&same).exists());
     assert_eq!(ask(&gateway, Method::DELETE, &path, ALICE).await.status, 404);
     assert_eq!(ask(&gateway, Method::DELETE, &path, BOB).await.status, 204);
     assert!(!gateway.store.join(&same).exists());
 }
 
 #[tokio::test]
-async fn the_pictures_of_a_request_are_found_by_its_id_and_by_its_token_only() {
+async fn the_images_of_a_request_are_found_by_its_id_and_by_its_token_only() {
     let gateway = with(&three(), None).await;
     let (first, id) = made(&gateway, ALICE, "a").await;
     made(&gateway, ALICE, "b").await;
@@ -199,14 +199,14 @@ async fn the_pictures_of_a_request_are_found_by_its_id_and_by_its_token_only() {
     assert_eq!(list(&gateway, ALICE, &query).await, (vec![first.clone()], json!(1)));
     assert_eq!(list(&gateway, BOB, &query).await, (vec![], json!(0)));
     assert_eq!(list(&gateway, ALICE, "?request_id=none").await.0, [""; 0]);
-    let folder = gateway.folder.clone();
+    let dir = gateway.dir.clone();
     gateway.stop().await;
-    let gateway = with(&three(), Some(folder)).await;
+    let gateway = with(&three(), Some(dir)).await;
     assert_eq!(list(&gateway, ALICE, &query).await.0, [first], "after a restart, too");
 }
 
 #[tokio::test]
-async fn pages_of_ones_own_pictures_leave_out_those_of_others() {
+async fn pages_of_ones_own_images_leave_out_those_of_others() {
     let gateway = with(&three(), None).await;
     let mut hers = Vec::new();
     for nth in 0..3 {
@@ -228,29 +228,29 @@ async fn pages_of_ones_own_pictures_leave_out_those_of_others() {
 #[tokio::test]
 async fn a_bounded_token_leaves_the_other_places_to_others() {
     let (upstream, mlx) = (Upstream::start().await, Upstream::start().await);
-    let folder = fakes::fresh_folder("bounded");
+    let dir = fakes::fresh_dir("bounded");
     let env = |bound: &str| {
         format!("GATEWAY_BEARER_TOKENS=alice={ALICE}{bound},bob={BOB}\nGATEWAY_OWNER_TOKENS=bob\n")
     };
-    std::fs::write(folder.join(".env"), env(";max=1")).unwrap();
-    let gateway = Gateway::start_in(folder, &with_local_mlx(&upstream, &mlx), &[]).await;
+    std::fs::write(dir.join(".env"), env(";max=1")).unwrap();
+    let gateway = Gateway::start_in(dir, &with_local_mlx(&upstream, &mlx), &[]).await;
     upstream.set_images(UpstreamReply::Hold);
-    let order = |token: &'static str| {
+    let send = |token: &'static str| {
         let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
         request.header("content-type", "application/json").body(r#"{"prompt":"p"}"#).send()
     };
-    let at_limit = |answer: &TestResponse, words: &str| {
+    let at_limit = |answer: &TestResponse, text: &str| {
         assert_eq!(
             (answer.status, answer.code(), answer.header("retry-after")),
             (429, "backend_overloaded", "5")
         );
-        assert_eq!(answer.message(), words);
+        assert_eq!(answer.message(), text);
     };
     #[expect(clippy::disallowed_methods, reason = "a caller who waits")]
-    let waiting = tokio::spawn(order(ALICE));
+    let waiting = tokio::spawn(send(ALICE));
     upstream.until_held(1).await;
     at_limit(
-        &TestResponse::read(order(ALICE).await.unwrap()).await,
+        &TestResponse::read(send(ALICE).await.unwrap()).await,
         "Token alice is at its limit of 1 request at once",
     );
     let chat = gateway.anonymous(Method::POST, "/v1/chat/completions").bearer_auth(ALICE);
@@ -268,7 +268,7 @@ async fn a_bounded_token_leaves_the_other_places_to_others() {
     let metrics = gateway.anonymous(Method::GET, "/metrics").bearer_auth(BOB).send().await.unwrap();
     assert!(metrics.text().await.unwrap().contains("gateway_token_inflight{token=\"alice\"} 1\n"));
     #[expect(clippy::disallowed_methods, reason = "a caller who waits")]
-    let other = tokio::spawn(order(BOB));
+    let other = tokio::spawn(send(BOB));
     upstream.until_held(2).await;
     upstream.release();
     assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
@@ -289,8 +289,8 @@ async fn gateway_ready(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_owners_and_bounds_is_told_without_any_token() {
-    for (env, words) in [
+async fn what_is_wrong_with_owners_and_bounds_is_reported_without_any_token() {
+    for (env, text) in [
         (format!("{}GATEWAY_OWNER_TOKENS=carol\n", three()), "alice, bob; entry 1 is none of them"),
         (format!("{}GATEWAY_OWNER_TOKENS=bob,{ALICE}\n", three()), "entry 2 is none of them"),
         (
@@ -307,10 +307,10 @@ async fn what_is_wrong_with_owners_and_bounds_is_told_without_any_token() {
             "one `;max=N` for each name",
         ),
     ] {
-        let folder = fakes::fresh_folder("wrong");
-        std::fs::write(folder.join(".env"), &env).unwrap();
-        let problems = Gateway::try_start_in(folder, "backends: {}\n", &[]).await.unwrap_err().join("\n");
-        assert!(problems.contains(words), "{env}: {problems}");
+        let dir = fakes::fresh_dir("wrong");
+        std::fs::write(dir.join(".env"), &env).unwrap();
+        let problems = Gateway::try_start_in(dir, "backends: {}\n", &[]).await.unwrap_err().join("\n");
+        assert!(problems.contains(text), "{env}: {problems}");
         assert!(!problems.contains("0123456789"), "{problems}");
     }
 }

@@ -22,7 +22,7 @@ fn assert_asleep(answer: &TestResponse) {
 }
 
 #[tokio::test]
-async fn after_a_sleep_nothing_is_admitted_until_the_backend_was_asked_anew() {
+async fn after_a_sleep_nothing_is_admitted_until_the_backend_was_probed_again() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
@@ -31,12 +31,12 @@ async fn after_a_sleep_nothing_is_admitted_until_the_backend_was_asked_anew() {
     assert_asleep(&gateway.generate(&json!({"prompt": "p"})).await);
     until_probed(&upstream, 2).await;
     assert_asleep(&gateway.generate(&json!({"prompt": "p"})).await);
-    let seen = gateway.backend("gpu_heavy").await;
+    let backend = gateway.backend("gpu_heavy").await;
     assert_eq!(
-        (&seen["healthy"], &seen["ready"], &seen["last_check"]),
+        (&backend["healthy"], &backend["ready"], &backend["last_check"]),
         (&json!(false), &json!(false), &Value::Null)
     );
-    assert!(seen["error"].as_str().unwrap().contains("being probed again"), "{seen}");
+    assert!(backend["error"].as_str().unwrap().contains("being probed again"), "{backend}");
     upstream.release();
     gateway.until_ready("gpu_heavy", true).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
@@ -44,7 +44,7 @@ async fn after_a_sleep_nothing_is_admitted_until_the_backend_was_asked_anew() {
 }
 
 #[tokio::test]
-async fn every_backend_is_asked_at_once_and_no_idle_connection_is_used_again() {
+async fn every_backend_is_probed_at_once_and_no_idle_connection_is_used_again() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
@@ -55,7 +55,7 @@ async fn every_backend_is_asked_at_once_and_no_idle_connection_is_used_again() {
     };
     let before = used(0);
     assert_eq!(before[0], before[1], "a connection is kept between questions");
-    // Nobody asks for anything: the worker notices, although the next probes are 30 s away.
+    // There are no requests: the worker notices, although the next probes are 30 s away.
     gateway.sleep(NIGHT);
     until_probed(&heavy, 2).await;
     until_probed(&mlx, 2).await;
