@@ -23,7 +23,7 @@ pub fn check(page: &Path, tables: &[(&str, String)]) {
 
 fn replace(text: &str, name: &str, table: &str) -> String {
     let mark = format!("<!-- generated: {name} -->\n");
-    let (before, rest) = text.split_once(&mark).unwrap_or_else(|| panic!("the page lacks {mark}"));
+    let (before, rest) = text.split_once(&mark).expect("the page has a mark of each table");
     let (_, after) = rest.split_once("<!-- end -->").expect("every mark has an end");
     format!("{before}{mark}{}\n<!-- end -->{after}", table.trim_end())
 }
