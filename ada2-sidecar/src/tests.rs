@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use fakes::reference::{check, code, settings, table};
+use fakes::reference::{check, check_names, code, settings, table};
 
 use crate::{
-    config::KEYS,
+    config::{KEYS, checks::CHECKS},
     images::parameters::{PARAMETERS, Treatment},
     smi::fields,
 };
@@ -17,6 +17,7 @@ fn the_reference_is_generated() {
         &page,
         &[("settings", settings(KEYS, "key")), ("readings", readings()), ("parameters", parameters())],
     );
+    check_names(&page, "readiness checks", CHECKS.iter().map(ToString::to_string));
 }
 
 fn readings() -> String {

@@ -225,3 +225,15 @@ fn the_event_is_what_sdks_raise_for() {
         "code": "backend_timeout", "route_kind": "images", "backend_class": "gpu_heavy"}});
     assert_eq!(serde_json::from_str::<Value>(data).unwrap(), expected);
 }
+
+#[test]
+fn the_reference_has_every_error() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("REFERENCE.md");
+    // A backend's own error passes as it is. The accept loop refuses plain HTTP on a TLS port.
+    let is_ours = |error: &ApiError| !matches!(error, ApiError::Backend(_, BackendError::Upstream(_)));
+    let https = ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::HttpsRequired, "");
+    let errors = every_error().into_iter().chain([ApiError::StoreNotReady(StoreError::TooManyOpenFiles)]);
+    let responses =
+        errors.filter(is_ours).map(|error| error.error_response()).chain([https]).collect::<Vec<_>>();
+    fakes::reference::check_errors(&page, &responses);
+}

@@ -1,9 +1,12 @@
 //! The card as public scripts and dashboards ask for it: nvidia-smi's CSV, and nvidia_gpu_exporter's metrics.
 
+use std::path::Path;
+
 use e2e::sidecar::Sidecar;
 use fakes::{
     gpu::{FakeCard, Process},
     promtool::lint,
+    reference,
 };
 use serde_json::{Value, json};
 use wire::health::CheckStatus;
@@ -180,11 +183,25 @@ async fn metrics_are_prometheus_own_and_promtool_has_nothing_against_them() {
         assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
     }
     has_what_the_dashboard_asks_for(&text, uuid);
+    the_reference_has_every_metric(&text);
     assert!(!text.contains("/no/such/path"), "nobody makes label values");
     match lint(&text) {
         Some(complaints) => assert_eq!(complaints, "", "{text}"),
         None => println!("skipped: promtool is not on PATH"),
     }
+}
+
+fn the_reference_has_every_metric(text: &str) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ada2-sidecar/REFERENCE.md");
+    let readings = reference::reading_metrics(&page);
+    let is_reading = |name: &String| {
+        let suffixes = ["", "_bytes", "_ratio", "_watts", "_clock_hz"];
+        suffixes.iter().any(|suffix| name.strip_suffix(suffix).is_some_and(|name| readings.contains(name)))
+    };
+    let scraped = reference::metric_names(text).filter(|name| !is_reading(name));
+    // Known only where the engine's unit is.
+    let of_engine = "nvidia_smi_memory_effective_free_bytes".to_owned();
+    reference::check_names(&page, "metrics", scraped.chain([of_engine]));
 }
 
 fn has_what_the_dashboard_asks_for(text: &str, uuid: &str) {

@@ -1,8 +1,12 @@
 //! Tables of a reference page, generated from the tables in the code: a test compares the two, or writes the page.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
-use service::settings::SettingSpec;
+use service::{error_response::ErrorResponse, settings::SettingSpec};
 
 /// Compares what stands between `<!-- generated: NAME -->` and `<!-- end -->` of a page with these tables, by name. With
 /// `UPDATE_REFERENCE` set, writes them there instead.
@@ -71,24 +75,72 @@ fn setting(key: &SettingSpec, name: &str) -> Vec<String> {
     [names, vec![flag, value, default, at_start.to_owned(), key.help.to_owned()]].concat()
 }
 
-/// Metrics as a scrape shows them: name, type, labels, help. Names with this prefix are left to another table.
-pub fn metrics(scrape: &str, leave_out: impl Fn(&str) -> bool) -> String {
-    let families = scrape.split("# HELP ").skip(1).filter_map(|family| {
-        let (name, rest) = family.split_once(' ')?;
-        let (help, rest) = rest.split_once('\n')?;
-        let (kind, samples) = rest.strip_prefix("# TYPE ")?.split_once(' ')?.1.split_once('\n')?;
-        let labels = samples
-            .split_once('{')
-            .and_then(|(_, rest)| rest.split_once('}'))
-            .map_or("", |(labels, _)| labels);
-        let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(label, _)| label);
-        let labels = labels.filter(|label| *label != "le").map(code).collect::<Vec<_>>().join(", ");
-        (!leave_out(name)).then(|| vec![code(name), kind.to_owned(), labels, help.replace("\\n", " ")])
-    });
-    table(&["metric", "type", "labels", "meaning"], families)
+/// The names of the families of a scrape.
+pub fn metric_names(scrape: &str) -> impl Iterator<Item = String> {
+    scrape
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ').map(|(name, _)| name.to_owned()))
 }
 
 /// As code.
 pub fn code(text: &str) -> String {
     format!("`{text}`")
+}
+
+/// The cells of the rows of a table behind a mark, such as `checked: errors` (a table that people write).
+fn rows(page: &Path, mark: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(page).expect("a readable page");
+    let (_, rest) =
+        text.split_once(&format!("<!-- {mark} -->\n")).expect("the page has a mark of each table");
+    let (table, _) = rest.split_once("<!-- end -->").expect("every mark has an end");
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    table.lines().filter(|line| line.starts_with('|')).skip(2).map(cells).collect()
+}
+
+/// Checks that the first column has these names, in backticks, and no other. A row may have several.
+pub fn check_names(page: &Path, name: &str, expected: impl IntoIterator<Item = String>) {
+    let found = rows(page, &format!("checked: {name}"))
+        .into_iter()
+        .flat_map(|cells| in_code(&cells[0]))
+        .collect::<BTreeSet<_>>();
+    let expected = expected.into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(found, expected, "{name} of {}", page.display());
+}
+
+/// Checks that a table of errors has a row for each of these and no other: status and code, seconds of `Retry-After`,
+/// and whether SDKs are told not to retry.
+pub fn check_errors(page: &Path, responses: &[ErrorResponse]) {
+    let mut expected = BTreeMap::<String, (BTreeSet<u64>, bool)>::new();
+    for response in responses {
+        let Some(error) = response.code() else { continue };
+        let key = format!("{} `{}`", response.status.as_u16(), error.as_str());
+        let entry = expected.entry(key).or_default();
+        entry.0.extend(response.retry_after);
+        entry.1 |= response.should_retry == Some(false);
+    }
+    let rows = rows(page, "checked: errors");
+    let found = rows.iter().map(|cells| cells[0].clone()).collect::<Vec<_>>();
+    let mut keys = found.clone();
+    keys.sort();
+    assert_eq!(keys, expected.keys().cloned().collect::<Vec<_>>(), "errors of {}", page.display());
+    for cells in rows {
+        let (seconds, no_retry) = &expected[&cells[0]];
+        let is_right = seconds.iter().all(|seconds| cells[2].contains(&seconds.to_string()));
+        assert!(
+            is_right && cells[2].is_empty() == seconds.is_empty(),
+            "{}: Retry-After {seconds:?}",
+            cells[0]
+        );
+        assert_eq!(cells[3] == "yes", *no_retry, "{}: x-should-retry: false", cells[0]);
+    }
+}
+
+/// The metrics that follow from a page's table of readings, without the suffix of their unit.
+pub fn reading_metrics(page: &Path) -> BTreeSet<String> {
+    let names = rows(page, "generated: readings").into_iter().flat_map(|cells| in_code(&cells[0]));
+    names.map(|name| format!("nvidia_smi_{}", name.replace('.', "_"))).collect()
+}
+
+fn in_code(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

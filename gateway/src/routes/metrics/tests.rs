@@ -135,3 +135,12 @@ fn a_token_has_metrics_if_it_has_a_limit() {
     assert_eq!(values(vec![("alice".to_owned(), 2, 1)]), expected);
     assert!(values(Vec::new()).is_empty());
 }
+
+#[test]
+fn the_reference_has_every_metric() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("REFERENCE.md");
+    let snapshot = MetricsSnapshot { tokens: vec![("alice".to_owned(), 2, 1)], ..MetricsSnapshot::example() }
+        .with_disk(2, 1);
+    let text = super::text(&counters(), &snapshot);
+    fakes::reference::check_names(&page, "metrics", fakes::reference::metric_names(&text));
+}
