@@ -17,6 +17,8 @@ SCRIPTS = ("install.sh", "deploy.sh", "rollback.sh")
 FOREIGN = {"UI_IMAGE_TTL_SEC", "UI_IMAGE_MAX_BYTES", "ADA2_HOST"}
 OURS = re.compile(r"\b(?:ADA2|GATEWAY|IMAGES|UI_IMAGE|HEALTH_CHECK|BACKEND)_[A-Z_]+[A-Z]\b")
 FOLDERS = ("ada2-sidecar/", "gateway/", "launchd/", "systemd/", "tests/", ".ci/")
+# The engine that the example in CONTRIBUTING.md adds.
+EXAMPLE = re.compile(r"/acme(/|\.rs|$)")
 
 
 def faults(page, text, blocks, built):
@@ -52,7 +54,7 @@ def _code(code, built):
             yield f"there is no setting {name}"
     yield from _settings(code)
     for path in re.findall(r"(?<![\w./*-])(?:\./)?([a-z0-9.-]+/[\w./-]+)", code):
-        if path.startswith(FOLDERS) and not path.startswith("target/") and not (ROOT / path).exists():
+        if path.startswith(FOLDERS) and not EXAMPLE.search(path) and not (ROOT / path).exists():
             yield f"there is no file {path}"
     for example in re.findall(r"/usr/share/doc/ada2-sidecar/examples/([\w.-]+)", code):
         if not (ROOT / "systemd/examples" / example).exists():
@@ -63,7 +65,7 @@ def _code(code, built):
 
 def _settings(code):
     """Keys of the sidecar's and the backends' files, written as in them."""
-    for key in re.findall(r"(?:^|[{,'] *)([a-z]+_[a-z_]+): ", code):
+    for key in re.findall(r"(?:^|[{,'] *)([a-z]+_[a-z_]+): (?!Some\()", code):
         known = _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/backends_config.example.yaml")
         # Fields of requests and names of checks are written in the same way.
         known += _source("ada2-sidecar/REFERENCE.md") + _source("ada2-sidecar/GUIDE.md")
@@ -100,6 +102,9 @@ def _command(words, built):
                 yield f"{name} does not know {word}"
         return
     subcommand = next((word for word in rest if re.fullmatch(r"[a-z][a-z-]+", word) and word in _subcommands(name, built)), "")
+    # The help of a program does not list every subcommand (`man`).
+    if not subcommand and rest and re.fullmatch(r"[a-z][a-z-]+", rest[0]) and _help(name, rest[0], built):
+        subcommand = rest[0]
     if rest and re.fullmatch(r"[a-z][a-z-]+", rest[0]) and not subcommand:
         yield f"{PROGRAMS[name]} has no subcommand {rest[0]}"
     known = _help(name, subcommand, built) + (_help(name, "", built) if subcommand else "")
