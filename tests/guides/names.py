@@ -15,10 +15,10 @@ BEFORE = re.compile(r"""sudo|-u|-H|env|exec|until|if|while|do|_?gateway|"?\$ACCO
 SCRIPTS = ("install.sh", "deploy.sh", "rollback.sh")
 # Settings of the old gateway that pages mention, and the variable that the example of the backends uses.
 FOREIGN = {"UI_IMAGE_TTL_SEC", "UI_IMAGE_MAX_BYTES", "ADA2_HOST"}
+# Paths of the engine that the example in CONTRIBUTING.md adds.
+EXAMPLE = re.compile(r"[\w./-]+/acme\b[\w./-]*")
 OURS = re.compile(r"\b(?:ADA2|GATEWAY|IMAGES|UI_IMAGE|HEALTH_CHECK|BACKEND)_[A-Z_]+[A-Z]\b")
 FOLDERS = ("ada2-sidecar/", "gateway/", "launchd/", "systemd/", "tests/", ".ci/")
-# The engine that the example in CONTRIBUTING.md adds.
-EXAMPLE = re.compile(r"/acme(/|\.rs|$)")
 
 
 def faults(page, text, blocks, built):
@@ -47,6 +47,7 @@ def _lines(text):
 
 
 def _code(code, built):
+    code = EXAMPLE.sub("", code)
     for name in OURS.findall(code):
         known = _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/src/config/keys.rs")
         known += _source("ada2-sidecar/src/cli.rs")
@@ -54,7 +55,7 @@ def _code(code, built):
             yield f"there is no setting {name}"
     yield from _settings(code)
     for path in re.findall(r"(?<![\w./*-])(?:\./)?([a-z0-9.-]+/[\w./-]+)", code):
-        if path.startswith(FOLDERS) and not EXAMPLE.search(path) and not (ROOT / path).exists():
+        if path.startswith(FOLDERS) and not path.startswith("target/") and not (ROOT / path).exists():
             yield f"there is no file {path}"
     for example in re.findall(r"/usr/share/doc/ada2-sidecar/examples/([\w.-]+)", code):
         if not (ROOT / "systemd/examples" / example).exists():
