@@ -15,6 +15,8 @@ BEFORE = re.compile(r"""sudo|-u|-H|env|exec|until|if|while|do|_?gateway|"?\$ACCO
 SCRIPTS = ("install.sh", "deploy.sh", "rollback.sh")
 # Settings of the old gateway that pages mention, and the variable that the example of the backends uses.
 FOREIGN = {"UI_IMAGE_TTL_SEC", "UI_IMAGE_MAX_BYTES", "ADA2_HOST"}
+# Paths of the engine that the example in CONTRIBUTING.md adds.
+EXAMPLE = re.compile(r"[\w./-]+/acme\b[\w./-]*")
 OURS = re.compile(r"\b(?:ADA2|GATEWAY|IMAGES|UI_IMAGE|HEALTH_CHECK|BACKEND)_[A-Z_]+[A-Z]\b")
 FOLDERS = ("ada2-sidecar/", "gateway/", "launchd/", "systemd/", "tests/", ".ci/")
 
@@ -45,6 +47,7 @@ def _lines(text):
 
 
 def _code(code, built):
+    code = EXAMPLE.sub("", code)
     for name in OURS.findall(code):
         known = _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/src/config/keys.rs")
         known += _source("ada2-sidecar/src/cli.rs")
@@ -63,7 +66,7 @@ def _code(code, built):
 
 def _settings(code):
     """Keys of the sidecar's and the backends' files, written as in them."""
-    for key in re.findall(r"(?:^|[{,'] *)([a-z]+_[a-z_]+): ", code):
+    for key in re.findall(r"(?:^|[{,'] *)([a-z]+_[a-z_]+): (?!Some\()", code):
         known = _source("ada2-sidecar/src/config/keys.rs") + _source("gateway/backends_config.example.yaml")
         # Fields of requests and names of checks are written in the same way.
         known += _source("ada2-sidecar/REFERENCE.md") + _source("ada2-sidecar/GUIDE.md")
@@ -100,6 +103,9 @@ def _command(words, built):
                 yield f"{name} does not know {word}"
         return
     subcommand = next((word for word in rest if re.fullmatch(r"[a-z][a-z-]+", word) and word in _subcommands(name, built)), "")
+    # The help of a program does not list every subcommand (`man`).
+    if not subcommand and rest and re.fullmatch(r"[a-z][a-z-]+", rest[0]) and _help(name, rest[0], built):
+        subcommand = rest[0]
     if rest and re.fullmatch(r"[a-z][a-z-]+", rest[0]) and not subcommand:
         yield f"{PROGRAMS[name]} has no subcommand {rest[0]}"
     known = _help(name, subcommand, built) + (_help(name, "", built) if subcommand else "")

@@ -10,7 +10,8 @@ from guides import parse
 HELP = """#!/bin/sh
 case "$*" in
     "verify --help") echo "Usage: gateway verify [OPTIONS]
-      --generate  One picture" ;;
+      --generate  One image" ;;
+    "man --help") echo "Usage: gateway man" ;;
     "--help-all") echo "Commands:
   serve   Serve
   verify  Check a running gateway
@@ -41,7 +42,7 @@ class Names(unittest.TestCase):
     def test_what_exists_is_in_order(self):
         for text in ("[a](README.md)", "[a](GUIDE.md#configuration)", "[a](https://example.org/x)", "`GATEWAY_PORT`",
                      "`max_inflight: 4`", "`tests/guides/run.sh`", "404 `not_found`", "`sudo gateway verify --generate`",
-                     "`gateway verify --env-file x`", "`cd /var/lib/gateway && tar --exclude x`"):
+                     "`gateway verify --env-file x`", "`gateway man`", "`cd /var/lib/gateway && tar --exclude x`"):
             self.assertEqual(self.faults(text), [], text)
         for line in ("sudo gateway verify \\\n  --generate | tail", "FOO=1 gateway --env-file x > log", "sudo ./rollback.sh mock",
                      "pkill -x gateway --signal"):
