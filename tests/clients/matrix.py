@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import expectations
 from clients import CLIENTS, HOME
@@ -67,7 +66,7 @@ def main():
     failed = sum(table(name, columns) for name, columns in tables.items())
     for client in chosen:
         print(f"{client.name}: {client.versions() if client in able else 'not run, ' + client.lacks()}")
-    print(f"\n{'FAILED: ' + str(failed) if failed else 'All as expected'}. Pictures, logs and reports: {run}")
+    print(f"\n{'FAILED: ' + str(failed) if failed else 'All as expected'}. Images, logs and reports: {run}")
     return 1 if failed or not able else 0
 
 
@@ -80,7 +79,7 @@ def ask(client, server, sick, run, source):
               "source": str(run / "source.png"), "mask": str(run / "mask.png"), "operations": operations(),
               "variant": client.variant}
     (out / "config.json").write_text(json.dumps(config))
-    before = sick.pictures_asked()
+    before = sick.image_requests()
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     if server.certificate:
         own = str(server.certificate)
@@ -91,7 +90,7 @@ def ask(client, server, sick, run, source):
                            stderr=log, stdin=subprocess.DEVNULL, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             log.write(f"killed after {PATIENCE} s\n")
-    asked = sick.pictures_asked() - before
+    asked = sick.image_requests() - before
     report = out / "report.jsonl"
     outcomes = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
     outcomes = {outcome["operation"]: outcome for outcome in outcomes}

@@ -16,7 +16,7 @@ SCRIPTS = ("install.sh", "deploy.sh", "rollback.sh")
 # Settings of the old gateway that pages mention, and the variable that the example of the backends uses.
 FOREIGN = {"UI_IMAGE_TTL_SEC", "UI_IMAGE_MAX_BYTES", "ADA2_HOST"}
 OURS = re.compile(r"\b(?:ADA2|GATEWAY|IMAGES|UI_IMAGE|HEALTH_CHECK|BACKEND)_[A-Z_]+[A-Z]\b")
-FOLDERS = ("ada2-sidecar/", "gateway/", "launchd/", "systemd/", "tests/", ".ci/")
+DIRECTORIES = ("ada2-sidecar/", "gateway/", "launchd/", "systemd/", "tests/", ".ci/")
 
 
 def faults(page, text, blocks, built):
@@ -52,7 +52,7 @@ def _code(code, built):
             yield f"there is no setting {name}"
     yield from _settings(code)
     for path in re.findall(r"(?<![\w./*-])(?:\./)?([a-z0-9.-]+/[\w./-]+)", code):
-        if path.startswith(FOLDERS) and not path.startswith("target/") and not (ROOT / path).exists():
+        if path.startswith(DIRECTORIES) and not path.startswith("target/") and not (ROOT / path).exists():
             yield f"there is no file {path}"
     for example in re.findall(r"/usr/share/doc/ada2-sidecar/examples/([\w.-]+)", code):
         if not (ROOT / "systemd/examples" / example).exists():
@@ -80,8 +80,8 @@ def _commands(code):
             words = part.split()
         # From the program on: what is before it are sudo, variables, and words of the shell.
         for at, word in enumerate(words):
-            folder, _, name = word.rpartition("/")
-            if name in SCRIPTS or (name in PROGRAMS and folder in BESIDE):
+            directory, _, name = word.rpartition("/")
+            if name in SCRIPTS or (name in PROGRAMS and directory in BESIDE):
                 if all(BEFORE.fullmatch(one) for one in words[:at]):
                     yield [name, *words[at + 1:]]
                 break
@@ -132,13 +132,13 @@ def _source(file):
 
 
 def _links(page, text):
-    folder = (ROOT / page).parent
+    directory = (ROOT / page).parent
     for found in re.finditer(r"\]\(([^)\s]+)\)", text):
         target, _, anchor = found[1].partition("#")
         line = text.count("\n", 0, found.start()) + 1
         if "://" in target:
             continue
-        file = (folder / target) if target else (ROOT / page)
+        file = (directory / target) if target else (ROOT / page)
         if not file.exists():
             yield f"{page}:{line}: there is no {found[1]}"
         elif anchor and anchor not in _anchors(file):

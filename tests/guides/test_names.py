@@ -23,9 +23,9 @@ esac
 
 class Names(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.built = pathlib.Path(folder.name)
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.built = pathlib.Path(directory.name)
         for program in ("gateway", "ada2-sidecar"):
             (self.built / program).write_text(HELP)
             (self.built / program).chmod(0o755)

@@ -1,6 +1,5 @@
 """What the hosts are like before a guide begins."""
 
-import pathlib
 import plistlib
 import re
 import shutil
@@ -14,11 +13,11 @@ STAND_INS = HERE / "stand_ins"
 class Programs:
     """What is installed: the built programs, and the packages made of them."""
 
-    def __init__(self, folder, built, nvml, deb):
+    def __init__(self, directory, built, nvml, deb):
         gateway = built / "gateway"
         self.sidecar, self.engine, self.nvml, self.deb = built / "ada2-sidecar", built / "fake-invokeai", nvml, deb
         self.version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
-        self.tarball = folder / f"gateway-{self.version}-macos-arm64.tar.gz"
+        self.tarball = directory / f"gateway-{self.version}-macos-arm64.tar.gz"
         must("sh", ROOT / "launchd/package.sh", gateway, self.tarball)
 
 
@@ -86,7 +85,7 @@ def migration(gpu_host, mac, programs):
 
 
 def folders_pass_their_group_on(mac):
-    """As every folder on macOS does, and on Linux those with this bit."""
+    """As every directory on macOS does, and on Linux those with this bit."""
     mac.run("sh", "-euc", "find /var/lib/gateway -type d -exec chmod 2750 {} +; chgrp -R admin /var/lib/gateway")
 
 

@@ -67,7 +67,7 @@ class Client:
         return f"{method} {path} HTTP/1.1\r\n".encode() + \
             "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + b"\r\n"
 
-    async def picture(self, steps=2, **more):
+    async def image(self, steps=2, **more):
         return await self.request("POST", PATH, order(steps, **more))
 
     def close(self):
@@ -100,7 +100,7 @@ async def load(client, rate, seconds, steps=2):
     began = loop.time()
     for number in range(int(rate * seconds)):
         await asyncio.sleep(max(0, began + number / rate - loop.time()))
-        tasks.append(asyncio.create_task(client.picture(steps)))
+        tasks.append(asyncio.create_task(client.image(steps)))
     return await asyncio.gather(*tasks)
 
 

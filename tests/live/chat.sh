@@ -6,7 +6,7 @@
 #
 # STEP      only these steps of chat.py, for example a_caller_who_leaves
 # BIN_DIR   take gateway from there; nothing is built
-# LIVE_DIR  where mlx_lm and the model are kept (default ~/.cache/ada2-live; all is in its folder chat)
+# LIVE_DIR  where mlx_lm and the model are kept (default ~/.cache/ada2-live; all is in its directory chat)
 # PYTHON    the Python to install for
 set -euo pipefail
 

@@ -46,7 +46,7 @@ class Server:
     def get(self, path, **more):
         return self.ask("GET", path, **more)
 
-    def picture(self, timeout=120, headers=None, **request):
+    def image(self, timeout=120, headers=None, **request):
         request = {"prompt": "a red cat", "size": "512x512", "steps": 4, **request}
         return self.ask("POST", "/v1/images/generations", request, timeout=timeout, **(headers or {}))
 

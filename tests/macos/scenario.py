@@ -112,8 +112,8 @@ def prepare():
         shutil.copy(MAC / "commands.py", MAC / "bin" / name)
         (MAC / "bin" / name).chmod(0o755)
     shutil.copy(PACKAGE / "gateway", MAC / "real")
-    for folder in ("/Library/LaunchDaemons", "/etc/newsyslog.d"):
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    for directory in ("/Library/LaunchDaemons", "/etc/newsyslog.d"):
+        pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     shutil.rmtree("/var/lib/gateway", ignore_errors=True)
     BINARY.unlink(missing_ok=True)
     for group in ("wheel", "admin"):
@@ -175,9 +175,9 @@ def install():
     check("no step uses load, unload or kickstart -k",
           not [line for line in made if re.match(r"launchctl (load|unload|kickstart -k)", line)], made)
     check("the man page is where man looks", pathlib.Path("/usr/local/share/man/man8/gateway.8").exists())
-    folders = [pathlib.Path(folder) for folder in ("/usr/local/bin", "/usr/local/share", "/usr/local/share/man/man8", "/var/lib")]
-    check("every account may pass the folders that a new Mac has not", all(
-        folder.stat().st_mode & 0o777 == 0o755 for folder in folders), folders)
+    directories = [pathlib.Path(directory) for directory in ("/usr/local/bin", "/usr/local/share", "/usr/local/share/man/man8", "/var/lib")]
+    check("every account may pass the directories that a new Mac has not", all(
+        directory.stat().st_mode & 0o777 == 0o755 for directory in directories), directories)
     log = pathlib.Path("/var/lib/gateway/logs/gateway.log")
     check("it logs where newsyslog rotates", log.exists() and str(log) in
           pathlib.Path("/etc/newsyslog.d/com.ai.gateway.conf").read_text())
@@ -292,9 +292,9 @@ def rollback():
 def remove_jobs():
     """A job of the system, one of the person who uses the Mac, and one that is not loaded."""
     agents = pathlib.Path("/root/Library/LaunchAgents")
-    for domain, folder, label in (("system", pathlib.Path("/Library/LaunchDaemons"), "com.example.pictures"),
+    for domain, directory, label in (("system", pathlib.Path("/Library/LaunchDaemons"), "com.example.pictures"),
                                   ("gui/501", agents, "com.example.agent"), (None, agents, "com.example.idle")):
-        path = folder / f"{label}.plist"
+        path = directory / f"{label}.plist"
         path.write_text(f'<?xml version="1.0"?><plist version="1.0"><dict><key>Label</key><string>{label}</string>'
                         "<key>ProgramArguments</key><array><string>/usr/bin/sleep</string><string>600</string></array>"
                         "</dict></plist>")

@@ -1,6 +1,6 @@
 """A gateway as one writes it with FastAPI: the same work as ours, for the bench of both.
 
-A token, places for each class of backends, pictures kept under a name made from their bytes, chat passed on as a stream.
+A token, places for each class of backends, images kept under a name made from their bytes, chat passed on as a stream.
 One process, because the places are counted in it.
 """
 
@@ -21,9 +21,9 @@ from fastapi.staticfiles import StaticFiles
 
 UPSTREAM = os.environ["UPSTREAM"]
 TOKEN = os.environ["TOKEN"]
-PICTURES = pathlib.Path(os.environ["FOLDER"]) / "pictures"
+IMAGE_DIR = pathlib.Path(os.environ["WORK_DIR"]) / "pictures"
 FLUSHED = os.environ.get("FLUSH") != "no"
-PLACES = {name: asyncio.Semaphore(int(os.environ["PLACES"])) for name in ("images", "chat")}
+SLOTS = {name: asyncio.Semaphore(int(os.environ["SLOTS"])) for name in ("images", "chat")}
 
 
 @asynccontextmanager
@@ -43,17 +43,17 @@ def place(name):
     """A place of this class, or 429 at once."""
 
     async def taken():
-        if PLACES[name].locked():
+        if SLOTS[name].locked():
             raise HTTPException(429, f"all places for {name} are taken", {"Retry-After": "5"})
-        async with PLACES[name]:
+        async with SLOTS[name]:
             yield
 
     return taken
 
 
-PICTURES.mkdir(parents=True, exist_ok=True)
+IMAGE_DIR.mkdir(parents=True, exist_ok=True)
 app = FastAPI(lifespan=lifespan)
-app.mount("/ui/images", StaticFiles(directory=PICTURES))
+app.mount("/ui/images", StaticFiles(directory=IMAGE_DIR))
 
 
 @app.get("/healthz")
@@ -67,20 +67,20 @@ def flush(descriptor):
 
 
 def keep(encoded):
-    """Stores a picture under a name made from its bytes; gives its address."""
-    picture = base64.b64decode(encoded)
-    name = f"{int(time.time())}_{hashlib.sha256(picture).hexdigest()[:16]}.png"
-    unnamed = PICTURES / f".{name}.{secrets.token_hex(4)}"
+    """Stores an image under a name made from its bytes; gives its address."""
+    image = base64.b64decode(encoded)
+    name = f"{int(time.time())}_{hashlib.sha256(image).hexdigest()[:16]}.png"
+    unnamed = IMAGE_DIR / f".{name}.{secrets.token_hex(4)}"
     with unnamed.open("wb") as file:
-        file.write(picture)
+        file.write(image)
         file.flush()
         flush(file.fileno())
-    unnamed.rename(PICTURES / name)
-    folder = os.open(PICTURES, os.O_RDONLY)
+    unnamed.rename(IMAGE_DIR / name)
+    directory = os.open(IMAGE_DIR, os.O_RDONLY)
     try:
-        flush(folder)
+        flush(directory)
     finally:
-        os.close(folder)
+        os.close(directory)
     return f"/ui/images/{name}"
 
 
@@ -92,7 +92,7 @@ async def generations(request: Request):
     if answer.is_error:
         return JSONResponse(body, answer.status_code)
     # In a thread: hashing and writing leave the interpreter to others meanwhile.
-    body["data"] = [{"url": await asyncio.to_thread(keep, picture["b64_json"])} for picture in body["data"]]
+    body["data"] = [{"url": await asyncio.to_thread(keep, image["b64_json"])} for image in body["data"]]
     return JSONResponse(body)
 
 

@@ -12,7 +12,7 @@ from good_host import (
     ENGINE, ENV, GOOD, HELD, HOSTS, PROGRAM, UNDO, UNITS, UUID, changed, engine, fails, ready, refused, restart,
     restart_engine, write,
 )
-from guest import CONFIG, NVML, PORT, SOCKET, UNIT, card, configure, drop_in, eventually, get, must, shown, systemctl
+from guest import CONFIG, NVML, PORT, SOCKET, UNIT, card, configure, drop_in, eventually, get, must, shown
 
 
 def wrong_settings():
@@ -117,18 +117,18 @@ def no_devices():
 
 def interrupted_move():
     """move_in fail: sudo ada2-sidecar move-out --yes"""
-    folder = pathlib.Path("/var/lib/ada2-sidecar-move-in")
-    write(folder / "record.json", '{"version": 1, "phase": "moving_in"}')
-    UNDO.append(lambda: shutil.rmtree(folder))
+    directory = pathlib.Path("/var/lib/ada2-sidecar-move-in")
+    write(directory / "record.json", '{"version": 1, "phase": "moving_in"}')
+    UNDO.append(lambda: shutil.rmtree(directory))
 
 
 def no_way_back():
     """move_in warn: sudo nginx -t"""
-    folder, program = pathlib.Path("/var/lib/ada2-sidecar-move-in"), pathlib.Path("/usr/local/bin/nginx")
+    directory, program = pathlib.Path("/var/lib/ada2-sidecar-move-in"), pathlib.Path("/usr/local/bin/nginx")
     record = '{"version": 1, "phase": "moved_in", "plan": {"sites": ["/etc/nginx/sites-enabled/ada2"]}}'
-    write(folder / "record.json", record)
+    write(directory / "record.json", record)
     write(program, "#!/bin/sh\necho 'nginx: [emerg] unknown directive \"nonsense\"' >&2\nexit 1\n", 0o755)
-    UNDO.append(lambda: shutil.rmtree(folder))
+    UNDO.append(lambda: shutil.rmtree(directory))
     UNDO.append(program.unlink)
 
 

@@ -38,7 +38,7 @@ def undo():
 
 
 def nothing_cries():
-    """as root and as an ordinary user, with an engine, with a token, with a picture"""
+    """as root and as an ordinary user, with an engine, with a token, with an image"""
     begun = time.monotonic()
     code, checks = doctor()
     took = time.monotonic() - begun
@@ -57,12 +57,12 @@ def nothing_cries():
     code, seen = doctor(user="nobody")
     skipped = [check for check in seen if check["name"] == "configuration"]
     assert code == 0 and not open_ones(seen) and "sudo" in skipped[0]["message"], seen
-    pictures, token = pathlib.Path("/home/somebody/outputs"), ENV.parent / "token"
-    pictures.mkdir(parents=True, exist_ok=True)
+    outputs, token = pathlib.Path("/home/somebody/outputs"), ENV.parent / "token"
+    outputs.mkdir(parents=True, exist_ok=True)
     write(token, "sesame-sesame-1\n", 0o600)
     ENV.unlink()
-    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=\"-{pictures}\"\nLoadCredential=token:{token}\n")
-    configure(GOOD.replace("engine: invokeai", "engine: builtin") + f"engine_output_dir: {pictures}\n")
+    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=\"-{outputs}\"\nLoadCredential=token:{token}\n")
+    configure(GOOD.replace("engine: invokeai", "engine: builtin") + f"engine_output_dir: {outputs}\n")
     restart()
     ready()
     code, checks = doctor("--generate")

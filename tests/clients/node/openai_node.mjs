@@ -27,7 +27,7 @@ class OpenAINode {
     return decoded(await client.images.generate(asked));
   }
 
-  picture = () => toFile(createReadStream(this.source), "source.png", { type: "image/png" });
+  sourceFile = () => toFile(createReadStream(this.source), "source.png", { type: "image/png" });
 
   async models() {
     const names = [];
@@ -39,9 +39,9 @@ class OpenAINode {
     return (await this.client().models.retrieve("sd-v1-5")).id;
   }
 
-  one_picture = () => this.generate();
+  one_sourceFile = () => this.generate();
 
-  two_pictures = () => this.generate({ n: 2 });
+  two_images = () => this.generate({ n: 2 });
 
   sizes = () => each(["768x512", "512x768", "1024x1024"], (size) => this.generate({ size }));
 
@@ -63,7 +63,7 @@ class OpenAINode {
 
   async edit() {
     // A list of one, which the library sends as `image[]`.
-    const image = [await this.picture()];
+    const image = [await this.sourceFile()];
     return decoded(await this.client().images.edit({ model: "gpt-image-1", prompt: PROMPT, image }));
   }
 
@@ -75,7 +75,7 @@ class OpenAINode {
   }
 
   async edit_by_engine_model() {
-    const asked = { model: "sd-v1-5", prompt: PROMPT, image: await this.picture() };
+    const asked = { model: "sd-v1-5", prompt: PROMPT, image: await this.sourceFile() };
     const answer = await this.client().images.edit(asked);
     return Promise.all(
       answer.data.map((one) => (one.b64_json ? Buffer.from(one.b64_json, "base64") : fetched(one.url))),
@@ -88,7 +88,7 @@ class OpenAINode {
   }
 
   async stream_edit() {
-    const asked = { model: MODEL, prompt: PROMPT, image: await this.picture(), stream: true, partial_images: 2 };
+    const asked = { model: MODEL, prompt: PROMPT, image: await this.sourceFile(), stream: true, partial_images: 2 };
     return streamed(await this.client().images.edit(asked), "image_edit");
   }
 

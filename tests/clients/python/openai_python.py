@@ -29,10 +29,10 @@ class OpenAIPython(Script):
     def model(self):
         return self.client().models.retrieve("sd-v1-5").id
 
-    def one_picture(self):
+    def one_image(self):
         return self.generate()
 
-    def two_pictures(self):
+    def two_images(self):
         return self.generate(n=2)
 
     def sizes(self):

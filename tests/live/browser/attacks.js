@@ -17,12 +17,12 @@ const attacks = {
       socket.onopen = () => done("open");
       socket.onerror = () => done("refused");
     }),
-  "a picture": (url) =>
+  "an image": (url) =>
     new Promise((done) => {
-      const picture = new Image();
-      picture.onload = () => done("loaded");
-      picture.onerror = () => done("refused");
-      picture.src = `${url}/favicon.ico`;
+      const image = new Image();
+      image.onload = () => done("loaded");
+      image.onerror = () => done("refused");
+      image.src = `${url}/favicon.ico`;
     }),
 };
 
