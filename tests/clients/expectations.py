@@ -11,16 +11,16 @@ KEPT = 240
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error, as every client calls it, with what the server said."""
+    """An error, as every client calls it, with what the server sent."""
 
     classes: tuple
     status: int = None
     code: str = None
 
-    def fits(self, told):
+    def fits(self, error):
         # LiteLLM has no code for some errors, and the status for others; else it must be the server's.
-        return (told["class"] in self.classes and self.status in (None, told["status"])
-                and (self.code is None or told["code"] in (None, str(told["status"]), self.code)))
+        return (error["class"] in self.classes and self.status in (None, error["status"])
+                and (self.code is None or error["code"] in (None, str(error["status"]), self.code)))
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Operation:
     # Another error that is as good, and why.
     instead: Refusal = None
     why_instead: str = ""
-    # Seconds that it takes at least, where waiting is what is asked for.
+    # Seconds that it takes at least, where waiting is what is tested.
     seconds: float = 0
-    # A further look at the images; says what is wrong.
+    # A further check of the images; returns what is wrong.
     look: object = None
     # Requests that the server that is not ready sees.
-    asks_not_ready: int = 0
+    requests_not_ready: int = 0
 
 
 def png(*sizes):
@@ -97,23 +97,23 @@ OPERATIONS = {
     "wrong_token": Operation("wrong token: 401", refusals=(refused("AuthenticationError", 401, "invalid_api_key"),)),
     "unknown_model": Operation("unknown model: 404", refusals=(refused("NotFoundError", 404, "model_not_found"),)),
     "bad_size": Operation("bad size: 400", refusals=(refused("BadRequestError", 400, "invalid_size"),)),
-    "over_capacity": Operation("3 at 2 places: one 429", TWO, refusals=(BUSY,)),
+    "over_capacity": Operation("3 at 2 slots: one 429", TWO, refusals=(BUSY,)),
     # The client's own repeat, after the 5 seconds of `Retry-After`.
-    "busy_then_served": Operation("3 at 2 places: repeated", ONE * 3, seconds=4.5),
+    "busy_then_served": Operation("3 at 2 slots: repeated", ONE * 3, seconds=4.5),
     "not_ready": Operation(
-        "not ready: 503, asked once", asks_not_ready=1,
+        "not ready: 503, requested once", requests_not_ready=1,
         refusals=(refused("InternalServerError ServiceUnavailableError", 503, "backend_not_ready"),)),
     "soon_enough": Operation("0.2 s of work, timeout 2 s", ONE),
     "timeout": Operation(
-        # Two seconds of patience, a second's pause, and two images.
+        # Two seconds of timeout, a second's pause, and two images.
         "3 s of work, timeout 2 s", TWO, seconds=2.8, refusals=(refused(TIMED_OUT),),
         instead=refused("InternalServerError Timeout", 504, "engine_timeout"),
         why_instead="the server knows the client's timeout and answers 504 `engine_timeout` before it, "
                     "which the client does not repeat"),
 }
 
-BASE64_ONLY = "the wrapper takes only `url` and does not ask for it; unasked, the sidecar answers base64"
-URL_ONLY = "the provider takes only base64 and does not ask for it; unasked, the gateway answers `url` for this name"
+BASE64_ONLY = "the wrapper takes only `url` and does not request it; by default the sidecar answers base64"
+URL_ONLY = "the provider takes only base64 and does not request it; by default the gateway answers `url` for this name"
 
 # What a client cannot do with a server that is as documented, by server and by script or its variant: operations, the
 # client's complaint, and why. It is tried all the same: if it works, or fails in another way, the table says so.
@@ -127,12 +127,12 @@ KNOWN = {
 
 def fault(operation, outcome, source):
     """What is wrong with an outcome, or nothing."""
-    told = "; ".join(f"{one['class']}: {one['message']}" for one in outcome["refusals"])
+    reported = "; ".join(f"{one['class']}: {one['message']}" for one in outcome["refusals"])
     if len(outcome["refusals"]) != len(operation.refusals):
-        return f"expected {len(operation.refusals)} errors, got {told or 'none'}"
-    for wanted, one in zip(operation.refusals, outcome["refusals"]):
-        if not wanted.fits(one) and not (operation.instead and operation.instead.fits(one)):
-            return f"expected {' or '.join(wanted.classes)} {wanted.status or ''} {wanted.code or ''}, got {one}"
+        return f"expected {len(operation.refusals)} errors, got {reported or 'none'}"
+    for expected, one in zip(operation.refusals, outcome["refusals"]):
+        if not expected.fits(one) and not (operation.instead and operation.instead.fits(one)):
+            return f"expected {' or '.join(expected.classes)} {expected.status or ''} {expected.code or ''}, got {one}"
     if not operation.names <= set(outcome["names"]):
         return f"expected {sorted(operation.names)} among {outcome['names']}"
     if outcome["seconds"] < operation.seconds:

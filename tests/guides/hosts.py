@@ -162,10 +162,10 @@ class Mac:
             shutil.copy(HERE / "mac_commands.py", mac / "bin" / name)
             (mac / "bin" / name).chmod(0o755)
         shutil.rmtree(self.root / "var/lib/gateway", ignore_errors=True)
-        for place in ("usr/local/bin/gateway", "etc/newsyslog.d/com.ai.gateway.conf"):
-            (self.root / place).unlink(missing_ok=True)
-        for place in ("Library/LaunchDaemons", "etc/newsyslog.d"):
-            (self.root / place).mkdir(parents=True, exist_ok=True)
+        for path in ("usr/local/bin/gateway", "etc/newsyslog.d/com.ai.gateway.conf"):
+            (self.root / path).unlink(missing_ok=True)
+        for path in ("Library/LaunchDaemons", "etc/newsyslog.d"):
+            (self.root / path).mkdir(parents=True, exist_ok=True)
         for group in ("wheel", "admin"):
             self.run("groupadd", "-f", group)
         self.run("useradd", "-m", "-s", "/bin/bash", "-G", "admin", "me")

@@ -35,13 +35,13 @@ def faults(page, text, blocks, built):
 
 def _lines(text):
     """Commands, each in one line, with the number of its first."""
-    begun, whole = 1, ""
+    begun, joined = 1, ""
     for number, line in enumerate(text.splitlines(), 1):
-        whole += line.removesuffix("\\")
+        joined += line.removesuffix("\\")
         if line.endswith("\\"):
             continue
-        yield begun, whole
-        begun, whole = number + 1, ""
+        yield begun, joined
+        begun, joined = number + 1, ""
 
 
 def _code(code, built):
@@ -57,8 +57,8 @@ def _code(code, built):
     for example in re.findall(r"/usr/share/doc/ada2-sidecar/examples/([\w.-]+)", code):
         if not (ROOT / "systemd/examples" / example).exists():
             yield f"the package has no example {example}"
-    for words in _commands(code):
-        yield from _command(words, built)
+    for arguments in _commands(code):
+        yield from _command(arguments, built)
 
 
 def _settings(code):
@@ -72,23 +72,23 @@ def _settings(code):
 
 
 def _commands(code):
-    """Each simple command in it as a list of words."""
+    """Each simple command in it as a list of arguments."""
     for part in re.split(r"\|\||&&|[|;&\n]", re.sub(r"\s#\s.*", "", code)):
         try:
-            words = shlex.split(part)
+            arguments = shlex.split(part)
         except ValueError:
-            words = part.split()
-        # From the program on: what is before it are sudo, variables, and words of the shell.
-        for at, word in enumerate(words):
+            arguments = part.split()
+        # From the program on: what is before it are sudo, variables, and keywords of the shell.
+        for at, word in enumerate(arguments):
             directory, _, name = word.rpartition("/")
             if name in SCRIPTS or (name in PROGRAMS and directory in BESIDE):
-                if all(BEFORE.fullmatch(one) for one in words[:at]):
-                    yield [name, *words[at + 1:]]
+                if all(BEFORE.fullmatch(one) for one in arguments[:at]):
+                    yield [name, *arguments[at + 1:]]
                 break
 
 
-def _command(words, built):
-    name, rest = words[0], words[1:]
+def _command(arguments, built):
+    name, rest = arguments[0], arguments[1:]
     if ">" in rest:
         rest = rest[:rest.index(">")]
     if name in SCRIPTS:

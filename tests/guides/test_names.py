@@ -38,7 +38,7 @@ class Names(unittest.TestCase):
     def command(self, line):
         return self.faults(f"<!-- run: mac -->\n```sh\n{line}\n```\n")
 
-    def test_what_exists_is_in_order(self):
+    def test_existing_names_pass(self):
         for text in ("[a](README.md)", "[a](GUIDE.md#configuration)", "[a](https://example.org/x)", "`GATEWAY_PORT`",
                      "`max_inflight: 4`", "`tests/guides/run.sh`", "404 `not_found`", "`sudo gateway verify --generate`",
                      "`gateway verify --env-file x`", "`cd /var/lib/gateway && tar --exclude x`"):

@@ -149,7 +149,7 @@ class Drills:
         busy = lambda: sum(one.metric("ada2_sidecar_slots_inflight") for one in self.sidecars)
         before = cancelled()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
-        body = load.order(150)
+        body = load.image_body(150)
         writer.write(self.client.head("POST", load.PATH, body, "leaves", {}) + body)
         await until("its job", lambda: busy() == 1)
         began = time.monotonic()
@@ -161,7 +161,7 @@ class Drills:
     async def stream(self):
         print("a stream of events")
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
-        body = load.order(75, stream=True, partial_images=2)
+        body = load.image_body(75, stream=True, partial_images=2)
         began = time.monotonic()
         writer.write(self.client.head("POST", load.PATH, body, "streams", {}) + body)
         seen = {}
@@ -175,7 +175,7 @@ class Drills:
         claim(last - first > 0.5, f"the first preview came after {first:.2f} s, the image after {last:.2f} s")
 
     async def addresses(self):
-        print("response_format url, asked of HAProxy itself")
+        print("response_format url, through HAProxy")
         found = 0
         for _ in range(6):
             answer = await self.client.image(response_format="url")
@@ -188,7 +188,7 @@ class Drills:
         for sidecar in self.sidecars:
             sidecar.card(lost=True)
         down = lambda: all(self.proxy.server(name)["status"] == "DOWN" for name in HOSTS)
-        # At once, before HAProxy sees it: the sidecars' own words.
+        # At once, before HAProxy sees it: with the error of the sidecars.
         await until("the sidecars to see it", lambda: not any(sidecar.ready() for sidecar in self.sidecars))
         answer = await self.client.image()
         claim((answer.status, answer.code) == (503, "backend_not_ready"), f"503 backend_not_ready ({answer.body[:90]!r})")
@@ -245,15 +245,15 @@ async def answers(directory):
     client = Client(proxy.port, pause=0.02)
     try:
         await until("three cards that are up", proxy.up)
-        await asked_once(client, cards)
-        await asked_elsewhere(client, cards)
+        await requested_once(client, cards)
+        await retried_on_another_card(client, cards)
         await upgraded(proxy.page_port)
     finally:
         client.close()
         await proxy.stop()
 
 
-async def asked_once(client, cards):
+async def requested_once(client, cards):
     kinds = [
         (503, "gpu_out_of_memory", {"Retry-After": 10}), (503, "engine_unavailable", {"Retry-After": 30}),
         (502, "engine_error", {}), (504, "engine_timeout", {}), (429, "backend_overloaded", {"Retry-After": 5}),
@@ -261,29 +261,29 @@ async def asked_once(client, cards):
     ]
     for status, code, headers in kinds:
         for card in cards:
-            card.answer, card.asked = refusal(status, code, **headers), 0
+            card.answer, card.requests = refusal(status, code, **headers), 0
         answer = await client.image()
-        asked = sum(card.asked for card in cards)
+        requests = sum(card.requests for card in cards)
         if status == 425:
-            print(f"  info a 425 of a sidecar's own (there is none) is asked {asked} times and stays {answer.status}")
+            print(f"  info a 425 of a sidecar's own (there is none) is requested {requests} times and stays {answer.status}")
             continue
-        claim((asked, answer.status, answer.code) == (1, status, code), f"{status} {code}: one card was asked, not {asked}")
+        claim((requests, answer.status, answer.code) == (1, status, code), f"{status} {code}: one card got a request, not {requests}")
     for card in cards:
-        card.answer, card.asked = None, 0
+        card.answer, card.requests = None, 0
     answer = await client.image()
-    asked = sum(card.asked for card in cards)
-    claim((asked, answer.status, answer.code) == (1, 502, "backend_error"),
-          f"closed without an answer: {answer.status} {answer.code}, and {asked} card was asked")
+    requests = sum(card.requests for card in cards)
+    claim((requests, answer.status, answer.code) == (1, 502, "backend_error"),
+          f"closed without an answer: {answer.status} {answer.code}, and {requests} requests reached a card")
 
 
-async def asked_elsewhere(client, cards):
+async def retried_on_another_card(client, cards):
     not_ready = refusal(503, "backend_not_ready", **{"Retry-After": 30})
     for card in cards:
-        card.answer, card.asked = not_ready, 0
+        card.answer, card.requests = not_ready, 0
     answer = await client.image()
     claim((answer.status, answer.code) == (503, "backend_not_ready") and "x-not-started" not in answer.headers
           and answer.headers.get("retry-after") == "30",
-          f"503 backend_not_ready of all: as the sidecar said it, after {sum(card.asked for card in cards)} tries")
+          f"503 backend_not_ready of all: as the sidecar sent it, after {sum(card.requests for card in cards)} tries")
     cards[2].answer = OK
     statuses = [(await client.image()).status for _ in range(6)]
     claim(statuses == [200] * 6, f"503 backend_not_ready of two: the third makes the image ({statuses})")
@@ -291,7 +291,7 @@ async def asked_elsewhere(client, cards):
     others = [(await client.image(user="u" * 40_000)) for _ in range(5)]
     codes = sorted({(answer.status, answer.code) for answer in [long, *others]}, key=str)
     print(f"  info with a body of 40 kB, which is not repeated: {codes}")
-    claim(all(answer.status in (200, 503) for answer in [long, *others]), "and 425 reaches nobody")
+    claim(all(answer.status in (200, 503) for answer in [long, *others]), "and 425 reaches no client")
     for card in cards[:2]:
         card.get_answer = refusal(503, "any")
     statuses = [(await client.request("GET", "/v1/models")).status for _ in range(6)]

@@ -137,7 +137,7 @@ class ImagesApi:
             answer = self.edit(server, MASK, prompt="a red cat", model="sd-v1-5", steps=4, response_format="b64_json")
             made, source = rgb(self.images(answer)[0]), rgb(SOURCE)
             half = WIDTH // 2 * 3
-            self.report.check(f"inpaint at the {name}: kept pixels are the source's to the byte",
+            self.report.check(f"inpaint at the {name}: pixels that the mask keeps are the source's to the byte",
                               all(new[half:] == old[half:] for new, old in zip(made, source)))
             self.report.check(f"inpaint at the {name}: the rest is repainted",
                               any(new[:half] != old[:half] for new, old in zip(made, source)))
@@ -172,8 +172,8 @@ class ImagesApi:
         both = wait_until(lambda: self.active() >= 2, 10)
         second.close()
         self.report.check("two jobs were in the engine", both is not None)
-        gone = wait_until(lambda: self.active() in (1, 2) and "1 of" in self.sidecar.get("/readyz/slots").json["observed"], 5)
-        self.report.took("left while queued: only the first is left", gone, 1)
+        cancelled = wait_until(lambda: self.active() in (1, 2) and "1 of" in self.sidecar.get("/readyz/slots").json["observed"], 5)
+        self.report.took("disconnected while queued: only the first is left", cancelled, 1)
         first.close()
         self.report.took("then the first, too", wait_until(lambda: self.active() == 0, 20), 2)
 

@@ -157,7 +157,7 @@ class MainPath:
         wait = [answer.headers["Retry-After"] for answer in refused]
         self.report.check("Retry-After is 5", wait == ["5"], wait)
 
-    def a_client_leaves(self):
+    def a_client_disconnects(self):
         for server, where in ((self.sidecar, "sidecar"), (self.gateway, "gateway")):
             request = {"prompt": "a red cat", "size": "512x512", **LONG}
             connection = server.send("POST", "/v1/images/generations", request)
@@ -175,13 +175,13 @@ class MainPath:
         self.it.engine.ask("PUT", "/api/v1/queue/default/processor/pause")
         try:
             self.report.took("a paused queue is not ready", wait_until(lambda: self.fails("engine_queue"), 10), 5)
-            words = self.failing().get("engine_queue") or "(no message)"
+            message = self.failing().get("engine_queue") or "(no message)"
             # The gateway still believes in it: the first answer is the sidecar's, the second its own.
-            asked = ((self.sidecar, "sidecar"), (self.gateway, "gateway"), (self.gateway, "gateway again"))
-            for server, where in asked:
+            servers = ((self.sidecar, "sidecar"), (self.gateway, "gateway"), (self.gateway, "gateway again"))
+            for server, where in servers:
                 answer = server.image()
-                says = answer.status == 503 and answer.code == "backend_not_ready" and words in answer.json["detail"]
-                self.report.check(f"{where}: 503 in the check's words", says, f"{words!r} in {answer}")
+                says = answer.status == 503 and answer.code == "backend_not_ready" and message in answer.json["detail"]
+                self.report.check(f"{where}: 503 with the check's message", says, f"{message!r} in {answer}")
             self.report.check("the gateway has learnt it from that", not self.gateway_health()["ready"])
             self.report.check("nothing was enqueued", self.it.engine_idle())
         finally:
@@ -230,8 +230,8 @@ class MainPath:
         self.report.check("the sidecar is killed in mid-job: the gateway answers 502", answered.status == 502, answered)
         self.report.check("the job goes on without us", self.it.engine_status_of(item) == "in_progress")
         self.it.start_sidecar()
-        gone = wait_until(lambda: self.it.engine_status_of(item) == "canceled", 10)
-        self.report.took("started again, it cancels what it left behind", gone, 5)
+        cancelled = wait_until(lambda: self.it.engine_status_of(item) == "canceled", 10)
+        self.report.took("started again, it cancels what it left behind", cancelled, 5)
         self.report.took("both are ready by themselves", wait_until(self.ready, 40), 15)
         self.report.check("and make images", self.gateway.image().status == 200)
 
@@ -243,7 +243,7 @@ def main():
     programs, report = Programs(), Report()
     path = MainPath(programs, report)
     steps = [path.becomes_ready, path.images_through_the_gateway, path.images_of_the_sidecar, path.models,
-             path.refusals, path.three_at_once, path.a_client_leaves, path.a_paused_queue]
+             path.refusals, path.three_at_once, path.a_client_disconnects, path.a_paused_queue]
     if faults:
         steps += [path.the_engine_is_killed, path.the_engine_hangs, path.the_sidecar_is_killed]
     named = [name for name in sys.argv[1:] if not name.startswith("--")]

@@ -94,7 +94,7 @@ def property_list(path):
     check("plistutil and plistlib read the same in the property list", plistlib.loads(other.read_bytes()) == job)
     check("it starts the binary itself", job["ProgramArguments"] == ["/usr/local/bin/gateway", "serve"])
     check("its label is its name", f"{job['Label']}.plist" == path.name, job["Label"])
-    check("and it runs as nobody's account but its own", job["UserName"] == "_gateway")
+    check("and it runs under its own account", job["UserName"] == "_gateway")
 
 
 def main():

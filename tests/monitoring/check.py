@@ -60,8 +60,8 @@ def expressions():
         for target in panel.get("targets", []):
             yield f"dashboard: {panel['title']}", target["expr"]
     for variable in dashboard["templating"]["list"]:
-        if asked := re.match(r"label_values\((\w+),", variable.get("definition", "")):
-            yield f"dashboard: variable {variable['name']}", asked[1]
+        if label := re.match(r"label_values\((\w+),", variable.get("definition", "")):
+            yield f"dashboard: variable {variable['name']}", label[1]
     name = None
     lines = iter((DOCS / "alerts.yaml").read_text().splitlines())
     for line in lines:
@@ -100,10 +100,10 @@ def exported(text):
 
 
 def faults(metrics):
-    for place, expression in expressions():
+    for location, expression in expressions():
         for name in names(expression) - OF_PROMETHEUS:
             if name not in metrics:
-                yield f"{place}: {name} is exported by neither program"
+                yield f"{location}: {name} is exported by neither program"
         for name, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", expression):
             if name in OF_PROMETHEUS or name not in metrics:
                 continue
@@ -112,11 +112,11 @@ def faults(metrics):
                     continue
                 values = metrics[name].get(label)
                 if values is None:
-                    yield f"{place}: {name} has no label {label}"
+                    yield f"{location}: {name} has no label {label}"
                 elif label in ("check", "result"):
                     for one in re.split(r"\|", value):
                         if one not in values:
-                            yield f'{place}: {name} has no {label}="{one}"'
+                            yield f'{location}: {name} has no {label}="{one}"'
 
 
 def dashboard_faults():
@@ -215,14 +215,14 @@ def evaluated(stage):
             break
         time.sleep(0.5)
     filled = 0
-    for place, expression in expressions():
+    for location, expression in expressions():
         status, answer = ask(expression.replace("$__rate_interval", "30s").replace("$sidecar", ".*"))
         if status != 200:
-            yield f"{place}: {json.loads(answer)['error']}"
+            yield f"{location}: {json.loads(answer)['error']}"
         elif json.loads(answer)["data"]["result"]:
             filled += 1
-        elif place.startswith("dashboard:") and not expression.rstrip().endswith("> 0"):
-            yield f"{place}: no data for {expression}"
+        elif location.startswith("dashboard:") and not expression.rstrip().endswith("> 0"):
+            yield f"{location}: no data for {expression}"
     rules = json.loads(fetch(f"http://127.0.0.1:{port}/api/v1/rules")[1])["data"]["groups"]
     ill = [rule["name"] for group in rules for rule in group["rules"] if rule["health"] == "err"]
     if ill:
@@ -236,9 +236,9 @@ def evaluated(stage):
 def promtool_metrics(pages):
     if shutil.which("promtool"):
         for name, page in zip(["ada2-sidecar", "gateway"], pages):
-            told = subprocess.run(["promtool", "check", "metrics"], input=page, text=True, capture_output=True)
-            if told.returncode:
-                yield f"promtool check metrics, {name}: {told.stdout}{told.stderr}"
+            result = subprocess.run(["promtool", "check", "metrics"], input=page, text=True, capture_output=True)
+            if result.returncode:
+                yield f"promtool check metrics, {name}: {result.stdout}{result.stderr}"
 
 
 def main():

@@ -1,7 +1,7 @@
 """A gateway as one writes it with FastAPI: the same work as ours, for the bench of both.
 
-A token, places for each class of backends, images kept under a name made from their bytes, chat passed on as a stream.
-One process, because the places are counted in it.
+A token, slots for each class of backends, images stored under a hash of their bytes, chat relayed as a stream.
+One process, because the slots are counted in it.
 """
 
 import asyncio
@@ -34,17 +34,17 @@ async def lifespan(app):
         yield
 
 
-async def caller(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())):
+async def authorize(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())):
     if not secrets.compare_digest(given.credentials.encode(), TOKEN.encode()):
         raise HTTPException(401, "invalid token")
 
 
-def place(name):
-    """A place of this class, or 429 at once."""
+def slot(name):
+    """A slot of this class, or 429 at once."""
 
     async def taken():
         if SLOTS[name].locked():
-            raise HTTPException(429, f"all places for {name} are taken", {"Retry-After": "5"})
+            raise HTTPException(429, f"all slots for {name} are taken", {"Retry-After": "5"})
         async with SLOTS[name]:
             yield
 
@@ -67,7 +67,7 @@ def flush(descriptor):
 
 
 def keep(encoded):
-    """Stores an image under a name made from its bytes; gives its address."""
+    """Stores an image under a hash of its bytes; returns its URL."""
     image = base64.b64decode(encoded)
     name = f"{int(time.time())}_{hashlib.sha256(image).hexdigest()[:16]}.png"
     unnamed = IMAGE_DIR / f".{name}.{secrets.token_hex(4)}"
@@ -84,10 +84,10 @@ def keep(encoded):
     return f"/ui/images/{name}"
 
 
-@app.post("/v1/images/generations", dependencies=[Depends(caller), Depends(place("images"))])
+@app.post("/v1/images/generations", dependencies=[Depends(authorize), Depends(slot("images"))])
 async def generations(request: Request):
-    order = {**await request.json(), "response_format": "b64_json"}
-    answer = await request.app.state.client.post("/v1/images/generations", json=order)
+    body = {**await request.json(), "response_format": "b64_json"}
+    answer = await request.app.state.client.post("/v1/images/generations", json=body)
     body = answer.json()
     if answer.is_error:
         return JSONResponse(body, answer.status_code)
@@ -96,7 +96,7 @@ async def generations(request: Request):
     return JSONResponse(body)
 
 
-@app.post("/v1/chat/completions", dependencies=[Depends(caller), Depends(place("chat"))])
+@app.post("/v1/chat/completions", dependencies=[Depends(authorize), Depends(slot("chat"))])
 async def chat(request: Request):
     client = request.app.state.client
     headers = {"content-type": "application/json"}

@@ -57,7 +57,7 @@ def broken_configuration():
     return f"{starts} starts in 8 s; {len(waiting)} waiting clients served {time.monotonic() - begun:.1f} s after `restart`"
 
 
-def given_up_socket():
+def failed_socket():
     """a socket that has given up comes back with a restart of the service"""
     drop_in(UNIT, "[Service]\nExecStopPost=\n")
     configure("max_inflight: many\n")
@@ -88,7 +88,7 @@ def restart_under_load():
     return f"{len(load.times)} image requests during 3 restarts, 0 failed, worst {max(load.times):.2f} s"
 
 
-def reload_tells():
+def reload_outcomes():
     """systemctl reload of a broken file fails with every problem, of a good one succeeds"""
     since = now()
     configure(GOOD + "max_n: many\nmax_pixels: few\n")
@@ -194,7 +194,7 @@ def exposure():
 
 
 CHECKS = [
-    late_driver, broken_configuration, given_up_socket, restart_under_load, reload_tells, taken_port, hidden_files, moved_socket,
+    late_driver, broken_configuration, failed_socket, restart_under_load, reload_outcomes, taken_port, hidden_files, moved_socket,
     exposure,
 ]
 

@@ -37,7 +37,7 @@ def undo():
         os.kill(int(pid), signal.SIGCONT)
 
 
-def nothing_cries():
+def no_alert_fires():
     """as root and as an ordinary user, with an engine, with a token, with an image"""
     begun = time.monotonic()
     code, checks = doctor()
@@ -94,12 +94,12 @@ def examine(check):
 
 def main(names):
     begun, failed, seen = time.monotonic(), 0, 0
-    if names and not {check.__name__ for check in [nothing_cries, *BROKEN]} & set(names):
+    if names and not {check.__name__ for check in [no_alert_fires, *BROKEN]} & set(names):
         return 0
     set_up()
-    if not names or nothing_cries.__name__ in names:
+    if not names or no_alert_fires.__name__ in names:
         try:
-            print(f"ok    doctor says nothing of a good host, {nothing_cries.__doc__}: {nothing_cries()}", flush=True)
+            print(f"ok    doctor reports nothing on a good host, {no_alert_fires.__doc__}: {no_alert_fires()}", flush=True)
         except (AssertionError, OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as fault:
             failed += 1
             print(f"FAIL  doctor on a good host: {fault!r}", flush=True)

@@ -148,11 +148,11 @@ class Load:
 
     def __init__(self, clients):
         self.failed, self.times, self.over = [], [], threading.Event()
-        self.threads = [threading.Thread(target=self.order) for _ in range(clients)]
+        self.threads = [threading.Thread(target=self.send_requests) for _ in range(clients)]
         for thread in self.threads:
             thread.start()
 
-    def order(self):
+    def send_requests(self):
         while not self.over.is_set():
             begun = time.monotonic()
             try:
@@ -170,7 +170,7 @@ class Load:
 
 
 class Traffic:
-    """Clients of all sorts, until they are told to stop: 8 that connect anew for each request, two of which order
+    """Clients of all sorts, until they are told to stop: 8 that connect anew for each request, two of which request
     images, and 4 that keep their connection."""
 
     def __init__(self):
@@ -178,7 +178,7 @@ class Traffic:
         self.failed, self.answered, self.lost, self.over = [], 0, 0, threading.Event()
         version = "/api/v1/app/version"
         work = [lambda: get(version)] * 3 + [lambda: get("/healthz")] * 3 + [generate] * 2
-        self.threads = [threading.Thread(target=self.connect_anew, args=[ask]) for ask in work]
+        self.threads = [threading.Thread(target=self.reconnect, args=[ask]) for ask in work]
         self.threads += [threading.Thread(target=self.keep, args=[path]) for path in [version, "/healthz"] * 2]
         for thread in self.threads:
             thread.start()
@@ -188,7 +188,7 @@ class Traffic:
         if status != 200:
             self.failed.append(f"{status} {text[:200]}")
 
-    def connect_anew(self, ask):
+    def reconnect(self, ask):
         while not self.over.is_set():
             try:
                 self.count(*ask())

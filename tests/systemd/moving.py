@@ -17,7 +17,7 @@ from moving_host import (
 )
 
 
-def whole_way():
+def in_and_out():
     """move-in, the first image, and move-out within 5 s with an image under way"""
     before = tree()
     begun = time.monotonic()
@@ -184,7 +184,7 @@ def never_ready():
     return fails("ready", "--wait", "2", says="not ready within 2 s: host_memory: ")
 
 
-def picture_fails():
+def image_fails():
     """an engine that makes no image leaves nginx serving"""
     engine("--fail boom")
     return fails("picture", says="502: .*boom")
@@ -314,7 +314,7 @@ def asks():
     return "asked nothing"
 
 
-def out_with_a_broken_site():
+def move_out_with_a_broken_site():
     """move-out keeps the sidecar while nginx would not take its site back"""
     assert run("ada2-sidecar", "move-in", "--yes", timeout=90)[0] == 0
     inner = tree()
@@ -343,10 +343,10 @@ def by_hand():
 
 
 CHECKS = [
-    whole_way, again, port_of_another, no_engine, nginx_answers, own_port_as_engine, broken_configuration, lost_card,
-    two_cards, shared_file, nginx_refuses, service_fails, never_ready, picture_fails, engine_dies, killed,
+    in_and_out, again, port_of_another, no_engine, nginx_answers, own_port_as_engine, broken_configuration, lost_card,
+    two_cards, shared_file, nginx_refuses, service_fails, never_ready, image_fails, engine_dies, killed,
     killed_at_each_step, interrupted_by_keyboard, lost_connection, stopped, everything_killed, at_a_terminal, without_nginx,
-    two_at_once, asks, out_with_a_broken_site, by_hand,
+    two_at_once, asks, move_out_with_a_broken_site, by_hand,
 ]
 
 

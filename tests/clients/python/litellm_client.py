@@ -23,9 +23,9 @@ class LiteLLM(Script):
     CANNOT = {"model": "it has no such call", "stream": NO_STREAM, "stream_edit": NO_STREAM}
 
     def ask(self, **more):
-        asked = {"model": MODEL, "prompt": PROMPT, "size": "512x512", "api_base": self.url, "api_key": self.token,
+        request = {"model": MODEL, "prompt": PROMPT, "size": "512x512", "api_base": self.url, "api_key": self.token,
                  **more}
-        return litellm.image_generation(**asked)
+        return litellm.image_generation(**request)
 
     def generate(self, **more):
         return either(self.ask(**more))
