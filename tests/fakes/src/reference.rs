@@ -23,7 +23,8 @@ pub fn check(page: &Path, tables: &[(&str, String)]) {
 
 fn replace(text: &str, name: &str, table: &str) -> String {
     let mark = format!("<!-- generated: {name} -->\n");
-    let (before, rest) = text.split_once(&mark).unwrap_or_else(|| panic!("the page lacks {mark}"));
+    assert!(text.contains(&mark), "the page lacks {mark}");
+    let (before, rest) = text.split_once(&mark).expect("it has just been found");
     let (_, after) = rest.split_once("<!-- end -->").expect("every mark has an end");
     format!("{before}{mark}{}\n<!-- end -->{after}", table.trim_end())
 }
@@ -88,7 +89,7 @@ pub fn metrics(scrape: &str, leave_out: impl Fn(&str) -> bool) -> String {
     table(&["metric", "type", "labels", "meaning"], families)
 }
 
-/// As code.
+/// As Markdown code.
 pub fn code(text: &str) -> String {
     format!("`{text}`")
 }

@@ -1,4 +1,4 @@
-//! The bounds of the accept loop, over real sockets; time is paused.
+//! The limits of the accept loop, over real sockets; time is paused.
 
 mod breaks;
 mod heads;
@@ -126,10 +126,10 @@ async fn waiting(address: SocketAddr) -> Vec<TcpStream> {
 }
 
 /// Serves a socket while already draining, to the end.
-async fn drain_on(socket: TcpListener, kept_open: bool) {
+async fn drain_on(socket: TcpListener, socket_activated: bool) {
     let life = Lifecycle::new();
     life.begin_drain();
-    let listener = HttpServer { socket_activated: kept_open, ..HttpServer::plain(hello()) };
+    let listener = HttpServer { socket_activated, ..HttpServer::plain(hello()) };
     life.spawn_worker("accept", accept(socket, listener, life.clone()));
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
 }
@@ -163,14 +163,14 @@ async fn a_socket_that_outlives_the_service_keeps_its_backlog_for_the_next_one()
 
 /// As a WebSocket does, whose HTTP connection has ended.
 #[tokio::test]
-async fn whoever_holds_the_permit_counts_as_a_connection() {
-    let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
-    let keeps = get(async move |Extension(permit): Extension<Arc<ConnectionPermit>>| {
+async fn a_held_permit_counts_as_a_connection() {
+    let (sender, mut permits) = tokio::sync::mpsc::unbounded_channel();
+    let hold_permit = get(async move |Extension(permit): Extension<Arc<ConnectionPermit>>| {
         let _ = sender.send(permit);
         "kept"
     });
     let bounds = ServerLimits { max_per_address: 1, ..ServerLimits::default() };
-    let (address, life) = start(Router::new().route("/", keeps), bounds).await;
+    let (address, life) = start(Router::new().route("/", hold_permit), bounds).await;
     let ask = async || {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
@@ -179,7 +179,7 @@ async fn whoever_holds_the_permit_counts_as_a_connection() {
         answer.starts_with(b"HTTP/1.1 200")
     };
     assert!(ask().await);
-    let permit = kept.recv().await.unwrap();
+    let permit = permits.recv().await.unwrap();
     while life.inflight() > 0 {
         tokio::task::yield_now().await;
     }

@@ -30,7 +30,7 @@ async fn ask(gateway: &Gateway, method: Method, path: &str, token: &str) -> Test
     TestResponse::read(gateway.anonymous(method, path).bearer_auth(token).send().await.unwrap()).await
 }
 
-/// Has an image made; gives its name and the request's id.
+/// Has an image made; returns its name and the request's id.
 async fn made(gateway: &Gateway, token: &str, prompt: &str) -> (String, String) {
     let body = json!({"prompt": prompt, "size": "64x64", "response_format": "url"}).to_string();
     let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
@@ -58,7 +58,7 @@ fn sorted<const N: usize>(names: [&String; N]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_token_sees_and_deletes_what_it_made_and_an_owner_all() {
+async fn a_token_sees_and_deletes_its_own_images_and_an_owner_token_all() {
     let gateway = with(&format!("{}GATEWAY_OWNER_TOKENS=bob\n", three()), None).await;
     let (hers, _) = made(&gateway, ALICE, "a").await;
     let (his, _) = made(&gateway, BOB, "b").await;
@@ -93,11 +93,11 @@ async fn a_token_sees_and_deletes_what_it_made_and_an_owner_all() {
         assert_eq!(ask(&gateway, Method::DELETE, &path(name), BOB).await.status, 204, "{name}");
     }
     let left: Vec<_> = gateway.records().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
-    assert_eq!(left, [format!("{his}.json").as_str()], "a record goes with its picture");
+    assert_eq!(left, [format!("{his}.json").as_str()], "a record is deleted with its image");
 }
 
 #[tokio::test]
-async fn what_is_known_of_an_image_is_kept_beside_it_and_never_served_as_one() {
+async fn an_images_record_is_stored_beside_it_and_never_served() {
     let gateway = with(&format!("{}GATEWAY_OWNER_TOKENS=bob\n", three()), None).await;
     let (hers, id) = made(&gateway, ALICE, "a").await;
     let (nameless, _) = made(&gateway, BARE, "c").await;
@@ -130,7 +130,7 @@ async fn what_is_known_of_an_image_is_kept_beside_it_and_never_served_as_one() {
 }
 
 #[tokio::test]
-async fn who_made_an_image_outlasts_a_restart_and_another_place_in_the_list() {
+async fn ownership_survives_a_restart_and_a_reordered_token_list() {
     let gateway = with(&three(), None).await;
     let (hers, _) = made(&gateway, ALICE, "a").await;
     let (nameless, _) = made(&gateway, BARE, "c").await;
@@ -152,7 +152,7 @@ async fn who_made_an_image_outlasts_a_restart_and_another_place_in_the_list() {
 }
 
 #[tokio::test]
-async fn the_only_token_and_requests_that_need_none_see_all() {
+async fn a_single_token_and_requests_without_one_see_all() {
     let gateway = with(&format!("GATEWAY_BEARER_TOKEN={TOKEN}\n"), None).await;
     let (mine, _) = made(&gateway, TOKEN, "a").await;
     let older = "1736697234_0123456789abcdef.png".to_owned();
@@ -170,7 +170,7 @@ async fn the_only_token_and_requests_that_need_none_see_all() {
 }
 
 #[tokio::test]
-async fn the_same_image_of_two_people_is_kept_until_both_deleted_it() {
+async fn an_image_of_two_owners_is_kept_until_both_deleted_it() {
     let gateway = with(&three(), None).await;
     // In the same second, at the latest at the next try.
     let pair = async || {
@@ -206,7 +206,7 @@ async fn the_images_of_a_request_are_found_by_its_id_and_by_its_token_only() {
 }
 
 #[tokio::test]
-async fn pages_of_ones_own_images_leave_out_those_of_others() {
+async fn pages_of_a_tokens_images_leave_out_those_of_others() {
     let gateway = with(&three(), None).await;
     let mut hers = Vec::new();
     for nth in 0..3 {
@@ -226,7 +226,7 @@ async fn pages_of_ones_own_images_leave_out_those_of_others() {
 }
 
 #[tokio::test]
-async fn a_bounded_token_leaves_the_other_places_to_others() {
+async fn a_limited_token_leaves_the_other_slots_to_others() {
     let (upstream, mlx) = (Upstream::start().await, Upstream::start().await);
     let dir = fakes::fresh_dir("bounded");
     let env = |bound: &str| {
@@ -246,7 +246,7 @@ async fn a_bounded_token_leaves_the_other_places_to_others() {
         );
         assert_eq!(answer.message(), text);
     };
-    #[expect(clippy::disallowed_methods, reason = "a caller who waits")]
+    #[expect(clippy::disallowed_methods, reason = "a waiting client")]
     let waiting = tokio::spawn(send(ALICE));
     upstream.until_held(1).await;
     at_limit(
@@ -267,17 +267,17 @@ async fn a_bounded_token_leaves_the_other_places_to_others() {
     assert_eq!((status(ALICE).await, status(BOB).await), (full.clone(), full));
     let metrics = gateway.anonymous(Method::GET, "/metrics").bearer_auth(BOB).send().await.unwrap();
     assert!(metrics.text().await.unwrap().contains("gateway_token_inflight{token=\"alice\"} 1\n"));
-    #[expect(clippy::disallowed_methods, reason = "a caller who waits")]
+    #[expect(clippy::disallowed_methods, reason = "a waiting client")]
     let other = tokio::spawn(send(BOB));
     upstream.until_held(2).await;
     upstream.release();
     assert_eq!(waiting.await.unwrap().unwrap().status(), StatusCode::OK);
     assert_eq!(other.await.unwrap().unwrap().status(), StatusCode::OK);
     let freed = async || (status(ALICE).await["alice"]["inflight"] == 0).then_some(());
-    fakes::eventually("her place is free", freed).await;
+    fakes::eventually("the slot is free", freed).await;
     gateway.set_env(&env(""));
     assert_eq!(gateway.reload(BOB).await["last_error"], Value::Null);
-    assert_eq!(status(BOB).await, json!({}), "a reload takes the bound away");
+    assert_eq!(status(BOB).await, json!({}), "a reload removes the limit");
 }
 
 async fn gateway_ready(gateway: &Gateway) {
@@ -285,11 +285,11 @@ async fn gateway_ready(gateway: &Gateway) {
         let status = ask(gateway, Method::GET, "/v1/gateway/status", BOB).await;
         (status.json["backend_health"]["local_mlx"]["ready"] == true).then_some(())
     };
-    fakes::eventually("the backend for words", ready).await;
+    fakes::eventually("the chat backend", ready).await;
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_owners_and_bounds_is_reported_without_any_token() {
+async fn invalid_owners_and_limits_are_reported_without_any_token() {
     for (env, text) in [
         (format!("{}GATEWAY_OWNER_TOKENS=carol\n", three()), "alice, bob; entry 1 is none of them"),
         (format!("{}GATEWAY_OWNER_TOKENS=bob,{ALICE}\n", three()), "entry 2 is none of them"),

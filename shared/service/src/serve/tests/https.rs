@@ -1,4 +1,4 @@
-//! The TLS port keeps its bounds for whoever does not shake hands; time is paused.
+//! The TLS port has its limits also before the handshake; time is paused.
 
 use rustls::{
     ServerConfig,

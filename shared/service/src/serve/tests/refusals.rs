@@ -30,7 +30,7 @@ async fn stubborn(address: SocketAddr, request: &[u8]) -> std::io::Result<(TcpSt
 }
 
 #[tokio::test]
-async fn a_client_that_writes_all_before_it_reads_gets_the_error_and_keeps_its_connection() {
+async fn a_client_that_writes_everything_before_it_reads_gets_the_error_and_keeps_its_connection() {
     let (address, _life) = start(refusing(), ServerLimits::default()).await;
     let chunks = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20)).repeat(10) + "0\r\n\r\n";
     let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -55,8 +55,8 @@ async fn a_client_that_writes_all_before_it_reads_gets_the_error_and_keeps_its_c
 async fn the_error_response_to_a_malformed_head_arrives() {
     let (address, _life) = start(hello(), ServerLimits::default()).await;
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(4 << 20));
-    let nonsense = [&b"POST / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n"[..], &vec![b'x'; 4 << 20]].concat();
-    for (request, status) in [(long.as_bytes(), "HTTP/1.1 431"), (&nonsense[..], "HTTP/1.1 400")] {
+    let malformed = [&b"POST / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n"[..], &vec![b'x'; 4 << 20]].concat();
+    for (request, status) in [(long.as_bytes(), "HTTP/1.1 431"), (&malformed[..], "HTTP/1.1 400")] {
         for _ in 0..8 {
             let (_, answer) = stubborn(address, request).await.expect("no reset");
             assert_eq!(answer, status);
