@@ -1,5 +1,5 @@
-// What the scripts of the Node clients share: runs the operations, keeps the images, and tells errors as the client
-// told them. Judges nothing: that is expectations.py's business.
+// What the scripts of the Node clients share: runs the operations, keeps the images, and reports errors as the client
+// raised them. Expectations are in expectations.py.
 //
 // A script's class has one method per operation. It returns images (bytes), names, or what `atOnce` gives.
 

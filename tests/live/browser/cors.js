@@ -139,8 +139,8 @@ try {
     }
     check("without a word in the console", messages.length === 0, messages.join(", "));
     const plain = await page.goto(`${secure.replace("https:", "http:")}/`);
-    const told = (await plain.text()).includes(`Use ${secure} instead`);
-    check("plain HTTP on the port for HTTPS is told where to go", plain.status() === 400 && told, plain.status());
+    const hasHint = (await plain.text()).includes(`Use ${secure} instead`);
+    check("plain HTTP on the HTTPS port gets the HTTPS URL", plain.status() === 400 && hasHint, plain.status());
   });
 } finally {
   for (const program of running) {
