@@ -114,10 +114,10 @@ async fn first_partial() {
         let post = post.header("content-type", "application/json").body(request.to_string());
         let mut events = SseReader::new(post.send().await.expect("an answer"));
         let partial = events.next().await.expect("a complete stream").expect("a partial");
-        let came = Instant::now();
+        let arrived = Instant::now();
         assert_eq!(partial["partial_image_index"], 0);
         let item = engine.items().last().expect("an item").id;
-        ours.push(came - engine.previews_at(item)[1]);
+        ours.push(arrived - engine.previews_at(item)[1]);
         events.rest().await;
     }
     print("a preview -> the streamed partial", 1024, &mut ours);

@@ -276,9 +276,9 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         });
-        let begun = Instant::now();
+        let started = Instant::now();
         let read = budget.read(&owner("a"), &HeaderMap::new(), Body::from_stream(drips)).await;
-        assert_eq!((read.unwrap_err(), begun.elapsed().as_secs()), (BodyError::TooSlow, 300));
+        assert_eq!((read.unwrap_err(), started.elapsed().as_secs()), (BodyError::TooSlow, 300));
         assert_eq!(budget.held(), 0);
     }
 }

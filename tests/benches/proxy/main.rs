@@ -129,10 +129,10 @@ struct Turn {
 
 async fn turn(row: &Row, contestant: &Contestant) -> Turn {
     let before = contestant.processor_seconds();
-    let begun = Instant::now();
-    let more = move || begun.elapsed() < TURN;
+    let started = Instant::now();
+    let more = move || started.elapsed() < TURN;
     let mut times = row.ask.over(contestant.url(), row.connections, more).await;
-    let elapsed = begun.elapsed().as_secs_f64();
+    let elapsed = started.elapsed().as_secs_f64();
     let count = times.len().max(1) as f64;
     let mut at = |percent| percentile(&mut times, percent).as_secs_f64() * 1e6;
     Turn {

@@ -182,15 +182,15 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_sidecar() {
     let url = &sidecar.url;
     preflights(url, &["/v1/models", "/v1/images/generations", "/v1/nothing", "/readyz", "/gpu", "/metrics"])
         .await;
-    let mine = |method: Method, path: &str| ask(method, url, path).bearer_auth("a-long-secret-token");
+    let with_token = |method: Method, path: &str| ask(method, url, path).bearer_auth("a-long-secret-token");
     let generate = |body: serde_json::Value| {
-        let request = mine(Method::POST, "/v1/images/generations");
+        let request = with_token(Method::POST, "/v1/images/generations");
         request.header("content-type", "application/json").body(body.to_string())
     };
-    from_all_origins(200, 200, || mine(Method::GET, "/v1/models")).await;
+    from_all_origins(200, 200, || with_token(Method::GET, "/v1/models")).await;
     from_all_origins(401, 403, || ask(Method::GET, url, "/v1/models")).await;
-    from_all_origins(404, 404, || mine(Method::GET, "/v1/nothing")).await;
-    from_all_origins(405, 405, || mine(Method::GET, "/v1/images/generations")).await;
+    from_all_origins(404, 404, || with_token(Method::GET, "/v1/nothing")).await;
+    from_all_origins(405, 405, || with_token(Method::GET, "/v1/images/generations")).await;
     from_all_origins(413, 413, || generate(json!({"prompt": "x".repeat(3000)}))).await;
     for path in ["/healthz", "/readyz", "/metrics"] {
         from_all_origins(200, 403, || ask(Method::GET, url, path)).await;

@@ -26,7 +26,7 @@ const LENGTH: usize = 10 << 20;
 type RawRequest<'a> = (&'a str, &'a str);
 
 /// Writes all of it, then reads the status.
-async fn stubborn(
+async fn send_all_then_read(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     (line, headers): RawRequest<'_>,
 ) -> String {
@@ -50,7 +50,7 @@ async fn arrives(url: &str, body: RawRequest<'_>, status: &str) {
     let address = url.strip_prefix("http://").unwrap();
     for _ in 0..8 {
         let stream = TcpStream::connect(address).await.unwrap();
-        assert_eq!(stubborn(stream, body).await, status, "{body:?}");
+        assert_eq!(send_all_then_read(stream, body).await, status, "{body:?}");
     }
 }
 
@@ -169,7 +169,7 @@ async fn a_refusal_arrives_over_tls() {
             let stream = TcpStream::connect(address).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let stream = connector.connect(name, stream).await.unwrap();
-            assert_eq!(stubborn(stream, body).await, status, "{body:?}");
+            assert_eq!(send_all_then_read(stream, body).await, status, "{body:?}");
         }
     }
     refuses_heads(async || {

@@ -103,7 +103,7 @@ async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
     let ends = lifecycle.draining();
     loop {
         let (stream, _) = tokio::select! {
-            came = socket.accept() => came.expect("loopback accepts"),
+            accepted = socket.accept() => accepted.expect("loopback accepts"),
             () = ends.cancelled() => return,
         };
         let shared = Arc::clone(&shared);

@@ -167,14 +167,14 @@ impl LoadRequest {
         }
         let mut times = Vec::new();
         while more() {
-            let begun = Instant::now();
+            let started = Instant::now();
             if self.opening.is_some() {
                 connection.send(&self.request).await;
                 connection.read(self.request.len()).await;
             } else {
                 connection.ask(&self.request).await;
             }
-            times.push(begun.elapsed());
+            times.push(started.elapsed());
         }
         times
     }

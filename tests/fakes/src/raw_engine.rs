@@ -302,8 +302,8 @@ impl Connection {
     /// Echoes.
     async fn echo(&mut self) -> KeepGoing {
         loop {
-            let come = std::mem::take(&mut self.rest);
-            self.write(&come).await?;
+            let rest = std::mem::take(&mut self.rest);
+            self.write(&rest).await?;
             self.more().await?;
         }
     }

@@ -59,20 +59,20 @@ fn hello() -> Router {
 #[tokio::test(start_paused = true)]
 async fn an_endless_head_times_out() {
     let (address, _life) = start(hello(), ServerLimits::default()).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
-    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert_eq!(started.elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_dropped_after_the_timeout() {
     let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
     let (address, life) = start(large, ServerLimits::default()).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     while life.inflight() == 0 {
@@ -80,9 +80,9 @@ async fn a_client_that_reads_nothing_is_dropped_after_the_timeout() {
     }
     while life.inflight() > 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(begun.elapsed() < Duration::from_secs(70), "the connection is still held");
+        assert!(started.elapsed() < Duration::from_secs(70), "the connection is still held");
     }
-    assert!(begun.elapsed() >= Duration::from_secs(59));
+    assert!(started.elapsed() >= Duration::from_secs(59));
 }
 
 #[tokio::test]
@@ -191,20 +191,20 @@ async fn a_held_permit_counts_as_a_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_client_connected_before_the_drain_is_answered_and_a_silent_one_is_not_waited_for() {
     let (address, life) = start(hello(), ServerLimits::default()).await;
-    let mut asks = TcpStream::connect(address).await.unwrap();
+    let mut active = TcpStream::connect(address).await.unwrap();
     let _silent = TcpStream::connect(address).await.unwrap();
     while life.inflight() < 2 {
         tokio::task::yield_now().await;
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     life.begin_drain();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    asks.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    active.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
-    asks.read_to_end(&mut answer).await.unwrap();
+    active.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"hello"));
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
-    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
+    assert_eq!(started.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
 }
 
 /// Also after half of a head, which may otherwise take 10 s.
@@ -219,8 +219,8 @@ async fn draining_does_not_wait_for_the_rest_of_a_head() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(life.inflight(), 2);
-    let begun = Instant::now();
+    let started = Instant::now();
     life.begin_drain();
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
-    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
+    assert_eq!(started.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
 }

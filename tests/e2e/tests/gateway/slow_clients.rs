@@ -31,17 +31,17 @@ async fn a_stalled_stream_reader_frees_its_slot_at_the_request_timeout() {
     stream.write_all(head.as_bytes()).await.unwrap();
     gateway.until_inflight(KEY, 1).await;
     gateway.until_inflight(KEY, 0).await;
-    let mut come = Vec::new();
+    let mut received = Vec::new();
     fakes::bounded("the end", async {
-        while !come.ends_with(b"\r\n0\r\n\r\n") {
+        while !received.ends_with(b"\r\n0\r\n\r\n") {
             assert!(
-                stream.read_buf(&mut come).await.unwrap() > 0,
+                stream.read_buf(&mut received).await.unwrap() > 0,
                 "it gets an error event, and the stream ends cleanly"
             );
         }
     })
     .await;
-    let last = String::from_utf8_lossy(&come[come.len() - 600..]).into_owned();
+    let last = String::from_utf8_lossy(&received[received.len() - 600..]).into_owned();
     assert!(last.contains("event: error") && last.contains("backend_timeout"), "{last}");
     until_counted(&gateway, 504).await;
 }

@@ -90,7 +90,7 @@ async fn a_stream_without_a_completed_event_is_reset_for_the_client() {
     let gateway = Gateway::start(&upstream, &[]).await;
     let unfinished = SseStep::Send(bytes_of(&completed(MADE, &painted()))[..200].to_vec());
     let preview = bytes_of(&partial(MADE, 0));
-    for (script, come) in [
+    for (script, received) in [
         (vec![SseStep::Break], &[][..]),
         (vec![], &[]),
         (vec![partial(MADE, 0), SseStep::Break], &preview),
@@ -101,7 +101,7 @@ async fn a_stream_without_a_completed_event_is_reset_for_the_client() {
         upstream.next_image(UpstreamReply::Events(script.clone()));
         let mut client = StreamClient::start(gateway.image_request(&ask())).await;
         assert!(!client.end().await, "{script:?}");
-        assert_eq!(client.received, come, "{script:?}");
+        assert_eq!(client.received, received, "{script:?}");
         gateway.until_inflight(KEY, 0).await;
     }
     let metrics = gateway.metrics().await;

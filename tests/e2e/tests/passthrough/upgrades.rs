@@ -85,8 +85,8 @@ async fn an_open_websocket_does_not_block_shutdown() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let wire = open(&sidecar).await;
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     sidecar.stop().await;
-    assert!(begun.elapsed().as_secs() < 10, "it is not waited for");
+    assert!(started.elapsed().as_secs() < 10, "it is not waited for");
     assert_eq!(wire.rest().await, "");
 }

@@ -29,8 +29,8 @@ async fn endless_heads_block_no_other_client() {
         for _ in 0..24 {
             endless.push(connect(address, b"GET / HTTP/1.1\r\nX-Slow: ").await);
         }
-        let mut asks = connect(address, REQUEST).await;
-        assert_eq!(status(&mut asks).await, b"HTTP/1.1 200");
+        let mut active = connect(address, REQUEST).await;
+        assert_eq!(status(&mut active).await, b"HTTP/1.1 200");
         // The first are closed, the last are still open.
         assert_eq!(endless[0].read(&mut [0]).await.unwrap_or(0), 0);
         let mut last = endless.pop().unwrap();
@@ -97,8 +97,8 @@ async fn endless_bodies_block_no_other_client() {
         for _ in 0..24 {
             endless.push(upload(address).await);
         }
-        let mut asks = connect(address, REQUEST).await;
-        assert_eq!(status(&mut asks).await, b"HTTP/1.1 200");
+        let mut active = connect(address, REQUEST).await;
+        assert_eq!(status(&mut active).await, b"HTTP/1.1 200");
         assert_eq!(endless[0].read(&mut [0]).await.unwrap_or(0), 0, "the first is closed");
         let mut last = endless.pop().unwrap();
         last.write_all(b"abc").await.unwrap();
