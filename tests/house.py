@@ -3,7 +3,7 @@
 
     python3 tests/house.py            from the repository's root; ends with 1 if a limit is broken
 
-Tests are left out: `tests` modules and folders, and what follows `#[cfg(test)] mod tests`.
+Tests are left out: `tests` modules and directories, and what follows `#[cfg(test)] mod tests`.
 """
 
 import pathlib

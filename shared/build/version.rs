@@ -22,11 +22,13 @@ const SOURCES: [&str; 5] = ["src", "Cargo.toml", "../shared", "../Cargo.toml", "
 
 fn main() -> io::Result<()> {
     let package = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
-    let mut said = vec!["rerun-if-env-changed=SOURCE_COMMIT".to_owned()];
+    let mut instructions = vec!["rerun-if-env-changed=SOURCE_COMMIT".to_owned()];
     let commit = match variable("SOURCE_COMMIT") {
         given if !given.trim().is_empty() => Some(stated(given.trim())?),
         _ if package.join("../.git").exists() => {
-            said.extend(watched(&package).iter().map(|path| format!("rerun-if-changed={}", path.display())));
+            instructions.extend(
+                watched_paths(&package).iter().map(|path| format!("rerun-if-changed={}", path.display())),
+            );
             committed(&package)
         }
         // A tarball unpacked below some other checkout is none of that.
@@ -35,10 +37,10 @@ fn main() -> io::Result<()> {
     let version = variable("CARGO_PKG_VERSION");
     let version = commit.as_ref().map_or(version.clone(), |commit| format!("{version} ({commit})"));
     let date = commit.iter().find_map(|commit| commit.split(' ').nth(1)).unwrap_or_default();
-    said.push(format!("rustc-env=BUILD_VERSION={version}"));
-    said.push(format!("rustc-env=BUILD_DATE={date}"));
+    instructions.push(format!("rustc-env=BUILD_VERSION={version}"));
+    instructions.push(format!("rustc-env=BUILD_DATE={date}"));
     let mut cargo = io::stdout().lock();
-    said.iter().try_for_each(|line| writeln!(cargo, "cargo:{line}"))
+    instructions.iter().try_for_each(|line| writeln!(cargo, "cargo:{line}"))
 }
 
 fn variable(name: &str) -> String {
@@ -47,8 +49,8 @@ fn variable(name: &str) -> String {
 
 /// The commit as the builder states it.
 fn stated(commit: &str) -> io::Result<String> {
-    let sound = |letter: char| letter.is_ascii_alphanumeric() || " .-_".contains(letter);
-    if commit.len() <= 60 && commit.chars().all(sound) {
+    let is_valid = |character: char| character.is_ascii_alphanumeric() || " .-_".contains(character);
+    if commit.len() <= 60 && commit.chars().all(is_valid) {
         return Ok(commit.to_owned());
     }
     Err(io::Error::other(format!(
@@ -66,7 +68,7 @@ fn committed(package: &Path) -> Option<String> {
 }
 
 /// What moves when HEAD does. A path that is not there would run this script at every build.
-fn watched(package: &Path) -> Vec<PathBuf> {
+fn watched_paths(package: &Path) -> Vec<PathBuf> {
     let mut paths = vec![git_path(package, "HEAD")];
     // A branch is a file of its own, or a line of a common one until the next commit on it; `logs/HEAD` tells of that.
     match git(package, &["symbolic-ref", "--quiet", "HEAD"]).map(|branch| git_path(package, &branch)) {
@@ -86,7 +88,7 @@ fn git_path(package: &Path, name: &str) -> Option<PathBuf> {
     git(package, &["rev-parse", "--git-path", name]).map(|path| package.join(path))
 }
 
-/// What git prints; nothing where it cannot tell, for example in a folder that belongs to somebody else.
+/// What git prints; nothing where it fails, for example in a directory of another user.
 fn git(package: &Path, arguments: &[&str]) -> Option<String> {
     let command =
         Command::new("git").arg("-C").arg(package).arg("--no-optional-locks").args(arguments).output();

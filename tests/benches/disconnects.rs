@@ -26,11 +26,11 @@ use serde_json::{Value, json};
 
 /// Clients at once; each has a slot.
 const AT_ONCE: usize = 12;
-/// For the engine to be free of everything of ours after the last client left.
+/// How long the engine may still have jobs of ours after the last disconnect.
 const SECOND: Duration = Duration::from_secs(1);
 /// A refused client waits this long.
 const AGAIN: Duration = Duration::from_millis(50);
-/// A job of somebody else for so many clients.
+/// Clients per job of others.
 const FOREIGN_JOB_EVERY: usize = 25;
 
 #[tokio::main]
@@ -49,15 +49,15 @@ async fn main() {
     }
 }
 
-/// An engine whose queue can be looked into.
+/// An engine whose queue can be inspected.
 trait Engine {
     fn flags(&self) -> Vec<String>;
     /// How long a job takes, about.
     fn job(&self) -> Duration;
     fn foreign_job(&self);
-    /// Jobs of ours that wait or run; the tag is theirs.
+    /// Our jobs that wait or run, by their tag.
     fn active_jobs(&self, tag: &str) -> impl Future<Output = usize>;
-    /// Jobs of others: all of them, and those that were cancelled.
+    /// Jobs of others: in total, and cancelled.
     fn foreign_jobs(&self) -> (usize, usize);
 }
 
@@ -114,7 +114,8 @@ impl Engine for LiveInvoke {
     async fn active_jobs(&self, tag: &str) -> usize {
         let url = format!("{}/api/v1/queue/default/counts_by_destination?destination={tag}", self.0);
         let answer = fakes::http().get(url).send().await.expect("InvokeAI answers");
-        let counts: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
+        let counts: Value =
+            serde_json::from_slice(&answer.bytes().await.expect("a complete body")).expect("JSON");
         let count = |name: &str| counts[name].as_u64().expect("a count");
         usize::try_from(count("pending") + count("in_progress")).expect("few")
     }
@@ -140,7 +141,8 @@ impl Engine for LiveComfy {
 
     async fn active_jobs(&self, tag: &str) -> usize {
         let answer = fakes::http().get(format!("{}/queue", self.0)).send().await.expect("ComfyUI answers");
-        let queue: Value = serde_json::from_slice(&answer.bytes().await.expect("whole")).expect("JSON");
+        let queue: Value =
+            serde_json::from_slice(&answer.bytes().await.expect("a complete body")).expect("JSON");
         let ours =
             |item: &&Value| item[3]["client_id"].as_str().is_some_and(|client| client.starts_with(tag));
         let count = |name: &str| queue[name].as_array().expect("a list").iter().filter(ours).count();
@@ -218,12 +220,12 @@ async fn request_one(sidecar: &Sidecar, nth: usize, timeout: Duration, done: &Ou
         .body(request.to_string());
     loop {
         let request = request.try_clone().expect("its body is in memory");
-        let whole = async {
+        let response = async {
             let answer = request.send().await.expect("the sidecar answers");
             (answer.status().as_u16(), answer.text().await.unwrap_or_default())
         };
         // Dropping the request closes its connection, as a killed program does.
-        let outcome = match tokio::time::timeout(timeout, whole).await {
+        let outcome = match tokio::time::timeout(timeout, response).await {
             Err(_) => &done.disconnected,
             Ok((200, _)) => &done.served,
             // All slots are taken, by jobs that the engine has yet to stop: the client tries again.

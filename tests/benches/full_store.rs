@@ -20,7 +20,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use wire::openai::images::ImageSize;
 
-const PICTURES: u64 = 10_000;
+const IMAGES: u64 = 10_000;
 const STARTS: usize = 20;
 const REQUESTS: u64 = 300;
 const YAML: &str =
@@ -36,7 +36,7 @@ async fn main() {
         let gateway = Gateway::start_in(dir.into(), YAML, &flags).await;
         return child::listening(&gateway.url).await;
     }
-    let images = given.first().and_then(|images| images.parse().ok()).unwrap_or(PICTURES);
+    let images = given.first().and_then(|images| images.parse().ok()).unwrap_or(IMAGES);
     let mut stores = [Store::new("empty", 0), Store::new("full", images)];
     for _ in 0..STARTS {
         stores.iter_mut().for_each(Store::start);
@@ -65,7 +65,7 @@ impl Store {
     fn new(name: &str, images: u64) -> Self {
         let dir = tempfile::tempdir().expect("a writable directory");
         fill(&dir.path().join("pictures"), images);
-        let name = format!("{name} ({images} pictures)");
+        let name = format!("{name} ({images} images)");
         let (starts, stored, served, listed) = Default::default();
         Self { name, dir, gateway: None, starts, stored, served, listed }
     }

@@ -22,7 +22,7 @@ use fakes::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-const PICTURES: usize = 2_000;
+const IMAGES: usize = 2_000;
 const CALLERS: u64 = 4;
 /// A life lasts up to so long, in ms.
 const LONGEST_LIFE: u64 = 100;
@@ -38,16 +38,16 @@ async fn main() {
         gateway.until_ready("gpu_heavy", true).await;
         return child::listening(&gateway.url).await;
     }
-    let wanted = given.first().and_then(|images| images.parse().ok()).unwrap_or(PICTURES);
+    let goal = given.first().and_then(|images| images.parse().ok()).unwrap_or(IMAGES);
     let upstream = Upstream::start().await;
     let dir = tempfile::tempdir().expect("a writable directory");
     let (store, yaml) = (dir.path().join("pictures"), gpu_heavy(&upstream));
     let arguments = ["gateway", &dir.path().display().to_string(), &yaml];
     let (answered, seeds) = (Mutex::new(BTreeSet::new()), AtomicU64::new(0));
     let (mut kills, mut litter) = (0, 0);
-    while count(&answered) < wanted {
+    while count(&answered) < goal {
         let mut gateway = Child::start(&arguments);
-        assert_eq!(unfinished(&store), 0, "a restart sweeps");
+        assert_eq!(unfinished(&store), 0, "a restart removes unfinished files");
         let url = gateway.url.clone();
         let clients = (0..CALLERS).map(|_| request_images(&url, &seeds, &answered));
         let life = random() % LONGEST_LIFE;
@@ -60,7 +60,7 @@ async fn main() {
         litter += unfinished(&store);
     }
     let gateway = Child::start(&arguments);
-    assert_eq!(unfinished(&store), 0, "a restart sweeps");
+    assert_eq!(unfinished(&store), 0, "a restart removes unfinished files");
     let answered = answered.into_inner().unwrap_or_else(PoisonError::into_inner);
     for url in &answered {
         check(&gateway.url, url).await;
@@ -72,7 +72,7 @@ async fn main() {
     let unanswered = served.len() - answered.len();
     let _ = writeln!(
         std::io::stdout(),
-        "{} pictures answered over {kills} kills: each is served as its hash says; {unanswered} more were whole when their \
+        "{} images answered over {kills} kills: each is served as its hash says; {unanswered} more were complete when their \
          answer was lost; {litter} unfinished files lay about after kills, none after a restart",
         answered.len()
     );
@@ -90,7 +90,7 @@ async fn request_images(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<
         let Ok(answer) = request.send().await else { return };
         let status = answer.status().as_u16();
         let Ok(bytes) = answer.bytes().await else { return };
-        let body: Value = serde_json::from_slice(&bytes).expect("an answer that came whole is JSON");
+        let body: Value = serde_json::from_slice(&bytes).expect("a complete response is JSON");
         assert_eq!(status, 200, "{body}");
         for entry in body["data"].as_array().expect("images") {
             if let Some(url) = entry["url"].as_str() {
@@ -104,7 +104,7 @@ async fn request_images(url: &str, seeds: &AtomicU64, answered: &Mutex<BTreeSet<
 async fn check(gateway: &str, url: &str) {
     let answer = fakes::http().get(format!("{gateway}{url}")).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 200, "{url}");
-    let bytes = answer.bytes().await.expect("a whole image");
+    let bytes = answer.bytes().await.expect("a complete image");
     let hash = Sha256::digest(&bytes)[..8].iter().fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     assert!(url.contains(&format!("_{hash:016x}.")), "{url} has the bytes of {hash:016x}");
 }
@@ -116,10 +116,10 @@ fn count(answered: &Mutex<BTreeSet<String>>) -> usize {
 fn files(store: &Path) -> Vec<String> {
     let names = std::fs::read_dir(store).into_iter().flatten().flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let is_picture = |name: &String| {
+    let is_image = |name: &String| {
         name != ".lock" && !name.starts_with(".incoming-") && name.strip_suffix(".json").is_none()
     };
-    names.filter(is_picture).collect()
+    names.filter(is_image).collect()
 }
 
 fn unfinished(store: &Path) -> usize {

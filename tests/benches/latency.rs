@@ -17,7 +17,7 @@ use fakes::{
 };
 use serde_json::{Value, json};
 
-const PICTURES: u64 = 60;
+const IMAGES: u64 = 60;
 const PARTIALS: u64 = 30;
 /// The fakes' images compress well: so large they have 2 MB.
 const SIZE: &str = "2304x2304";
@@ -52,7 +52,7 @@ async fn invokeai_through_the_gateway() {
     gateway.until_ready("gpu_heavy", true).await;
     engine.until_followed(1).await;
     let (mut ours, mut polled, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for seed in 0..PICTURES {
+    for seed in 0..IMAGES {
         engine.script(|script| script.item = duration(seed));
         let request = request(seed);
         let (answered, noticed) = tokio::join!(
@@ -82,7 +82,7 @@ async fn comfyui() {
     sidecar.until_ready().await;
     engine.until_followed(1).await;
     let (mut ours, mut bytes) = (Vec::new(), 0);
-    for seed in 0..PICTURES {
+    for seed in 0..IMAGES {
         engine.script(|script| script.item = duration(seed));
         let mut request = request(seed);
         request.as_object_mut().expect("an object").remove("model");
@@ -113,11 +113,11 @@ async fn first_partial() {
         let post = fakes::http().post(format!("{}/v1/images/generations", sidecar.url));
         let post = post.header("content-type", "application/json").body(request.to_string());
         let mut events = SseReader::new(post.send().await.expect("an answer"));
-        let partial = events.next().await.expect("a whole stream").expect("a partial");
-        let came = Instant::now();
+        let partial = events.next().await.expect("a complete stream").expect("a partial");
+        let arrived = Instant::now();
         assert_eq!(partial["partial_image_index"], 0);
         let item = engine.items().last().expect("an item").id;
-        ours.push(came - engine.previews_at(item)[1]);
+        ours.push(arrived - engine.previews_at(item)[1]);
         events.rest().await;
     }
     print("a preview -> the streamed partial", 1024, &mut ours);

@@ -69,7 +69,7 @@ fn questions(open: &Sidecar, shut: &Sidecar) -> Vec<Question> {
     };
     let images = format!("{}/v1/images/generations", shut.url);
     let image = Question {
-        name: "a refused picture",
+        name: "a refused image",
         request: Box::new(move |client| {
             client
                 .post(&images)
@@ -102,7 +102,7 @@ async fn ask(client: &Client, questions: &mut [Question], hung: bool) {
             let start = Instant::now();
             let answer = (question.request)(client).send().await.expect("an answer");
             let status = answer.status().as_u16();
-            answer.bytes().await.expect("a whole body");
+            answer.bytes().await.expect("a complete body");
             let took = start.elapsed();
             let expected = if hung { question.status_when_hung } else { question.status };
             assert_eq!(status, expected, "{}", question.name);

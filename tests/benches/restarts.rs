@@ -24,8 +24,8 @@ const DOWN: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(40);
 /// The stated bound: a connection to the engine is made within 3 s, and a broken one is noticed at once.
 const BOUND: Duration = Duration::from_secs(4);
-/// The engine's answer, whole.
-const WHOLE: &str = "\"version\"";
+/// The engine's complete response.
+const COMPLETE: &str = "\"version\"";
 
 #[tokio::main]
 async fn main() {
@@ -108,7 +108,7 @@ async fn client(url: &str, next: &AtomicUsize, requests: usize) -> Vec<(&'static
                 let status = answer.status().as_u16();
                 let body = answer.text().await.unwrap_or_default();
                 match status {
-                    200 if nth.is_multiple_of(4) || body.contains(WHOLE) => "200",
+                    200 if nth.is_multiple_of(4) || body.contains(COMPLETE) => "200",
                     502 if body.contains("engine_unavailable") => "502",
                     503 if body.contains("engine_unavailable") => "503",
                     _ => "other",

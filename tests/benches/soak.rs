@@ -13,7 +13,7 @@ use e2e::{gateway::Gateway, sidecar::Sidecar};
 use futures_util::future::join_all;
 use serde_json::json;
 
-const PICTURES: u64 = 1_000;
+const IMAGES: u64 = 1_000;
 const AT_ONCE: usize = 8;
 
 #[tokio::main]
@@ -29,13 +29,13 @@ async fn main() {
     let mut out = std::io::stdout();
     let (mut done, mut samples) = (0, Vec::new());
     // The first hundred bring allocator and pools to their size.
-    for goal in [100, 400, 700, PICTURES] {
+    for goal in [100, 400, 700, IMAGES] {
         let start = Instant::now();
         run(&gateway, done, goal).await;
         let took = start.elapsed();
         done = goal;
         let footprint = settled(&sidecar, &gateway).await;
-        let _ = writeln!(out, "after {goal:>4} pictures: {footprint:?}, the last in {took:.1?}, no error");
+        let _ = writeln!(out, "after {goal:>4} images: {footprint:?}, the last in {took:.1?}, no error");
         samples.push(footprint);
     }
     let (first, last) = (&samples[0], &samples[samples.len() - 1]);
@@ -54,7 +54,7 @@ async fn run(gateway: &Gateway, from: u64, to: u64) {
             let answer = gateway
                 .generate(&json!({"prompt": "soak", "size": "512x512", "steps": 2, "seed": seed}))
                 .await;
-            assert_eq!(answer.status, 200, "picture {seed}: {answer:?}");
+            assert_eq!(answer.status, 200, "image {seed}: {answer:?}");
         }
     };
     join_all((0..AT_ONCE).map(|_| worker())).await;

@@ -25,8 +25,8 @@ class Client:
     packages: tuple
     # What NEWEST=1 installs.
     newest: tuple
-    # A folder that clients share.
-    folder: str
+    # A directory that clients share.
+    directory: str
     # Node's major version, at least.
     node: int = 0
     # Handed to the script.
@@ -34,7 +34,7 @@ class Client:
 
     @property
     def home(self):
-        return HOME / (self.folder + ("-newest" if NEWEST else ""))
+        return HOME / (self.directory + ("-newest" if NEWEST else ""))
 
     def lacks(self):
         """What is missing here to run it, or nothing."""
@@ -84,7 +84,7 @@ class Client:
 
 
 def ai_sdk(version, openai, compatible, node):
-    """One SDK, two providers, which share a folder."""
+    """One SDK, two providers, which share a directory."""
     packages = (f"ai@{version}", f"@ai-sdk/openai@{openai}", f"@ai-sdk/openai-compatible@{compatible}")
     newest = tuple(package.split(".")[0] for package in packages)  # Within the major version.
     major = version.split(".")[0]

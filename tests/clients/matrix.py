@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import expectations
 from clients import CLIENTS, HOME
@@ -39,14 +38,14 @@ class Notes:
 
 
 def main():
-    asked = sys.argv[1:]
-    if asked == ["--list"]:
+    selected = sys.argv[1:]
+    if selected == ["--list"]:
         print("\n".join(client.name for client in CLIENTS))
         return 0
-    unknown = set(asked) - {client.name for client in CLIENTS}
+    unknown = set(selected) - {client.name for client in CLIENTS}
     if unknown:
         sys.exit(f"no such client: {', '.join(sorted(unknown))}; there are {', '.join(c.name for c in CLIENTS)}")
-    chosen = [client for client in CLIENTS if not asked or client.name in asked]
+    chosen = [client for client in CLIENTS if not selected or client.name in selected]
     able = [client for client in chosen if not client.lacks()]
     for client in able:
         client.install()
@@ -67,12 +66,12 @@ def main():
     failed = sum(table(name, columns) for name, columns in tables.items())
     for client in chosen:
         print(f"{client.name}: {client.versions() if client in able else 'not run, ' + client.lacks()}")
-    print(f"\n{'FAILED: ' + str(failed) if failed else 'All as expected'}. Pictures, logs and reports: {run}")
+    print(f"\n{'FAILED: ' + str(failed) if failed else 'All as expected'}. Images, logs and reports: {run}")
     return 1 if failed or not able else 0
 
 
 def ask(client, server, sick, run, source):
-    """Runs the client's script; gives (word, reason) for each operation."""
+    """Runs the client's script; returns (verdict, reason) for each operation."""
     print(f"{client.name} at the {server.name}", file=sys.stderr, flush=True)
     out = run / server.name / client.name
     out.mkdir(parents=True)
@@ -80,7 +79,7 @@ def ask(client, server, sick, run, source):
               "source": str(run / "source.png"), "mask": str(run / "mask.png"), "operations": operations(),
               "variant": client.variant}
     (out / "config.json").write_text(json.dumps(config))
-    before = sick.pictures_asked()
+    before = sick.image_requests()
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     if server.certificate:
         own = str(server.certificate)
@@ -91,11 +90,11 @@ def ask(client, server, sick, run, source):
                            stderr=log, stdin=subprocess.DEVNULL, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             log.write(f"killed after {PATIENCE} s\n")
-    asked = sick.pictures_asked() - before
+    requests = sick.image_requests() - before
     report = out / "report.jsonl"
     outcomes = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
     outcomes = {outcome["operation"]: outcome for outcome in outcomes}
-    return {name: judged(client, server, name, outcomes.get(name), asked, source) for name in operations()}
+    return {name: judged(client, server, name, outcomes.get(name), requests, source) for name in operations()}
 
 
 def operations():
@@ -103,15 +102,15 @@ def operations():
     return [name for name in OPERATIONS if not only or name in only.split(",")]
 
 
-def judged(client, server, name, outcome, asked_not_ready, source):
+def judged(client, server, name, outcome, not_ready_requests, source):
     if outcome is None:
-        return "FAILS", f"{client.name} did not come to {name}: its log is in last-run/{server.name}/{client.name}/log"
+        return "FAILS", f"{client.name} did not reach {name}: its log is in last-run/{server.name}/{client.name}/log"
     if "cannot" in outcome:
         return "n/a", outcome["cannot"]
     operation = OPERATIONS[name]
     wrong = fault(operation, outcome, source)
-    if not wrong and operation.asks_not_ready and asked_not_ready != operation.asks_not_ready:
-        wrong = f"{asked_not_ready} requests reached the {server.name}, not {operation.asks_not_ready}"
+    if not wrong and operation.requests_not_ready and not_ready_requests != operation.requests_not_ready:
+        wrong = f"{not_ready_requests} requests reached the {server.name}, not {operation.requests_not_ready}"
     if not wrong:
         instead = operation.instead and any(map(operation.instead.fits, outcome["refusals"]))
         return "works", operation.why_instead if instead else outcome.get("note")
@@ -128,13 +127,13 @@ def table(server, columns):
     print(f"| | {' | '.join(column.client.name for column in columns)} |")
     print(f"|---|{'---|' * len(columns)}")
     for name in operations():
-        cells = [notes.mark(word, why) if why else word for word, why in (column.cells[name] for column in columns)]
+        cells = [notes.mark(verdict, why) if why else verdict for verdict, why in (column.cells[name] for column in columns)]
         print(f"| {OPERATIONS[name].title} | {' | '.join(cells)} |")
     print()
     for nth, reason in enumerate(notes.reasons, 1):
         print(f"{nth}. {reason}")
     print()
-    return sum(word == "FAILS" for column in columns for word, _ in column.cells.values())
+    return sum(verdict == "FAILS" for column in columns for verdict, _ in column.cells.values())
 
 
 if __name__ == "__main__":

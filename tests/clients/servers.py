@@ -38,8 +38,8 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def pictures_asked(self):
-        """Requests for pictures that it answered, by its own count."""
+    def image_requests(self):
+        """Requests for images that it answered, by its own count."""
         line = re.compile(rf'^{self.counter}{{.*route="/v1/images/.*}} (\d+)', re.MULTILINE)
         return sum(map(int, line.findall(self.get("/metrics")[1])))
 
@@ -47,12 +47,12 @@ class Server:
 class Pair:
     """A gateway and its sidecar; `healthy` or for ever not ready."""
 
-    def __init__(self, folder, healthy, certificate):
-        """The certificate's folder is the gateway's own, or that of another one, whose certificate it shares."""
-        self.dir, self.healthy, self.running = folder, healthy, {}
+    def __init__(self, directory, healthy, certificate):
+        """The certificate's directory is the gateway's own, or that of another one, whose certificate it shares."""
+        self.dir, self.healthy, self.running = directory, healthy, {}
         self.pair = [certificate / "gateway-cert.pem", certificate / "gateway-key.pem"]
         self.authority = certificate / "gateway-ca.pem"
-        folder.mkdir(parents=True)
+        directory.mkdir(parents=True)
         scheme = "https" if TLS else "http"
         self.sidecar = Server("sidecar", f"http://127.0.0.1:{free_port()}", SIDECAR_TOKEN,
                               "ada2_sidecar_requests_total")

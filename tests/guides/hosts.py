@@ -29,7 +29,7 @@ def must(*command, **more):
 
 
 class Terminal:
-    """A shell that stays open, as the reader's does: folder and variables are kept from block to block."""
+    """A shell that stays open, as the reader's does: directory and variables are kept from block to block."""
 
     def __init__(self, command):
         self.shell = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -72,12 +72,12 @@ class Terminal:
 class GpuHost:
     """A systemd in namespaces, with nginx, a driver library and a card that are made up."""
 
-    def __init__(self, folder):
-        self.folder = folder / "gpu-host"
-        self.folder.mkdir()
-        log = open(self.folder / "start", "w+")
-        subprocess.run(["bash", HOST, self.folder, "start"], stdout=log, stderr=log, timeout=60, check=True)
-        self.leader = int((self.folder / "leader").read_text())
+    def __init__(self, directory):
+        self.directory = directory / "gpu-host"
+        self.directory.mkdir()
+        log = open(self.directory / "start", "w+")
+        subprocess.run(["bash", HOST, self.directory, "start"], stdout=log, stderr=log, timeout=60, check=True)
+        self.leader = int((self.directory / "leader").read_text())
         self.root = pathlib.Path(f"/proc/{self.leader}/root")
         (self.root / "etc/hosts").write_text(NAMES)
         self.run("hostname", "ada2")
@@ -86,29 +86,29 @@ class GpuHost:
 
     def run(self, *command):
         """As root."""
-        return must("bash", HOST, self.folder, "run", *command)
+        return must("bash", HOST, self.directory, "run", *command)
 
     def cards(self, library):
         """Two of them, where the system looks for the driver's library."""
-        folder = self.root / "usr/lib" / f"{platform.machine()}-linux-gnu"
-        shutil.copy(library, folder / "libnvidia-ml.so.1")
+        directory = self.root / "usr/lib" / f"{platform.machine()}-linux-gnu"
+        shutil.copy(library, directory / "libnvidia-ml.so.1")
         second = {"index": 1, "uuid": "GPU-5ec0nd00-1234-5678-9abc-def012345678"}
-        (folder / "scenario.json").write_text(json.dumps({"gpus": [{}, second]}))
+        (directory / "scenario.json").write_text(json.dumps({"gpus": [{}, second]}))
 
     def terminal(self):
-        return Terminal(["bash", HOST, self.folder, "run", "runuser", "-u", "me", "--", "env", "HOME=/home/me", "USER=me",
+        return Terminal(["bash", HOST, self.directory, "run", "runuser", "-u", "me", "--", "env", "HOME=/home/me", "USER=me",
                          "bash", "-c", "cd; exec bash --norc"])
 
     def stop(self):
-        subprocess.run(["bash", HOST, self.folder, "stop"], capture_output=True, timeout=60)
+        subprocess.run(["bash", HOST, self.directory, "stop"], capture_output=True, timeout=60)
 
 
 class Mac:
     """A copy-on-write root in namespaces, on the GPU host's network."""
 
-    def __init__(self, folder, gpu_host):
-        self.folder = folder / "mac"
-        self.folder.mkdir()
+    def __init__(self, directory, gpu_host):
+        self.directory = directory / "mac"
+        self.directory.mkdir()
         # `exec`: the sleeper is the first process, whose end is everybody's.
         # Everything else is done through its root.
         self.outer = subprocess.Popen(
@@ -125,7 +125,7 @@ class Mac:
              hostname ai2
              ip link set lo up
              exec chroot . sh -c 'touch /tmp/up; exec sleep infinity'
-             """, "sh", self.folder], stdin=subprocess.DEVNULL, stdout=open(self.folder / "log", "w"), stderr=subprocess.STDOUT)
+             """, "sh", self.directory], stdin=subprocess.DEVNULL, stdout=open(self.directory / "log", "w"), stderr=subprocess.STDOUT)
         try:
             self.start(gpu_host)
         except BaseException:
@@ -162,10 +162,10 @@ class Mac:
             shutil.copy(HERE / "mac_commands.py", mac / "bin" / name)
             (mac / "bin" / name).chmod(0o755)
         shutil.rmtree(self.root / "var/lib/gateway", ignore_errors=True)
-        for place in ("usr/local/bin/gateway", "etc/newsyslog.d/com.ai.gateway.conf"):
-            (self.root / place).unlink(missing_ok=True)
-        for place in ("Library/LaunchDaemons", "etc/newsyslog.d"):
-            (self.root / place).mkdir(parents=True, exist_ok=True)
+        for path in ("usr/local/bin/gateway", "etc/newsyslog.d/com.ai.gateway.conf"):
+            (self.root / path).unlink(missing_ok=True)
+        for path in ("Library/LaunchDaemons", "etc/newsyslog.d"):
+            (self.root / path).mkdir(parents=True, exist_ok=True)
         for group in ("wheel", "admin"):
             self.run("groupadd", "-f", group)
         self.run("useradd", "-m", "-s", "/bin/bash", "-G", "admin", "me")

@@ -18,7 +18,7 @@ FOREIGN = {"UI_IMAGE_TTL_SEC", "UI_IMAGE_MAX_BYTES", "ADA2_HOST"}
 # Paths of the engine that the example in CONTRIBUTING.md adds.
 EXAMPLE = re.compile(r"[\w./-]+/acme\b[\w./-]*")
 OURS = re.compile(r"\b(?:ADA2|GATEWAY|IMAGES|UI_IMAGE|HEALTH_CHECK|BACKEND)_[A-Z_]+[A-Z]\b")
-FOLDERS = ("ada2-sidecar/", "gateway/", "launchd/", "systemd/", "tests/", ".ci/")
+DIRECTORIES = ("ada2-sidecar/", "gateway/", "launchd/", "systemd/", "tests/", ".ci/")
 
 
 def faults(page, text, blocks, built):
@@ -37,13 +37,13 @@ def faults(page, text, blocks, built):
 
 def _lines(text):
     """Commands, each in one line, with the number of its first."""
-    begun, whole = 1, ""
+    begun, joined = 1, ""
     for number, line in enumerate(text.splitlines(), 1):
-        whole += line.removesuffix("\\")
+        joined += line.removesuffix("\\")
         if line.endswith("\\"):
             continue
-        yield begun, whole
-        begun, whole = number + 1, ""
+        yield begun, joined
+        begun, joined = number + 1, ""
 
 
 def _code(code, built):
@@ -55,13 +55,13 @@ def _code(code, built):
             yield f"there is no setting {name}"
     yield from _settings(code)
     for path in re.findall(r"(?<![\w./*-])(?:\./)?([a-z0-9.-]+/[\w./-]+)", code):
-        if path.startswith(FOLDERS) and not path.startswith("target/") and not (ROOT / path).exists():
+        if path.startswith(DIRECTORIES) and not path.startswith("target/") and not (ROOT / path).exists():
             yield f"there is no file {path}"
     for example in re.findall(r"/usr/share/doc/ada2-sidecar/examples/([\w.-]+)", code):
         if not (ROOT / "systemd/examples" / example).exists():
             yield f"the package has no example {example}"
-    for words in _commands(code):
-        yield from _command(words, built)
+    for arguments in _commands(code):
+        yield from _command(arguments, built)
 
 
 def _settings(code):
@@ -75,23 +75,23 @@ def _settings(code):
 
 
 def _commands(code):
-    """Each simple command in it as a list of words."""
+    """Each simple command in it as a list of arguments."""
     for part in re.split(r"\|\||&&|[|;&\n]", re.sub(r"\s#\s.*", "", code)):
         try:
-            words = shlex.split(part)
+            arguments = shlex.split(part)
         except ValueError:
-            words = part.split()
-        # From the program on: what is before it are sudo, variables, and words of the shell.
-        for at, word in enumerate(words):
-            folder, _, name = word.rpartition("/")
-            if name in SCRIPTS or (name in PROGRAMS and folder in BESIDE):
-                if all(BEFORE.fullmatch(one) for one in words[:at]):
-                    yield [name, *words[at + 1:]]
+            arguments = part.split()
+        # From the program on: what is before it are sudo, variables, and keywords of the shell.
+        for at, word in enumerate(arguments):
+            directory, _, name = word.rpartition("/")
+            if name in SCRIPTS or (name in PROGRAMS and directory in BESIDE):
+                if all(BEFORE.fullmatch(one) for one in arguments[:at]):
+                    yield [name, *arguments[at + 1:]]
                 break
 
 
-def _command(words, built):
-    name, rest = words[0], words[1:]
+def _command(arguments, built):
+    name, rest = arguments[0], arguments[1:]
     if ">" in rest:
         rest = rest[:rest.index(">")]
     if name in SCRIPTS:
@@ -138,13 +138,13 @@ def _source(file):
 
 
 def _links(page, text):
-    folder = (ROOT / page).parent
+    directory = (ROOT / page).parent
     for found in re.finditer(r"\]\(([^)\s]+)\)", text):
         target, _, anchor = found[1].partition("#")
         line = text.count("\n", 0, found.start()) + 1
         if "://" in target:
             continue
-        file = (folder / target) if target else (ROOT / page)
+        file = (directory / target) if target else (ROOT / page)
         if not file.exists():
             yield f"{page}:{line}: there is no {found[1]}"
         elif anchor and anchor not in _anchors(file):

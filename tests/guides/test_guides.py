@@ -1,4 +1,4 @@
-"""The parser's own tests: `python3 -m unittest` in this folder."""
+"""The parser's own tests: `python3 -m unittest` in this directory."""
 
 import unittest
 

@@ -24,9 +24,9 @@ esac
 
 class Names(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.built = pathlib.Path(folder.name)
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.built = pathlib.Path(directory.name)
         for program in ("gateway", "ada2-sidecar"):
             (self.built / program).write_text(HELP)
             (self.built / program).chmod(0o755)
@@ -39,7 +39,7 @@ class Names(unittest.TestCase):
     def command(self, line):
         return self.faults(f"<!-- run: mac -->\n```sh\n{line}\n```\n")
 
-    def test_what_exists_is_in_order(self):
+    def test_existing_names_pass(self):
         for text in ("[a](README.md)", "[a](GUIDE.md#configuration)", "[a](https://example.org/x)", "`GATEWAY_PORT`",
                      "`max_inflight: 4`", "`tests/guides/run.sh`", "404 `not_found`", "`sudo gateway verify --generate`",
                      "`gateway verify --env-file x`", "`gateway man`", "`cd /var/lib/gateway && tar --exclude x`"):

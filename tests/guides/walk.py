@@ -54,12 +54,12 @@ def walk(page, programs, keep_going):
     """Whether every block did what the page says. Stops at the first that does not, since what follows builds on it, unless
     told to keep going."""
     right = True
-    with tempfile.TemporaryDirectory(prefix="ada2-guides-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="ada2-guides-", ignore_cleanup_errors=True) as directory:
         hosts, terminals = [], {}
         try:
-            gpu_host = GpuHost(pathlib.Path(folder))
+            gpu_host = GpuHost(pathlib.Path(directory))
             hosts.append(gpu_host)
-            mac = Mac(pathlib.Path(folder), gpu_host)
+            mac = Mac(pathlib.Path(directory), gpu_host)
             hosts.append(mac)
             gpu_host.cards(programs.nvml)
             WALKS[page](gpu_host, mac, programs)
@@ -108,9 +108,9 @@ def main(arguments):
     keep_going = "--keep-going" in arguments
     built, nvml, deb, *pages = (argument for argument in arguments if argument != "--keep-going")
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ada2-packages-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ada2-packages-") as directory:
         deb = pathlib.Path(deb) if deb else None
-        programs = worlds.Programs(pathlib.Path(folder), pathlib.Path(built), pathlib.Path(nvml), deb)
+        programs = worlds.Programs(pathlib.Path(directory), pathlib.Path(built), pathlib.Path(nvml), deb)
         # All at once: they mostly wait.
         with concurrent.futures.ThreadPoolExecutor(max_workers=len(WALKS)) as pool:
             right = list(pool.map(lambda page: walk(page, programs, keep_going), pages or WALKS))

@@ -1,6 +1,5 @@
 """What the hosts are like before a guide begins."""
 
-import pathlib
 import plistlib
 import re
 import shutil
@@ -14,11 +13,11 @@ STAND_INS = HERE / "stand_ins"
 class Programs:
     """What is installed: the built programs, and the packages made of them."""
 
-    def __init__(self, folder, built, nvml, deb):
+    def __init__(self, directory, built, nvml, deb):
         gateway = built / "gateway"
         self.sidecar, self.engine, self.nvml, self.deb = built / "ada2-sidecar", built / "fake-invokeai", nvml, deb
         self.version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
-        self.tarball = folder / f"gateway-{self.version}-macos-arm64.tar.gz"
+        self.tarball = directory / f"gateway-{self.version}-macos-arm64.tar.gz"
         must("sh", ROOT / "launchd/package.sh", gateway, self.tarball)
 
 
@@ -35,7 +34,7 @@ def installed(gpu_host, mac, programs):
     (mac.root / "home/me" / programs.tarball.name).write_bytes(programs.tarball.read_bytes())
     mac.run("sh", "-euc", f"cd /home/me; tar xzf {programs.tarball.name}; cd gateway-*-arm64; "
             "sh ./install.sh >/home/me/install.log 2>&1 || { cat /home/me/install.log; exit 1; }; chown -R me: /home/me")
-    folders_pass_their_group_on(mac)
+    inherit_directory_groups(mac)
 
 
 def sidecar(host, programs):
@@ -79,14 +78,14 @@ def migration(gpu_host, mac, programs):
     shutil.copy(STAND_INS / "backends_config.yaml", home / "app/backends_config.yaml")
     (home / "app/.env").chmod(0o600)
     mac.run("chown", "-R", "gateway:admin", "/var/lib/gateway")
-    folders_pass_their_group_on(mac)
+    inherit_directory_groups(mac)
     service(mac, OLD, "old_gateway.py", "--port", "8800", user="gateway")
     service(mac, IMAGE_JOB, "mlx.py", "18181")
     service(mac, "com.example.mlx", "mlx.py", "10240")
 
 
-def folders_pass_their_group_on(mac):
-    """As every folder on macOS does, and on Linux those with this bit."""
+def inherit_directory_groups(mac):
+    """As every directory on macOS does, and on Linux those with this bit."""
     mac.run("sh", "-euc", "find /var/lib/gateway -type d -exec chmod 2750 {} +; chgrp -R admin /var/lib/gateway")
 
 

@@ -24,14 +24,14 @@ def claim(holds, what):
 
 
 class Drills:
-    def __init__(self, options, folder):
-        self.options, self.folder, self.answers = options, folder, []
+    def __init__(self, options, directory):
+        self.options, self.directory, self.answers = options, directory, []
 
     async def run(self):
-        self.sidecars = [Sidecar(name, self.folder, self.options.programs, self.options.fake_nvml) for name in HOSTS]
+        self.sidecars = [Sidecar(name, self.directory, self.options.programs, self.options.fake_nvml) for name in HOSTS]
         for sidecar in self.sidecars:
             sidecar.start()
-        self.proxy = HAProxy(self.folder, [sidecar.port for sidecar in self.sidecars])
+        self.proxy = HAProxy(self.directory, [sidecar.port for sidecar in self.sidecars])
         self.client = Client(self.proxy.port)
         self.gateway = None
         try:
@@ -98,7 +98,7 @@ class Drills:
         others = [name for name in HOSTS if name != sidecar.name]
         for name in others:
             self.proxy.ask(f"set server cards/{name} state drain")
-        here = asyncio.create_task(self.client.picture(steps=50))
+        here = asyncio.create_task(self.client.image(steps=50))
         await asyncio.sleep(0.1)
         for name in others:
             self.proxy.ask(f"set server cards/{name} state ready")
@@ -141,7 +141,7 @@ class Drills:
                 if entry["message"] == "job done"]
         claim(len(done) == len(set(done)), f"no request was painted twice ({len(done)} jobs)")
         made = {answer.request_id for answer in self.answers if answer.status == 200}
-        claim(made == set(done), f"every picture painted was delivered ({len(made)}; {len(set(done) - made)} not)")
+        claim(made == set(done), f"every image painted was delivered ({len(made)}; {len(set(done) - made)} not)")
 
     async def disconnect(self):
         print("a client that disconnects")
@@ -149,7 +149,7 @@ class Drills:
         busy = lambda: sum(one.metric("ada2_sidecar_slots_inflight") for one in self.sidecars)
         before = cancelled()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
-        body = load.order(150)
+        body = load.image_body(150)
         writer.write(self.client.head("POST", load.PATH, body, "leaves", {}) + body)
         await until("its job", lambda: busy() == 1)
         began = time.monotonic()
@@ -161,7 +161,7 @@ class Drills:
     async def stream(self):
         print("a stream of events")
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
-        body = load.order(75, stream=True, partial_images=2)
+        body = load.image_body(75, stream=True, partial_images=2)
         began = time.monotonic()
         writer.write(self.client.head("POST", load.PATH, body, "streams", {}) + body)
         seen = {}
@@ -172,28 +172,28 @@ class Drills:
                 break
         writer.close()
         first, last = seen["image_generation.partial_image"], seen["image_generation.completed"]
-        claim(last - first > 0.5, f"the first preview came after {first:.2f} s, the picture after {last:.2f} s")
+        claim(last - first > 0.5, f"the first preview came after {first:.2f} s, the image after {last:.2f} s")
 
     async def addresses(self):
-        print("response_format url, asked of HAProxy itself")
+        print("response_format url, through HAProxy")
         found = 0
         for _ in range(6):
-            answer = await self.client.picture(response_format="url")
+            answer = await self.client.image(response_format="url")
             path = "/" + json.loads(answer.body)["data"][0]["url"].split("/", 3)[3]
             found += (await self.client.request("GET", path)).status == 200
-        print(f"  info {found} of 6 pictures were found: the picture is in the memory of the card that made it")
+        print(f"  info {found} of 6 images were found: the image is in the memory of the card that made it")
 
     async def none_ready(self):
         print("no card left")
         for sidecar in self.sidecars:
             sidecar.card(lost=True)
         down = lambda: all(self.proxy.server(name)["status"] == "DOWN" for name in HOSTS)
-        # At once, before HAProxy sees it: the sidecars' own words.
+        # At once, before HAProxy sees it: with the error of the sidecars.
         await until("the sidecars to see it", lambda: not any(sidecar.ready() for sidecar in self.sidecars))
-        answer = await self.client.picture()
+        answer = await self.client.image()
         claim((answer.status, answer.code) == (503, "backend_not_ready"), f"503 backend_not_ready ({answer.body[:90]!r})")
         await until("HAProxy to see it", down)
-        answer = await self.client.picture()
+        answer = await self.client.image()
         claim((answer.status, answer.code) == (503, "backend_not_ready") and answer.headers["retry-after"] == "30",
               f"then HAProxy's own, in the same shape ({answer.body[:70]!r})")
         for sidecar in self.sidecars:
@@ -217,7 +217,7 @@ class Drills:
 
     async def through_the_gateway(self, sidecar):
         print("a gateway in front, card of g1 lost and back")
-        self.gateway = Gateway(self.folder, self.options.programs, self.proxy.url)
+        self.gateway = Gateway(self.directory, self.options.programs, self.proxy.url)
         await until("the gateway to be ready", self.gateway.ready)
         client = Client(self.gateway.port, self.gateway.token)
         running = asyncio.create_task(load.load(client, self.options.rate, self.options.seconds))
@@ -229,31 +229,31 @@ class Drills:
         claim(not others, f"nothing else failed ({load.tally(others) or 'none'})")
         found = 0
         for _ in range(6):
-            answer = await client.picture()
+            answer = await client.image()
             found += (await client.request("GET", json.loads(answer.body)["data"][0]["url"])).status == 200
-        claim(found == 6, f"{found} of 6 pictures were found at their addresses")
+        claim(found == 6, f"{found} of 6 images were found at their addresses")
         client.close()
 
 
-async def answers(folder):
+async def answers(directory):
     """Which answers HAProxy sends on, and which it asks another card about."""
     print("answers that the builtin engine does not give, from stand-ins for the sidecars")
     cards = [StandIn() for _ in HOSTS]
     for card in cards:
         await card.listen()
-    proxy = HAProxy(folder, [card.port for card in cards])
+    proxy = HAProxy(directory, [card.port for card in cards])
     client = Client(proxy.port, pause=0.02)
     try:
         await until("three cards that are up", proxy.up)
-        await asked_once(client, cards)
-        await asked_elsewhere(client, cards)
+        await requested_once(client, cards)
+        await retried_on_another_card(client, cards)
         await upgraded(proxy.page_port)
     finally:
         client.close()
         await proxy.stop()
 
 
-async def asked_once(client, cards):
+async def requested_once(client, cards):
     kinds = [
         (503, "gpu_out_of_memory", {"Retry-After": 10}), (503, "engine_unavailable", {"Retry-After": 30}),
         (502, "engine_error", {}), (504, "engine_timeout", {}), (429, "backend_overloaded", {"Retry-After": 5}),
@@ -261,37 +261,37 @@ async def asked_once(client, cards):
     ]
     for status, code, headers in kinds:
         for card in cards:
-            card.answer, card.asked = refusal(status, code, **headers), 0
-        answer = await client.picture()
-        asked = sum(card.asked for card in cards)
+            card.answer, card.requests = refusal(status, code, **headers), 0
+        answer = await client.image()
+        requests = sum(card.requests for card in cards)
         if status == 425:
-            print(f"  info a 425 of a sidecar's own (there is none) is asked {asked} times and stays {answer.status}")
+            print(f"  info a 425 of a sidecar's own (there is none) is requested {requests} times and stays {answer.status}")
             continue
-        claim((asked, answer.status, answer.code) == (1, status, code), f"{status} {code}: one card was asked, not {asked}")
+        claim((requests, answer.status, answer.code) == (1, status, code), f"{status} {code}: one card got a request, not {requests}")
     for card in cards:
-        card.answer, card.asked = None, 0
-    answer = await client.picture()
-    asked = sum(card.asked for card in cards)
-    claim((asked, answer.status, answer.code) == (1, 502, "backend_error"),
-          f"closed without an answer: {answer.status} {answer.code}, and {asked} card was asked")
+        card.answer, card.requests = None, 0
+    answer = await client.image()
+    requests = sum(card.requests for card in cards)
+    claim((requests, answer.status, answer.code) == (1, 502, "backend_error"),
+          f"closed without an answer: {answer.status} {answer.code}, and {requests} requests reached a card")
 
 
-async def asked_elsewhere(client, cards):
+async def retried_on_another_card(client, cards):
     not_ready = refusal(503, "backend_not_ready", **{"Retry-After": 30})
     for card in cards:
-        card.answer, card.asked = not_ready, 0
-    answer = await client.picture()
+        card.answer, card.requests = not_ready, 0
+    answer = await client.image()
     claim((answer.status, answer.code) == (503, "backend_not_ready") and "x-not-started" not in answer.headers
           and answer.headers.get("retry-after") == "30",
-          f"503 backend_not_ready of all: as the sidecar said it, after {sum(card.asked for card in cards)} tries")
+          f"503 backend_not_ready of all: as the sidecar sent it, after {sum(card.requests for card in cards)} tries")
     cards[2].answer = OK
-    statuses = [(await client.picture()).status for _ in range(6)]
-    claim(statuses == [200] * 6, f"503 backend_not_ready of two: the third makes the picture ({statuses})")
-    long = await client.picture(user="u" * 40_000)
-    others = [(await client.picture(user="u" * 40_000)) for _ in range(5)]
+    statuses = [(await client.image()).status for _ in range(6)]
+    claim(statuses == [200] * 6, f"503 backend_not_ready of two: the third makes the image ({statuses})")
+    long = await client.image(user="u" * 40_000)
+    others = [(await client.image(user="u" * 40_000)) for _ in range(5)]
     codes = sorted({(answer.status, answer.code) for answer in [long, *others]}, key=str)
     print(f"  info with a body of 40 kB, which is not repeated: {codes}")
-    claim(all(answer.status in (200, 503) for answer in [long, *others]), "and 425 reaches nobody")
+    claim(all(answer.status in (200, 503) for answer in [long, *others]), "and 425 reaches no client")
     for card in cards[:2]:
         card.get_answer = refusal(503, "any")
     statuses = [(await client.request("GET", "/v1/models")).status for _ in range(6)]
@@ -311,21 +311,21 @@ async def upgraded(port):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("programs", type=Path, help="folder with ada2-sidecar and gateway")
+    parser.add_argument("programs", type=Path, help="directory with ada2-sidecar and gateway")
     parser.add_argument("fake_nvml", type=Path, help="libfake_nvml.so")
     parser.add_argument("--rate", type=float, default=50, help="requests a second")
     parser.add_argument("--seconds", type=float, default=10, help="of each drill")
     parser.add_argument("--restarts", type=int, default=10, help="restarts in a row")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="haproxy-drill-"))
+    directory = Path(tempfile.mkdtemp(prefix="haproxy-drill-"))
     try:
-        asyncio.run(answers(folder / "answers"))
-        asyncio.run(Drills(options, folder).run())
+        asyncio.run(answers(directory / "answers"))
+        asyncio.run(Drills(options, directory).run())
     finally:
         if FAILURES:
-            print(f"logs are in {folder}")
+            print(f"logs are in {directory}")
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(directory)
     print(f"{len(FAILURES)} claims do not hold" if FAILURES else "every claim holds")
     raise SystemExit(1 if FAILURES else 0)
 

@@ -31,7 +31,7 @@ class Client:
     async def request(self, method, path, body=None, **headers):
         request_id = str(uuid.uuid4())
         began = time.monotonic()
-        reader, writer = self.kept() or await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self.idle_connection() or await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(self.head(method, path, body, request_id, headers))
             # The body in a packet of its own, as many clients send it.
@@ -49,7 +49,7 @@ class Client:
             self.idle.append((reader, writer))
         return Answer(status, answered, got, request_id, time.monotonic() - began)
 
-    def kept(self):
+    def idle_connection(self):
         """A connection that is still open; HAProxy closes them after a minute without a request."""
         while self.idle:
             reader, writer = self.idle.pop()
@@ -67,8 +67,8 @@ class Client:
         return f"{method} {path} HTTP/1.1\r\n".encode() + \
             "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + b"\r\n"
 
-    async def picture(self, steps=2, **more):
-        return await self.request("POST", PATH, order(steps, **more))
+    async def image(self, steps=2, **more):
+        return await self.request("POST", PATH, image_body(steps, **more))
 
     def close(self):
         for _, writer in self.idle:
@@ -76,7 +76,7 @@ class Client:
         self.idle.clear()
 
 
-def order(steps, **more):
+def image_body(steps, **more):
     return json.dumps({"prompt": "a drill", "size": "64x64", "steps": steps, **more}).encode()
 
 
@@ -95,12 +95,12 @@ async def read_answer(reader):
 
 
 async def load(client, rate, seconds, steps=2):
-    """That many requests a second for that long, whether or not answers come."""
+    """That many requests a second for that long, whether or not responses arrive."""
     loop, tasks = asyncio.get_running_loop(), []
     began = loop.time()
     for number in range(int(rate * seconds)):
         await asyncio.sleep(max(0, began + number / rate - loop.time()))
-        tasks.append(asyncio.create_task(client.picture(steps)))
+        tasks.append(asyncio.create_task(client.image(steps)))
     return await asyncio.gather(*tasks)
 
 

@@ -40,10 +40,10 @@ async def until(what, holds, seconds=20):
 
 
 class Program:
-    def __init__(self, folder, name):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.name, self.process = folder, name, None
-        self.log = folder / f"{name}.log"
+    def __init__(self, directory, name):
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.name, self.process = directory, name, None
+        self.log = directory / f"{name}.log"
 
     def spawn(self, *command, **more):
         with open(self.log, "ab") as log:
@@ -58,18 +58,18 @@ class Program:
 class Sidecar(Program):
     """A sidecar with the builtin engine and a card that can be lost."""
 
-    def __init__(self, name, folder, programs, fake_nvml):
-        super().__init__(folder / name, name)
+    def __init__(self, name, directory, programs, fake_nvml):
+        super().__init__(directory / name, name)
         self.port, self.programs, self.socket = free_port(), programs, None
-        self.library = self.folder / "libnvidia-ml.so.1"
+        self.library = self.directory / "libnvidia-ml.so.1"
         shutil.copy(fake_nvml, self.library)
         self.card(lost=False)
 
     def card(self, lost):
         """By renaming: the fake library may be reading the file."""
-        new = self.folder / "scenario.new"
+        new = self.directory / "scenario.new"
         new.write_text(json.dumps({"gpus": [{"lost": lost}]}))
-        new.rename(self.folder / "scenario.json")
+        new.rename(self.directory / "scenario.json")
 
     def hold_socket(self):
         """Keeps the listening socket in this process, as systemd does with ada2-sidecar.socket."""
@@ -77,7 +77,7 @@ class Sidecar(Program):
 
     def start(self):
         command = [self.programs / "ada2-sidecar", "--engine", "builtin", "--gpu", "required",
-                   "--nvml-lib", self.library, "--state-dir", self.folder / "state", "--log-format", "json",
+                   "--nvml-lib", self.library, "--state-dir", self.directory / "state", "--log-format", "json",
                    "--trusted-proxies", "127.0.0.1/32", "--min-free-memory", "0"]
         if self.socket is None:
             self.spawn(*command, "--listen", f"127.0.0.1:{self.port}")
@@ -108,17 +108,17 @@ class Sidecar(Program):
 
 
 class Gateway(Program):
-    def __init__(self, folder, programs, backend):
-        super().__init__(folder / "gateway", "gateway")
+    def __init__(self, directory, programs, backend):
+        super().__init__(directory / "gateway", "gateway")
         self.port, self.token = free_port(), "haproxy-drill-token-0123456789"
-        file = self.folder / "backends.yaml"  # JSON is YAML.
+        file = self.directory / "backends.yaml"  # JSON is YAML.
         file.write_text(json.dumps({"backends": {"gpu_heavy": {
             "class": "gpu_heavy", "base_url": backend, "supported_capabilities": ["images"],
             "concurrency_limits": {"images": 12}, "health": {"liveness": "/healthz", "readiness": "/readyz"},
         }}}))
         self.spawn(programs / "gateway", "--env-file", "/dev/null", "--backends", file, "--gateway-tls", "off",
-                   "--gateway-port", self.port, "--ui-image-dir", self.folder / "pictures",
-                   "--gateway-data-dir", self.folder / "data",
+                   "--gateway-port", self.port, "--ui-image-dir", self.directory / "pictures",
+                   "--gateway-data-dir", self.directory / "data",
                    env={**os.environ, "GATEWAY_BEARER_TOKEN": self.token})
 
     def ready(self):
@@ -133,16 +133,16 @@ class Gateway(Program):
 class HAProxy(Program):
     """The documented example: only addresses, ports and the names of sockets are replaced."""
 
-    def __init__(self, folder, ports):
-        super().__init__(folder, "haproxy")
-        self.port, self.page_port, self.admin = free_port(), free_port(), folder / "admin.sock"
+    def __init__(self, directory, ports):
+        super().__init__(directory, "haproxy")
+        self.port, self.page_port, self.admin = free_port(), free_port(), directory / "admin.sock"
         text = EXAMPLE.read_text()
         for number, port in enumerate(ports, 1):
             text = text.replace(f"192.0.2.{number}:7860", f"127.0.0.1:{port}")
         text = text.replace("bind 127.0.0.1:7860", f"bind 127.0.0.1:{self.port}")
         text = text.replace("bind 127.0.0.1:7861", f"bind 127.0.0.1:{self.page_port}")
         text = text.replace("/run/haproxy/admin.sock", str(self.admin)).replace("abns@", f"abns@{self.port}-")
-        self.file = folder / "haproxy.cfg"
+        self.file = directory / "haproxy.cfg"
         self.file.write_text(text)
         subprocess.run(["haproxy", "-q", "-c", "-f", str(self.file)], check=True)
         self.spawn("haproxy", "-db", "-f", self.file)

@@ -19,7 +19,7 @@ class StandIn:
     """Ready at every check; to a POST it gives `answer`, or none and closes."""
 
     def __init__(self):
-        self.answer, self.asked, self.reads = OK, 0, 0
+        self.answer, self.requests, self.reads = OK, 0, 0
         self.get_answer = OK
 
     async def listen(self):
@@ -34,7 +34,7 @@ class StandIn:
             elif head.startswith("post"):
                 length = int(head.split("content-length: ")[1].split("\r\n")[0])
                 await reader.readexactly(length)
-                self.asked += 1
+                self.requests += 1
                 writer.write(self.answer or b"")
             elif head.startswith("get /readyz http/1.0"):
                 writer.write(OK)

@@ -56,7 +56,7 @@ class Setting:
         self.dir = Path(tempfile.mkdtemp(prefix="ada2-chat-"))
         self.model = os.environ["MODEL"]
         self.stand_in = ThreadingHTTPServer(("127.0.0.1", 0), Embeddings)
-        mlx, gateway, nobody = free_ports(3)
+        mlx, gateway, unused = free_ports(3)
         threading.Thread(target=self.stand_in.serve_forever, daemon=True).start()
         hub = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(self.dir / "hub")}
         server = Path(sys.executable).with_name("mlx_lm.server")
@@ -67,7 +67,7 @@ class Setting:
             "local_mlx": {"base_url": f"http://127.0.0.1:{mlx}/v1", **speaks},
             "embedder": {"base_url": f"http://127.0.0.1:{self.stand_in.server_port}", "default_model": "tiny-embedder",
                          "supported_capabilities": ["embeddings"]},
-            "gpu_heavy": {"base_url": f"http://127.0.0.1:{nobody}", "supported_capabilities": ["images"]},
+            "gpu_heavy": {"base_url": f"http://127.0.0.1:{unused}", "supported_capabilities": ["images"]},
         }
         file = self.dir / "backends.yaml"  # JSON is YAML.
         file.write_text(json.dumps({"backends": backends, "legacy_mapping": {"mlx": "local_mlx"}}))
@@ -117,7 +117,7 @@ def until(look, seconds=30):
         time.sleep(0.05)
 
 
-def words(stream):
+def text_of(stream):
     chunks = list(stream)
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 12, chunks[-1]
     return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
@@ -131,16 +131,16 @@ def wrong_probes_are_named_and_do_not_gate(live):
 
 def a_stream_with_its_usage(live):
     ask = {**ASK, "stream": True, "stream_options": {"include_usage": True}}
-    direct = words(live.direct.chat.completions.create(model=live.model, **ask))
-    through = words(live.openai.chat.completions.create(model="tiny", **ask))
+    direct = text_of(live.direct.chat.completions.create(model=live.model, **ask))
+    through = text_of(live.openai.chat.completions.create(model="tiny", **ask))
     assert direct == through, (direct, through)
 
 
-def a_whole_answer(live):
+def a_complete_response(live):
     direct = live.direct.chat.completions.create(model=live.model, **ASK)
     raw = live.openai.chat.completions.with_raw_response.create(model="tiny", **ASK)
-    told = [raw.headers.get(name) for name in ("x-backend-used", "x-model-used", "x-router-reason")]
-    assert told == ["local_mlx", live.model, "alias"] and raw.headers["x-request-id"], told
+    routing = [raw.headers.get(name) for name in ("x-backend-used", "x-model-used", "x-router-reason")]
+    assert routing == ["local_mlx", live.model, "alias"] and raw.headers["x-request-id"], routing
     assert raw.parse().choices[0].message.content == direct.choices[0].message.content
 
 
@@ -148,8 +148,8 @@ def class_header_and_default(live):
     for model, headers, reason in (("mlx", {}, "model"), ("local_mlx", {"X-Backend": "mlx"}, "header:x-backend"),
                                    ("default_model", {}, "default")):
         raw = live.openai.chat.completions.with_raw_response.create(model=model, extra_headers=headers, **ASK)
-        told = raw.headers["x-backend-used"], raw.headers["x-router-reason"]
-        assert told == ("local_mlx", reason) and raw.parse().choices, told
+        routing = raw.headers["x-backend-used"], raw.headers["x-router-reason"]
+        assert routing == ("local_mlx", reason) and raw.parse().choices, routing
 
 
 def a_completion(live):
@@ -167,11 +167,11 @@ def embeddings_as_base64_and_as_floats(live):
 
 def the_same_from_node(live):
     script = Path(__file__).with_name("chat_node.mjs")
-    asked = ["node", script, os.environ["NODE_MODULES"], str(live.openai.base_url), TOKEN]
-    came = json.loads(subprocess.run(asked, check=True, capture_output=True, timeout=60).stdout)
+    command = ["node", script, os.environ["NODE_MODULES"], str(live.openai.base_url), TOKEN]
+    results = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
     ask = {**ASK, "stream": True, "stream_options": {"include_usage": True}}
-    direct = words(live.direct.chat.completions.create(model=live.model, **ask))
-    assert came == {"words": direct, "tokens": 12, "vectors": [FLOATS, FLOATS]}, came
+    direct = text_of(live.direct.chat.completions.create(model=live.model, **ask))
+    assert results == {"text": direct, "tokens": 12, "vectors": [FLOATS, FLOATS]}, results
 
 
 def the_list_of_models(live):
@@ -192,20 +192,20 @@ def refusals(live):
         assert error.code == "capability_not_supported", error
 
 
-def a_caller_who_leaves(live):
-    places = lambda: live.status()["admission_control"]["local_mlx.chat"]
+def a_client_that_disconnects(live):
+    slots = lambda: live.status()["admission_control"]["local_mlx.chat"]
     # The last token of the vocabulary is the one that ends an answer.
     endless = {**ASK, "max_tokens": 100_000, "stream": True, "logit_bias": {"256": -100}}
     stream = live.openai.chat.completions.create(model="tiny", **endless)
     next(stream)
-    assert places()["inflight"] == 1, places()
+    assert slots()["inflight"] == 1, slots()
     try:
         live.openai.chat.completions.create(model="tiny", **ASK)
         raise AssertionError("not refused")
     except openai.RateLimitError as error:
         assert error.code == "backend_overloaded" and error.response.headers["retry-after"] == "5", error
     stream.close()
-    until(lambda: places()["inflight"] == 0, 5)
+    until(lambda: slots()["inflight"] == 0, 5)
     assert live.openai.chat.completions.create(model="tiny", **ASK).choices
 
 
@@ -228,8 +228,8 @@ def a_server_that_is_killed_in_a_stream(live):
         assert (error.status_code, error.code) == (503, "backend_not_ready"), error
 
 
-STEPS = [wrong_probes_are_named_and_do_not_gate, a_stream_with_its_usage, a_whole_answer, class_header_and_default,
-         a_completion, embeddings_as_base64_and_as_floats, the_same_from_node, the_list_of_models, refusals, a_caller_who_leaves,
+STEPS = [wrong_probes_are_named_and_do_not_gate, a_stream_with_its_usage, a_complete_response, class_header_and_default,
+         a_completion, embeddings_as_base64_and_as_floats, the_same_from_node, the_list_of_models, refusals, a_client_that_disconnects,
          a_server_that_is_killed_in_a_stream]
 
 

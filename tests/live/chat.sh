@@ -4,9 +4,9 @@
 #
 #   tests/live/chat.sh [STEP...]
 #
-# STEP      only these steps of chat.py, for example a_caller_who_leaves
+# STEP      only these steps of chat.py, for example a_client_that_disconnects
 # BIN_DIR   take gateway from there; nothing is built
-# LIVE_DIR  where mlx_lm and the model are kept (default ~/.cache/ada2-live; all is in its folder chat)
+# LIVE_DIR  where mlx_lm and the model are kept (default ~/.cache/ada2-live; all is in its directory chat)
 # PYTHON    the Python to install for
 set -euo pipefail
 

@@ -14,14 +14,14 @@ const stream = await client.chat.completions.create({
   stream: true,
   stream_options: { include_usage: true },
 });
-let words = "";
+let text = "";
 let usage;
 for await (const chunk of stream) {
-  words += chunk.choices[0]?.delta?.content ?? "";
+  text += chunk.choices[0]?.delta?.content ?? "";
   usage = chunk.usage ?? usage;
 }
 // The library asks for base64 unless told otherwise, and unpacks it.
 const embeddings = await client.embeddings.create({ model: "tiny-embedder", input: ["a", "b"] });
 console.log(
-  JSON.stringify({ words, tokens: usage?.completion_tokens, vectors: embeddings.data.map((one) => one.embedding) }),
+  JSON.stringify({ text, tokens: usage?.completion_tokens, vectors: embeddings.data.map((one) => one.embedding) }),
 );

@@ -16,13 +16,13 @@ class Server:
         self.url, self.token, self.certificate = url, token, certificate
 
     def connect(self, timeout):
-        place = urlsplit(self.url)
-        if place.scheme == "http":
-            return http.client.HTTPConnection(place.hostname, place.port, timeout=timeout)
+        address = urlsplit(self.url)
+        if address.scheme == "http":
+            return http.client.HTTPConnection(address.hostname, address.port, timeout=timeout)
         # The gateway's own authority is the one that is trusted: the certificate's names are checked as well.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.certificate)
-        return http.client.HTTPSConnection(place.hostname, place.port, timeout=timeout, context=context)
+        return http.client.HTTPSConnection(address.hostname, address.port, timeout=timeout, context=context)
 
     def send(self, method, path, body=None, timeout=120, **headers):
         """Sends and returns the connection: who closes it leaves."""
@@ -46,7 +46,7 @@ class Server:
     def get(self, path, **more):
         return self.ask("GET", path, **more)
 
-    def picture(self, timeout=120, headers=None, **request):
+    def image(self, timeout=120, headers=None, **request):
         request = {"prompt": "a red cat", "size": "512x512", "steps": 4, **request}
         return self.ask("POST", "/v1/images/generations", request, timeout=timeout, **(headers or {}))
 

@@ -2,7 +2,7 @@
 # A real ComfyUI on the CPU with two tiny checkpoints, kept in $LIVE_DIR/comfyui (default ~/.cache/ada2-live/comfyui).
 #
 #   comfyui.sh start    get and install (once), make the checkpoints (once), start, print the URL
-#   comfyui.sh stop     stop the server that was started from this folder
+#   comfyui.sh stop     stop the server that was started from this directory
 #   comfyui.sh pid      print its process id
 #
 # PORT (9288), PYTHON (a Python 3.11 or 3.12), COMFYUI_VERSION (0.33.0), COMFYUI_DIR (a checkout to use instead).
@@ -80,7 +80,7 @@ start() {
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then fail "port $port is in use: set PORT"; fi
     get && install && make_checkpoints
     note "starting on $url (half a minute; log: $dir/server.log)"
-    # One thread: torch's threads wait for each other on a busy machine, and pictures take five times as long.
+    # One thread: torch's threads wait for each other on a busy machine, and images take five times as long.
     # No API nodes: they call paid services elsewhere.
     (cd "$checkout" && exec setsid nohup "$dir/venv/bin/python" main.py --cpu --listen 127.0.0.1 --port "$port" \
         --preview-method latent2rgb --base-directory "$dir/home" --database-url sqlite:///:memory: \

@@ -2,7 +2,7 @@
 
 ENGINE=invokeai|comfyui ENGINE_URL=http://… BIN_DIR=… images_api.py [NAME...]
 
-The engine must be idle, with an SD 1.5 model; its pictures show noise where its models know nothing.
+The engine must be idle, with an SD 1.5 model; its images show noise where its models know nothing.
 """
 
 import base64
@@ -32,9 +32,9 @@ def png(pixel, alpha=False):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def rgb(picture):
+def rgb(image):
     """The pixels of an 8-bit RGB PNG, row by row."""
-    (width, height), data = pixels(picture)
+    (width, height), data = pixels(image)
     stride, rows, before = width * 3, [], bytes(width * 3)
     for y in range(height):
         kind, line = data[y * (stride + 1)], bytearray(data[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
@@ -81,13 +81,13 @@ class ImagesApi:
         finally:
             connection.close()
 
-    def pictures(self, answer):
+    def images(self, answer):
         if answer.status != 200:
-            raise AssertionError(f"expected pictures, got {answer}")
+            raise AssertionError(f"expected images, got {answer}")
         return [base64.b64decode(one["b64_json"]) for one in answer.json["data"]]
 
-    def keep(self, name, picture):
-        (self.it.pictures / f"{name}.png").write_bytes(picture)
+    def keep(self, name, image):
+        (self.it.images / f"{name}.png").write_bytes(image)
 
     def active(self):
         """Jobs that wait or run in the engine, and whether its worker is at work."""
@@ -109,48 +109,48 @@ class ImagesApi:
         self.report.took("the gateway knows it", wait_until(backend, 30), 30)
 
     def txt2img(self):
-        first, again = (self.pictures(self.make(self.sidecar))[0] for _ in range(2))
+        first, again = (self.images(self.make(self.sidecar))[0] for _ in range(2))
         self.keep("txt2img", first)
         self.report.check("txt2img: 64x64", pixels(first)[0] == (64, 64))
         self.report.check("the same request gives the same pixels", pixels(first)[1] == pixels(again)[1])
-        self.report.check("another seed gives others", pixels(self.pictures(self.make(self.sidecar, seed=8))[0])[1] != pixels(first)[1])
+        self.report.check("another seed gives others", pixels(self.images(self.make(self.sidecar, seed=8))[0])[1] != pixels(first)[1])
         for kind, magic in (("jpeg", b"\xff\xd8\xff"), ("webp", b"RIFF")):
-            made = self.pictures(self.make(self.sidecar, output_format=kind))[0]
+            made = self.images(self.make(self.sidecar, output_format=kind))[0]
             self.report.check(f"output_format {kind}", made.startswith(magic))
 
     def three(self):
         answer = self.make(self.sidecar, n=3, seed=100)
-        made = self.pictures(answer)
+        made = self.images(answer)
         self.report.check("n=3: seeds count up", [one["seed"] for one in answer.json["data"]] == [100, 101, 102], answer)
-        self.report.check("n=3: three different pictures", len({pixels(one)[1] for one in made}) == 3)
-        single = self.pictures(self.make(self.sidecar, seed=101))[0]
+        self.report.check("n=3: three different images", len({pixels(one)[1] for one in made}) == 3)
+        single = self.images(self.make(self.sidecar, seed=101))[0]
         self.report.check("the second is what its seed gives alone", pixels(single)[1] == pixels(made[1])[1])
 
     def img2img(self):
-        made = self.pictures(self.edit(self.sidecar, prompt="a red cat", model="sd-v1-5", steps=4, strength=0.5))[0]
+        made = self.images(self.edit(self.sidecar, prompt="a red cat", model="sd-v1-5", steps=4, strength=0.5))[0]
         self.keep("img2img", made)
-        self.report.check("img2img: the picture's own size", pixels(made)[0] == (WIDTH, HEIGHT))
-        self.report.check("img2img: another picture", rgb(made) != rgb(SOURCE))
+        self.report.check("img2img: the image's own size", pixels(made)[0] == (WIDTH, HEIGHT))
+        self.report.check("img2img: another image", rgb(made) != rgb(SOURCE))
 
     def inpaint(self):
         for server, name in ((self.sidecar, "sidecar"), (self.gateway, "gateway")):
             answer = self.edit(server, MASK, prompt="a red cat", model="sd-v1-5", steps=4, response_format="b64_json")
-            made, source = rgb(self.pictures(answer)[0]), rgb(SOURCE)
+            made, source = rgb(self.images(answer)[0]), rgb(SOURCE)
             half = WIDTH // 2 * 3
-            self.report.check(f"inpaint at the {name}: kept pixels are the source's to the byte",
+            self.report.check(f"inpaint at the {name}: pixels that the mask keeps are the source's to the byte",
                               all(new[half:] == old[half:] for new, old in zip(made, source)))
             self.report.check(f"inpaint at the {name}: the rest is repainted",
                               any(new[:half] != old[:half] for new, old in zip(made, source)))
-            self.keep(f"inpaint-{name}", self.pictures(answer)[0])
+            self.keep(f"inpaint-{name}", self.images(answer)[0])
 
     def stream(self):
         for server, name in ((self.sidecar, "sidecar"), (self.gateway, "gateway")):
             answer = self.make(server, steps=12, stream=True, partial_images=3, seed=int(time.time()))
             events = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: ")]
             kinds = [event["type"].rsplit(".")[-1] for event in events]
-            self.report.check(f"stream at the {name}: at least two partials, then the picture ({len(kinds) - 1} partials)",
+            self.report.check(f"stream at the {name}: at least two partials, then the image ({len(kinds) - 1} partials)",
                               kinds.count("partial_image") >= 2 and kinds[-1] == "completed", kinds)
-        self.report.check("the gateway adds the stored picture's url", "url" in events[-1])
+        self.report.check("the gateway adds the stored image's url", "url" in events[-1])
 
     def cancel_running(self):
         connection = self.sidecar.send("POST", "/v1/images/generations",
@@ -172,8 +172,8 @@ class ImagesApi:
         both = wait_until(lambda: self.active() >= 2, 10)
         second.close()
         self.report.check("two jobs were in the engine", both is not None)
-        gone = wait_until(lambda: self.active() in (1, 2) and "1 of" in self.sidecar.get("/readyz/slots").json["observed"], 5)
-        self.report.took("left while queued: only the first is left", gone, 1)
+        cancelled = wait_until(lambda: self.active() in (1, 2) and "1 of" in self.sidecar.get("/readyz/slots").json["observed"], 5)
+        self.report.took("disconnected while queued: only the first is left", cancelled, 1)
         first.close()
         self.report.took("then the first, too", wait_until(lambda: self.active() == 0, 20), 2)
 
@@ -203,7 +203,7 @@ def main():
     finally:
         codes = programs.stop_all()
     report.check("both programs end with 0 on SIGTERM", set(codes.values()) == {0}, codes)
-    print(f"pictures: {programs.pictures}   logs: {programs.log('ada2-sidecar')}, {programs.log('gateway')}")
+    print(f"images: {programs.images}   logs: {programs.log('ada2-sidecar')}, {programs.log('gateway')}")
     print(f"{programs.kind}: {report.passed} passed, {report.failed} failed")
     return 1 if report.failed else 0
 

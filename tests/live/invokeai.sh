@@ -2,7 +2,7 @@
 # A real InvokeAI on the CPU with two tiny models, kept in $LIVE_DIR (default ~/.cache/ada2-live).
 #
 #   invokeai.sh start    install (once), make the models (once), start, register the models (once)
-#   invokeai.sh stop     stop the server that was started from this folder
+#   invokeai.sh stop     stop the server that was started from this directory
 #   invokeai.sh pid      print its process id
 #
 # PORT (9190), PYTHON (a Python 3.11 or 3.12), INVOKEAI_VERSION (6.14.2).
@@ -65,7 +65,7 @@ start() {
     printf '%s\n' 'schema_version: 4.0.3' 'host: 127.0.0.1' "port: $port" 'device: cpu' 'precision: float32' \
         'log_format: plain' >"$dir/home/invokeai.yaml"
     note "starting on $url (half a minute; log: $dir/server.log)"
-    # One thread: torch's threads wait for each other on a busy machine, and pictures take five times as long.
+    # One thread: torch's threads wait for each other on a busy machine, and images take five times as long.
     (cd "$dir" && exec setsid nohup "$dir/venv/bin/invokeai-web" --root "$dir/home") \
         >>"$dir/server.log" 2>&1 </dev/null &
     echo $! >"$dir/pid"
@@ -80,7 +80,7 @@ start() {
 register() {
     "$dir/venv/bin/python" - "$url" "$dir/models" <<'PY'
 import json, sys, time, urllib.parse, urllib.request
-url, folder = sys.argv[1:]
+url, directory = sys.argv[1:]
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def ask(path, body=None):
@@ -90,7 +90,7 @@ def ask(path, body=None):
 
 known = {model["name"] for model in ask("/api/v2/models/")["models"]}
 for name in {"tiny-sd1", "tiny-sdxl"} - known:
-    query = urllib.parse.urlencode({"source": f"{folder}/{name}", "inplace": "true"})
+    query = urllib.parse.urlencode({"source": f"{directory}/{name}", "inplace": "true"})
     job = ask(f"/api/v2/models/install?{query}", {"name": name})
     while job["status"] not in ("completed", "error", "cancelled"):
         time.sleep(0.5)

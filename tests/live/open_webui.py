@@ -37,10 +37,10 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(folder, name, command, **environment):
+def start(directory, name, command, **environment):
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "ADA2_", "IMAGES_"))}
-    log = open(folder / f"{name}.log", "wb")
-    running.append(subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=folder,
+    log = open(directory / f"{name}.log", "wb")
+    running.append(subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, cwd=directory,
                                     env={**keep, **{k: str(v) for k, v in environment.items()}}))
 
 
@@ -79,26 +79,26 @@ def check(name, right, seen=""):
     print(f"{'ok  ' if right else 'FAIL'}  {name}{'' if right else f': {seen}'}", flush=True)
 
 
-def main(folder):
+def main(directory):
     sidecar, gateway, webui = (free_port() for _ in range(3))
-    start(folder, "sidecar", [BIN / "ada2-sidecar", "--engine", "builtin", "--gpu", "optional", "--listen",
-                              f"127.0.0.1:{sidecar}", "--state-dir", folder / "sidecar", "--min-free-memory", "0"])
-    backends = folder / "backends_config.yaml"
+    start(directory, "sidecar", [BIN / "ada2-sidecar", "--engine", "builtin", "--gpu", "optional", "--listen",
+                              f"127.0.0.1:{sidecar}", "--state-dir", directory / "sidecar", "--min-free-memory", "0"])
+    backends = directory / "backends_config.yaml"
     backends.write_text(BACKENDS.format(url=f"http://127.0.0.1:{sidecar}"))
-    data = folder / "gateway"
-    start(folder, "gateway", [BIN / "gateway", "--env-file", "/dev/null", "--backends", backends],
+    data = directory / "gateway"
+    start(directory, "gateway", [BIN / "gateway", "--env-file", "/dev/null", "--backends", backends],
           GATEWAY_PORT=gateway, GATEWAY_BEARER_TOKEN=TOKEN, GATEWAY_DATA_DIR=data, UI_IMAGE_DIR=data / "ui_images")
     authority = data / "gateway-ca.pem"
     until("authority of the gateway", 15, authority.exists)
 
     # As the gateway's GUIDE.md says: SSL_CERT_FILE takes the place of the public authorities, so both go into one file.
-    bundle = folder / "trusted.pem"
+    bundle = directory / "trusted.pem"
     bundle.write_bytes(pathlib.Path(certifi.where()).read_bytes() + authority.read_bytes())
-    (folder / "webui").mkdir()
+    (directory / "webui").mkdir()
     api = f"https://localhost:{gateway}/v1"
-    start(folder, "open-webui", [pathlib.Path(sys.executable).with_name("open-webui"), "serve", "--host",
+    start(directory, "open-webui", [pathlib.Path(sys.executable).with_name("open-webui"), "serve", "--host",
                                  "127.0.0.1", "--port", webui],
-          SSL_CERT_FILE=bundle, REQUESTS_CA_BUNDLE=bundle, DATA_DIR=folder / "webui",
+          SSL_CERT_FILE=bundle, REQUESTS_CA_BUNDLE=bundle, DATA_DIR=directory / "webui",
           WEBUI_SECRET_KEY="for this run", WEBUI_AUTH="true", OFFLINE_MODE="true", HF_HUB_OFFLINE="1",
           RAG_EMBEDDING_ENGINE="openai", RAG_EMBEDDING_MODEL_AUTO_UPDATE="false", ENABLE_OLLAMA_API="false",
           ENABLE_VERSION_UPDATE_CHECK="false", ENABLE_IMAGE_PROMPT_GENERATION="false",
@@ -118,36 +118,36 @@ def main(folder):
     names = [model["id"] for model in json.loads(answer).get("data", [])] if status == 200 else []
     check("its list of models has the gateway's", "sd-xl-base-1.0" in names, f"{status} {answer[:300]}")
 
-    def picture(url):
+    def fetch_image(url):
         status, content = call(base + url, token=token)
         return Image.open(io.BytesIO(content)) if status == 200 else None
 
     status, answer = call(f"{base}/api/v1/images/generations", {"prompt": "a lighthouse"}, token)
     made = json.loads(answer) if status == 200 else []
-    shown = picture(made[0]["url"]) if made else None
-    check("a picture of 512x512 from its own route", shown is not None and shown.size == (512, 512), answer[:400])
+    shown = fetch_image(made[0]["url"]) if made else None
+    check("an image of 512x512 from its own route", shown is not None and shown.size == (512, 512), answer[:400])
 
     two = {"prompt": "a boat", "n": 2, "size": "256x320"}
     status, answer = call(f"{base}/api/v1/images/generations", two, token)
-    sizes = [picture(one["url"]).size for one in json.loads(answer)] if status == 200 else answer[:400]
+    sizes = [fetch_image(one["url"]).size for one in json.loads(answer)] if status == 200 else answer[:400]
     check("two of 256x320", sizes == [(256, 320)] * 2, sizes)
 
     source = io.BytesIO()
     Image.new("RGB", (448, 640), (30, 90, 160)).save(source, "PNG")
     address = "data:image/png;base64," + base64.b64encode(source.getvalue()).decode()
-    for name, image in (("one picture", address), ("a list of one picture", [address])):
+    for name, image in (("one image", address), ("a list of one image", [address])):
         status, answer = call(f"{base}/api/v1/images/edit", {"image": image, "prompt": "at night"}, token)
-        sizes = [picture(one["url"]).size for one in json.loads(answer)] if status == 200 else answer[:400]
+        sizes = [fetch_image(one["url"]).size for one in json.loads(answer)] if status == 200 else answer[:400]
         check(f"an edit of {name} has its size", sizes == [(448, 640)], sizes)
 
     wrong = {"prompt": "a boat", "size": "333x333"}
     status, answer = call(f"{base}/api/v1/images/generations", wrong, token)
-    check("a size that cannot be is an error, not a picture", status == 400, f"{status} {answer[:400]}")
+    check("a size that cannot be is an error, not an image", status == 400, f"{status} {answer[:400]}")
 
 
-folder = pathlib.Path(tempfile.mkdtemp(prefix="ada2-open-webui-"))
+directory = pathlib.Path(tempfile.mkdtemp(prefix="ada2-open-webui-"))
 try:
-    main(folder)
+    main(directory)
 finally:
     for process in running:
         process.terminate()
@@ -157,7 +157,7 @@ finally:
         except subprocess.TimeoutExpired:
             process.kill()
 if failed:
-    print(f"{failed} failed; logs in {folder}")
+    print(f"{failed} failed; logs in {directory}")
     sys.exit(1)
-shutil.rmtree(folder, ignore_errors=True)
+shutil.rmtree(directory, ignore_errors=True)
 print("all passed")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A real Open WebUI in front of the gateway: it trusts the gateway's own authority as the guide says, makes a picture,
-# edits one picture, and is told errors it can show. Installed once into $LIVE_DIR/open-webui.
+# A real Open WebUI in front of the gateway: it trusts the gateway's own authority as the guide says, makes an image,
+# edits one image, and is told errors it can show. Installed once into $LIVE_DIR/open-webui.
 #
 #   open_webui.sh       BIN_DIR (programs that are built already), OPEN_WEBUI_VERSION (0.12.4), PYTHON (3.11 or 3.12)
 set -euo pipefail

@@ -23,8 +23,8 @@ class Programs:
     def __init__(self):
         self.bin = Path(os.environ["BIN_DIR"])
         self.dir = Path(tempfile.mkdtemp(prefix="ada2-live-"))
-        self.pictures = self.dir / "pictures"
-        self.pictures.mkdir()
+        self.images = self.dir / "pictures"
+        self.images.mkdir()
         self.running = {}
         self.kind = os.environ.get("ENGINE", "invokeai")
         self.engine = Server(os.environ.get("ENGINE_URL") or os.environ["INVOKEAI_URL"])

@@ -1,8 +1,8 @@
-"""Makes two checkpoints with random weights that ComfyUI takes for SD 1.5 and SDXL: tiny_checkpoint.py COMFYUI FOLDER
+"""Makes two checkpoints with random weights that ComfyUI takes for SD 1.5 and SDXL: tiny_checkpoint.py COMFYUI DIRECTORY
 
 COMFYUI is a checkout of ComfyUI: its own modules give the names and shapes of the weights. Only the UNet and the VAE
 are small; ComfyUI has one size of each text encoder. Pictures are noise that depends on the seed, the prompt and the
-source picture. Nothing is downloaded.
+source image. Nothing is downloaded.
 """
 
 import os

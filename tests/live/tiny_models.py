@@ -1,6 +1,6 @@
-"""Makes two models with random weights, shaped so that InvokeAI takes them for SD 1.5 and SDXL: tiny_models.py FOLDER
+"""Makes two models with random weights, shaped so that InvokeAI takes them for SD 1.5 and SDXL: tiny_models.py DIRECTORY
 
-Their pictures are noise, and every node of a normal graph runs. Nothing is downloaded.
+Their images are noise, and every node of a normal graph runs. Nothing is downloaded.
 """
 
 import json
@@ -15,20 +15,20 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def tokenizer(folder, pad):
+def tokenizer(directory, pad):
     """A CLIP tokenizer without merges: every byte is a token of its own."""
     plain = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
     # Bytes that do not print have stand-ins from 256 on, in the order of the bytes.
     stand_ins = [chr(256 + i) for i in range(256 - len(plain))]
     letters = [chr(b) for b in plain] + stand_ins
     vocabulary = [*letters, *(letter + "</w>" for letter in letters), START, END]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
+    directory.mkdir(parents=True)
+    (directory / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (directory / "merges.txt").write_text("#version: 0.2\n")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
-    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    (directory / "special_tokens_map.json").write_text(json.dumps(special))
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True, **special}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
     return len(vocabulary)
 
 
@@ -58,16 +58,16 @@ def vae(scaling):
     )
 
 
-def save(folder, pipeline, parts):
-    """Writes the parts and, last, the index: a folder with an index is whole."""
+def save(directory, pipeline, parts):
+    """Writes the parts and, last, the index: a directory with an index is whole."""
     index = {"_class_name": pipeline, "_diffusers_version": "0.30.0", "force_zeros_for_empty_prompt": True}
     for name, part in parts.items():
-        part.save_pretrained(folder / name)
+        part.save_pretrained(directory / name)
         library = "transformers" if name.startswith("text") else "diffusers"
         index[name] = [library, type(part).__name__]
-    for path in folder.glob("tokenizer*"):
+    for path in directory.glob("tokenizer*"):
         index[path.name] = ["transformers", "CLIPTokenizer"]
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+    (directory / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
 def main(out):
@@ -75,19 +75,19 @@ def main(out):
     torch.manual_seed(1)
     scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
-    folder = out / "tiny-sd1"
-    words = tokenizer(folder / "tokenizer", END)
-    save(folder, "StableDiffusionPipeline", {
+    directory = out / "tiny-sd1"
+    words = tokenizer(directory / "tokenizer", END)
+    save(directory, "StableDiffusionPipeline", {
         "text_encoder": text_encoder(CLIPTextModel, words, 768, 12),
         "unet": unet(768, sample_size=64, attention_head_dim=4),
         "vae": vae(0.18215),
         "scheduler": scheduler,
     })
 
-    folder = out / "tiny-sdxl"
-    words = tokenizer(folder / "tokenizer", END)
-    tokenizer(folder / "tokenizer_2", "!")
-    save(folder, "StableDiffusionXLPipeline", {
+    directory = out / "tiny-sdxl"
+    words = tokenizer(directory / "tokenizer", END)
+    tokenizer(directory / "tokenizer_2", "!")
+    save(directory, "StableDiffusionXLPipeline", {
         "text_encoder": text_encoder(CLIPTextModel, words, 768, 12),
         "text_encoder_2": text_encoder(CLIPTextModelWithProjection, words, 1280, 20),
         "unet": unet(

@@ -169,7 +169,7 @@ def lsof(*arguments):
 
 
 def install(*arguments):
-    """As BSD's: folders above the one that is asked for are made as the umask says."""
+    """As BSD's: directories above the one that is asked for are made as the umask says."""
     if "-d" in arguments:
         pathlib.Path(arguments[-1]).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     os.execv("/usr/bin/install", ["install", *arguments])

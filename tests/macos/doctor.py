@@ -21,9 +21,9 @@ def ask(*before):
     environment = {"PATH": f"{MAC}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     done = subprocess.run([*before, GATEWAY, "doctor", "--json"], env=environment, capture_output=True, text=True, timeout=60)
     checks = json.loads(done.stdout)["checks"] if done.stdout else []
-    # A machine whose disk is nearly full is told so, rightly.
-    told = {check["name"]: check for check in checks if check["status"] in ("warn", "fail") and check["name"] != "disk"}
-    return done.returncode, told, checks or done.stderr
+    # A machine whose disk is nearly full is rightly reported.
+    reported = {check["name"]: check for check in checks if check["status"] in ("warn", "fail") and check["name"] != "disk"}
+    return done.returncode, reported, checks or done.stderr
 
 
 def settle():
@@ -41,16 +41,16 @@ def settings(**changed):
 
 def doctor(check):
     settings()
-    code, told, seen = ask()
-    check("doctor has nothing to say of a Mac that is well", code == 0 and not told, told or seen)
-    skipped = [one["name"] for one in seen if one["status"] == "skip"] if isinstance(seen, list) else seen
-    check("and root is told everything", not skipped, skipped)
-    check("it looks at more than 20 things", len(seen) > 20, len(seen))
+    code, reported, output = ask()
+    check("doctor reports nothing on a healthy Mac", code == 0 and not reported, reported or output)
+    skipped = [one["name"] for one in output if one["status"] == "skip"] if isinstance(output, list) else output
+    check("and root sees everything", not skipped, skipped)
+    check("it looks at more than 20 things", len(output) > 20, len(output))
 
     def only(name, fix, what):
-        code, told, _ = ask()
-        right = list(told) == [name] and fix in told[name]["fix"] and code == (told[name]["status"] == "fail")
-        check(f"doctor names {what}, and nothing else", right, told)
+        code, reported, _ = ask()
+        right = list(reported) == [name] and fix in reported[name]["fix"] and code == (reported[name]["status"] == "fail")
+        check(f"doctor names {what}, and nothing else", right, reported)
 
     for changed, name, fix, what in (
         ({"sleep": 10}, "sleep", "sudo pmset -a sleep 0", "a Mac that sleeps"),
@@ -59,7 +59,7 @@ def doctor(check):
         ({"firewall_app": f"Incoming connection to {GATEWAY} is blocked"}, "firewall", f"--unblockapp {GATEWAY}",
          "a firewall that blocks the gateway"),
         ({"firewall": 2}, "firewall", "--setblockall off", "a firewall that blocks everything"),
-        ({"network_time": "Off"}, "network_time", "sudo systemsetup -setusingnetworktime on", "a clock that nobody sets"),
+        ({"network_time": "Off"}, "network_time", "sudo systemsetup -setusingnetworktime on", "a clock that is not synchronized"),
         ({"trusted": False}, "trust", "sudo security add-trusted-cert", "an authority that the Mac does not trust"),
     ):
         settings(**changed)
@@ -68,7 +68,7 @@ def doctor(check):
     account = pwd.getpwnam("_gateway")
 
     NEWSYSLOG.rename("/etc/newsyslog.d/other")
-    only("log_rotation", "/etc/newsyslog.d/com.ai.gateway.conf", "a log that nobody rotates")
+    only("log_rotation", "/etc/newsyslog.d/com.ai.gateway.conf", "a log that is not rotated")
     os.rename("/etc/newsyslog.d/other", NEWSYSLOG)
     os.chown(PLIST, account.pw_uid, -1)
     only("plist", f"sudo chown root:wheel {PLIST}", "a plist that is not root's")
@@ -78,8 +78,8 @@ def doctor(check):
     PLIST.chmod(0o644)
     good = PLIST.read_text()
     PLIST.write_text(good.replace("<string>_gateway<", "<string>_nobody_here<"))
-    code, told, _ = ask()
-    check("doctor names an account that does not exist", code == 1 and "account" in told, told)
+    code, reported, _ = ask()
+    check("doctor names an account that does not exist", code == 1 and "account" in reported, reported)
     PLIST.write_text(good.replace("</plist>", ""))
     only("plist", "install.sh", "a plist that cannot be read")
     PLIST.write_text(good)
@@ -97,12 +97,12 @@ def doctor(check):
         path.chmod(path.stat().st_mode | 0o055)
     (MAC / "calls").touch()
     (MAC / "calls").chmod(0o666)
-    code, told, seen = ask("setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
-    check("as the gateway's account it is as well", code == 0 and not told, told or seen)
-    code, told, seen = ask("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    hidden = [one["message"] for one in seen if one["name"] == "configuration"] if isinstance(seen, list) else seen
-    check("anybody else is told how to learn more, and nothing is called broken",
-          code == 0 and not told and hidden and "sudo -u _gateway gateway doctor" in hidden[0], told or seen)
+    code, reported, output = ask("setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
+    check("as the gateway's account it is as well", code == 0 and not reported, reported or output)
+    code, reported, output = ask("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    hidden = [one["message"] for one in output if one["name"] == "configuration"] if isinstance(output, list) else output
+    check("other users learn how to see more, and nothing is reported",
+          code == 0 and not reported and hidden and "sudo -u _gateway gateway doctor" in hidden[0], reported or output)
 
     environment = {"PATH": f"{MAC}/bin:/usr/bin:/bin"}
     subprocess.run(["launchctl", "bootout", f"system/{LABEL}"], env=environment, check=True)
@@ -115,5 +115,5 @@ def doctor(check):
     ENV_FILE.write_text(text)
     subprocess.run(["launchctl", "bootstrap", "system", str(PLIST)], env=environment, check=True)
     settle()
-    code, told, seen = ask()
-    check("and all is well again", code == 0 and not told, told or seen)
+    code, reported, output = ask()
+    check("and all is well again", code == 0 and not reported, reported or output)

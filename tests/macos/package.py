@@ -37,14 +37,14 @@ def output(*command):
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout
 
 
-def archive(path, folder):
+def archive(path, directory):
     name = path.name.removesuffix(".tar.gz")
     with tarfile.open(path) as tar:
         members = tar.getmembers()
-        tar.extractall(folder, filter="data")
-    root = folder / name
+        tar.extractall(directory, filter="data")
+    root = directory / name
     check("the archive", 0 < path.stat().st_size < LARGEST, f"{path.name}, {path.stat().st_size} bytes")
-    check("is one folder of its own name", all(one.name.split("/")[0] == name for one in members))
+    check("is one directory of its own name", all(one.name.split("/")[0] == name for one in members))
     found = {one.name.removeprefix(f"{name}/") for one in members if one.isfile()}
     check("holds what installs it, licences, notes and guides", FILES <= found, sorted(FILES - found) or len(found))
     check("no links, devices or other things", all(one.isfile() or one.isdir() for one in members))
@@ -94,12 +94,12 @@ def property_list(path):
     check("plistutil and plistlib read the same in the property list", plistlib.loads(other.read_bytes()) == job)
     check("it starts the binary itself", job["ProgramArguments"] == ["/usr/local/bin/gateway", "serve"])
     check("its label is its name", f"{job['Label']}.plist" == path.name, job["Label"])
-    check("and it runs as nobody's account but its own", job["UserName"] == "_gateway")
+    check("and it runs under its own account", job["UserName"] == "_gateway")
 
 
 def main():
-    package, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    root = archive(package, folder)
+    package, directory = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    root = archive(package, directory)
     binary(root / "gateway", "x86_64" if package.name.endswith("x86_64.tar.gz") else "arm64")
     property_list(root / "com.ai.gateway.plist")
     third = (root / "THIRD-PARTY.txt").read_text()

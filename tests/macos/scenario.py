@@ -112,8 +112,8 @@ def prepare():
         shutil.copy(MAC / "commands.py", MAC / "bin" / name)
         (MAC / "bin" / name).chmod(0o755)
     shutil.copy(PACKAGE / "gateway", MAC / "real")
-    for folder in ("/Library/LaunchDaemons", "/etc/newsyslog.d"):
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    for directory in ("/Library/LaunchDaemons", "/etc/newsyslog.d"):
+        pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     shutil.rmtree("/var/lib/gateway", ignore_errors=True)
     BINARY.unlink(missing_ok=True)
     for group in ("wheel", "admin"):
@@ -175,9 +175,9 @@ def install():
     check("no step uses load, unload or kickstart -k",
           not [line for line in made if re.match(r"launchctl (load|unload|kickstart -k)", line)], made)
     check("the man page is where man looks", pathlib.Path("/usr/local/share/man/man8/gateway.8").exists())
-    folders = [pathlib.Path(folder) for folder in ("/usr/local/bin", "/usr/local/share", "/usr/local/share/man/man8", "/var/lib")]
-    check("every account may pass the folders that a new Mac has not", all(
-        folder.stat().st_mode & 0o777 == 0o755 for folder in folders), folders)
+    directories = [pathlib.Path(directory) for directory in ("/usr/local/bin", "/usr/local/share", "/usr/local/share/man/man8", "/var/lib")]
+    check("every account may pass the directories that a new Mac has not", all(
+        directory.stat().st_mode & 0o777 == 0o755 for directory in directories), directories)
     log = pathlib.Path("/var/lib/gateway/logs/gateway.log")
     check("it logs where newsyslog rotates", log.exists() and str(log) in
           pathlib.Path("/etc/newsyslog.d/com.ai.gateway.conf").read_text())
@@ -190,7 +190,7 @@ def install():
         time.sleep(0.05)
     shutil.copy(bad_binary("exit 1"), PACKAGE / "gateway")
     code, text = run("install.sh")
-    check("over a gateway that was stopped, one that does not come up is told", code == 1 and "did not start" in text, text)
+    check("over a gateway that was stopped, one that does not come up is reported", code == 1 and "did not start" in text, text)
     shutil.copy(MAC / "real", PACKAGE / "gateway")
     code, text = run("install.sh")
     check("and one that does is verified", code == 0 and "0 failed" in text, text)
@@ -204,7 +204,7 @@ def deploy():
     calls()
     before = PREVIOUS.read_bytes()
     code, text = run("deploy.sh")
-    check("deploy.sh starts the binary that is in place anew, by SIGTERM, and keeps the one before",
+    check("deploy.sh restarts the installed binary by SIGTERM, and keeps the previous one",
           code == 0 and f"launchctl kill SIGTERM system/{LABEL}" in calls() and PREVIOUS.read_bytes() == before, text)
     code, text = run("deploy.sh", binary("next", 'exec /opt/mac/real "$@"'))
     made = calls()
@@ -233,7 +233,7 @@ def deploy():
           code == 1 and "GATEWAY_X" in text and not [c for c in calls() if c.startswith("launchctl kill")], text)
 
 
-def deploy_in_trouble(graphics_host):
+def failing_deploy(graphics_host):
     """What was wrong before a deployment is no reason to take it back."""
     graphics_host.shutdown()
     graphics_host.server_close()
@@ -243,12 +243,12 @@ def deploy_in_trouble(graphics_host):
             break
         time.sleep(0.05)
     hosts = pathlib.Path("/etc/hosts")
-    known = hosts.read_text()
-    hosts.write_text(known.replace(".local\n", ".elsewhere\n"))
+    original = hosts.read_text()
+    hosts.write_text(original.replace(".local\n", ".elsewhere\n"))
     code, text = run("deploy.sh", binary("later", 'exec  /opt/mac/real "$@"'))
-    check("neither a graphics host that is off nor a name that nobody knows takes a deployment back", code == 0, text)
+    check("neither a graphics host that is off nor an unresolvable name rolls a deployment back", code == 0, text)
     subprocess.run([MAC / "bin/launchctl", "bootout", f"system/{LABEL}"], check=True)
-    hosts.write_text(known)
+    hosts.write_text(original)
     code, text = run("deploy.sh", binary("last", 'exec   /opt/mac/real "$@"'))
     check("nor does a gateway that was stopped", code == 0, text)
 
@@ -263,7 +263,7 @@ def rollback():
     check("rollback.sh http takes it back", code == 0 and "IMAGES_BACKEND=mock" not in ENV_FILE.read_text(), text)
     now, before = BINARY.read_bytes(), PREVIOUS.read_bytes()
     code, text = run("rollback.sh", "previous")
-    check("rollback.sh previous changes places with the binary before",
+    check("rollback.sh previous swaps the binary with the previous one",
           code == 0 and (BINARY.read_bytes(), PREVIOUS.read_bytes()) == (before, now), text)
     code, text = run("rollback.sh", "old")
     check("rollback.sh old brings the old gateway back", code == 0 and answers_as_old(), text)
@@ -283,7 +283,7 @@ def rollback():
     check("what root notes for the way back is root's alone", owners == {0}, owners)
     shutil.rmtree(notes)
     code, text = run("rollback.sh", "old")
-    check("without the note the plist is asked for", code == 1 and "rollback.sh old PLIST" in text, text)
+    check("without the record a plist is required", code == 1 and "rollback.sh old PLIST" in text, text)
     code, text = run("rollback.sh", "old", str(agent))
     check("rollback.sh old PLIST starts that one", code == 0 and answers_as_old(), text)
     check("usage for anything else", run("rollback.sh", "what")[0] == 1)
@@ -292,9 +292,9 @@ def rollback():
 def remove_jobs():
     """A job of the system, one of the person who uses the Mac, and one that is not loaded."""
     agents = pathlib.Path("/root/Library/LaunchAgents")
-    for domain, folder, label in (("system", pathlib.Path("/Library/LaunchDaemons"), "com.example.pictures"),
+    for domain, directory, label in (("system", pathlib.Path("/Library/LaunchDaemons"), "com.example.pictures"),
                                   ("gui/501", agents, "com.example.agent"), (None, agents, "com.example.idle")):
-        path = folder / f"{label}.plist"
+        path = directory / f"{label}.plist"
         path.write_text(f'<?xml version="1.0"?><plist version="1.0"><dict><key>Label</key><string>{label}</string>'
                         "<key>ProgramArguments</key><array><string>/usr/bin/sleep</string><string>600</string></array>"
                         "</dict></plist>")
@@ -321,7 +321,7 @@ deploy()
 rollback()
 remove_jobs()
 run("install.sh", "--replace", OLD)
-deploy_in_trouble(graphics_host)
+failing_deploy(graphics_host)
 for file in (MAC / "state").glob("*"):
     subprocess.run([MAC / "bin/launchctl", "bootout", file.name.replace("_", "/", 1)], capture_output=True)
 print("all passed" if not failed else f"{failed} failed")

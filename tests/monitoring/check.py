@@ -60,8 +60,8 @@ def expressions():
         for target in panel.get("targets", []):
             yield f"dashboard: {panel['title']}", target["expr"]
     for variable in dashboard["templating"]["list"]:
-        if asked := re.match(r"label_values\((\w+),", variable.get("definition", "")):
-            yield f"dashboard: variable {variable['name']}", asked[1]
+        if label := re.match(r"label_values\((\w+),", variable.get("definition", "")):
+            yield f"dashboard: variable {variable['name']}", label[1]
     name = None
     lines = iter((DOCS / "alerts.yaml").read_text().splitlines())
     for line in lines:
@@ -100,10 +100,10 @@ def exported(text):
 
 
 def faults(metrics):
-    for place, expression in expressions():
+    for location, expression in expressions():
         for name in names(expression) - OF_PROMETHEUS:
             if name not in metrics:
-                yield f"{place}: {name} is exported by neither program"
+                yield f"{location}: {name} is exported by neither program"
         for name, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", expression):
             if name in OF_PROMETHEUS or name not in metrics:
                 continue
@@ -112,11 +112,11 @@ def faults(metrics):
                     continue
                 values = metrics[name].get(label)
                 if values is None:
-                    yield f"{place}: {name} has no label {label}"
+                    yield f"{location}: {name} has no label {label}"
                 elif label in ("check", "result"):
                     for one in re.split(r"\|", value):
                         if one not in values:
-                            yield f'{place}: {name} has no {label}="{one}"'
+                            yield f'{location}: {name} has no {label}="{one}"'
 
 
 def dashboard_faults():
@@ -132,45 +132,45 @@ def dashboard_faults():
 
 
 class Stage:
-    """Both programs, after one picture and one refusal."""
+    """Both programs, after one image and one refusal."""
 
-    def __init__(self, programs, fake_nvml, folder):
-        self.folder, self.running = folder, []
+    def __init__(self, programs, fake_nvml, directory):
+        self.directory, self.running = directory, []
         self.sidecar, self.gateway, self.metrics = (f"127.0.0.1:{free_port()}" for _ in range(3))
-        library = folder / "libnvidia-ml.so.1"
+        library = directory / "libnvidia-ml.so.1"
         shutil.copy(fake_nvml, library)
         self.scenario({"gpus": [{}]})
         self.spawn("sidecar", [programs / "ada2-sidecar", "--engine", "builtin", "--gpu", "required", "--nvml-lib",
-                               library, "--listen", self.sidecar, "--state-dir", folder / "state"])
-        backends = folder / "backends.yaml"  # JSON is YAML.
+                               library, "--listen", self.sidecar, "--state-dir", directory / "state"])
+        backends = directory / "backends.yaml"  # JSON is YAML.
         backends.write_text(json.dumps({"backends": {"gpu_heavy": {
             "class": "gpu_heavy", "base_url": f"http://{self.sidecar}", "supported_capabilities": ["images"],
             "concurrency_limits": {"images": 2}}}}))
         until(f"http://{self.sidecar}/readyz")
         self.spawn("gateway", [programs / "gateway", "--env-file", "/dev/null", "--backends", backends,
                                "--gateway-tls", "off", "--gateway-port", self.gateway.split(":")[1],
-                               "--gateway-metrics-listen", self.metrics, "--ui-image-dir", folder / "pictures",
-                               "--gateway-data-dir", folder / "data"], GATEWAY_BEARER_TOKEN=TOKEN)
+                               "--gateway-metrics-listen", self.metrics, "--ui-image-dir", directory / "pictures",
+                               "--gateway-data-dir", directory / "data"], GATEWAY_BEARER_TOKEN=TOKEN)
         until(f"http://{self.gateway}/readyz")
-        self.picture()
+        self.image()
         assert fetch(f"http://{self.gateway}/v1/images/generations", b"{}")[0] == 401
         # Each has its series from the first report on.
         self.scenario({"gpus": [{"xids": [{"sequence": 1, "xid": 31}]}]})
 
-    def picture(self):
+    def image(self):
         body = json.dumps({"prompt": "a test", "size": "64x64", "steps": 1}).encode()
         status, answer = fetch(f"http://{self.gateway}/v1/images/generations", body,
                                **{"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"})
         if status != 200:
-            raise SystemExit(f"no picture: {status} {answer}")
+            raise SystemExit(f"no image: {status} {answer}")
 
     def scenario(self, scenario):
-        new = self.folder / "scenario.new"
+        new = self.directory / "scenario.new"
         new.write_text(json.dumps(scenario))
-        new.rename(self.folder / "scenario.json")
+        new.rename(self.directory / "scenario.json")
 
     def spawn(self, name, command, **environment):
-        with open(self.folder / f"{name}.log", "wb") as log:
+        with open(self.directory / f"{name}.log", "wb") as log:
             self.running.append(subprocess.Popen([str(part) for part in command], stdout=log, stderr=log,
                                                  env={**os.environ, **environment}))
 
@@ -196,33 +196,33 @@ def evaluated(stage):
         print("skipped: there is no prometheus here, so no expression was evaluated")
         return
     port = free_port()
-    file = stage.folder / "prometheus.yml"  # JSON is YAML.
+    file = stage.directory / "prometheus.yml"  # JSON is YAML.
     file.write_text(json.dumps({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": [str(DOCS / "alerts.yaml")],
         "scrape_configs": [
             {"job_name": "ada2-sidecar", "static_configs": [{"targets": [stage.sidecar]}]},
             {"job_name": "gateway", "static_configs": [{"targets": [stage.metrics]}]},
         ]}))
-    stage.spawn("prometheus", ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={stage.folder / 'tsdb'}",
+    stage.spawn("prometheus", ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={stage.directory / 'tsdb'}",
                                f"--web.listen-address=127.0.0.1:{port}"])
     until(f"http://127.0.0.1:{port}/-/ready")
     ask = lambda query: fetch(f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query}))
     # A rate needs two samples of both programs.
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        stage.picture()
+        stage.image()
         if len(json.loads(ask("count_over_time(up[1m]) >= 3")[1])["data"]["result"]) == 2:
             break
         time.sleep(0.5)
     filled = 0
-    for place, expression in expressions():
+    for location, expression in expressions():
         status, answer = ask(expression.replace("$__rate_interval", "30s").replace("$sidecar", ".*"))
         if status != 200:
-            yield f"{place}: {json.loads(answer)['error']}"
+            yield f"{location}: {json.loads(answer)['error']}"
         elif json.loads(answer)["data"]["result"]:
             filled += 1
-        elif place.startswith("dashboard:") and not expression.rstrip().endswith("> 0"):
-            yield f"{place}: no data for {expression}"
+        elif location.startswith("dashboard:") and not expression.rstrip().endswith("> 0"):
+            yield f"{location}: no data for {expression}"
     rules = json.loads(fetch(f"http://127.0.0.1:{port}/api/v1/rules")[1])["data"]["groups"]
     ill = [rule["name"] for group in rules for rule in group["rules"] if rule["health"] == "err"]
     if ill:
@@ -236,17 +236,17 @@ def evaluated(stage):
 def promtool_metrics(pages):
     if shutil.which("promtool"):
         for name, page in zip(["ada2-sidecar", "gateway"], pages):
-            told = subprocess.run(["promtool", "check", "metrics"], input=page, text=True, capture_output=True)
-            if told.returncode:
-                yield f"promtool check metrics, {name}: {told.stdout}{told.stderr}"
+            result = subprocess.run(["promtool", "check", "metrics"], input=page, text=True, capture_output=True)
+            if result.returncode:
+                yield f"promtool check metrics, {name}: {result.stdout}{result.stderr}"
 
 
 def main():
     programs, fake_nvml = map(Path, sys.argv[1:3])
-    folder = Path(tempfile.mkdtemp(prefix="monitoring-"))
+    directory = Path(tempfile.mkdtemp(prefix="monitoring-"))
     stage = None
     try:
-        stage = Stage(programs, fake_nvml, folder)
+        stage = Stage(programs, fake_nvml, directory)
         pages = stage.pages()
         metrics = exported("\n".join(pages))
         used = set().union(*(names(expression) for _, expression in expressions())) - OF_PROMETHEUS
@@ -258,7 +258,7 @@ def main():
     for fault in found:
         print(f"FAIL {fault}")
     if not found:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
         print("alerts and dashboard fit both programs")
     raise SystemExit(1 if found else 0)
 

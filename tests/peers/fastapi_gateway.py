@@ -1,7 +1,7 @@
 """A gateway as one writes it with FastAPI: the same work as ours, for the bench of both.
 
-A token, places for each class of backends, pictures kept under a name made from their bytes, chat passed on as a stream.
-One process, because the places are counted in it.
+A token, slots for each class of backends, images stored under a hash of their bytes, chat relayed as a stream.
+One process, because the slots are counted in it.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from fastapi.staticfiles import StaticFiles
 
 UPSTREAM = os.environ["UPSTREAM"]
 TOKEN = os.environ["TOKEN"]
-PICTURES = pathlib.Path(os.environ["FOLDER"]) / "pictures"
+IMAGE_DIR = pathlib.Path(os.environ["WORK_DIR"]) / "pictures"
 FLUSHED = os.environ.get("FLUSH") != "no"
-PLACES = {name: asyncio.Semaphore(int(os.environ["PLACES"])) for name in ("images", "chat")}
+SLOTS = {name: asyncio.Semaphore(int(os.environ["SLOTS"])) for name in ("images", "chat")}
 
 
 @asynccontextmanager
@@ -34,26 +34,26 @@ async def lifespan(app):
         yield
 
 
-async def caller(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())):
+async def authorize(given: HTTPAuthorizationCredentials = Depends(HTTPBearer())):
     if not secrets.compare_digest(given.credentials.encode(), TOKEN.encode()):
         raise HTTPException(401, "invalid token")
 
 
-def place(name):
-    """A place of this class, or 429 at once."""
+def slot(name):
+    """A slot of this class, or 429 at once."""
 
     async def taken():
-        if PLACES[name].locked():
-            raise HTTPException(429, f"all places for {name} are taken", {"Retry-After": "5"})
-        async with PLACES[name]:
+        if SLOTS[name].locked():
+            raise HTTPException(429, f"all slots for {name} are taken", {"Retry-After": "5"})
+        async with SLOTS[name]:
             yield
 
     return taken
 
 
-PICTURES.mkdir(parents=True, exist_ok=True)
+IMAGE_DIR.mkdir(parents=True, exist_ok=True)
 app = FastAPI(lifespan=lifespan)
-app.mount("/ui/images", StaticFiles(directory=PICTURES))
+app.mount("/ui/images", StaticFiles(directory=IMAGE_DIR))
 
 
 @app.get("/healthz")
@@ -67,36 +67,36 @@ def flush(descriptor):
 
 
 def keep(encoded):
-    """Stores a picture under a name made from its bytes; gives its address."""
-    picture = base64.b64decode(encoded)
-    name = f"{int(time.time())}_{hashlib.sha256(picture).hexdigest()[:16]}.png"
-    unnamed = PICTURES / f".{name}.{secrets.token_hex(4)}"
+    """Stores an image under a hash of its bytes; returns its URL."""
+    image = base64.b64decode(encoded)
+    name = f"{int(time.time())}_{hashlib.sha256(image).hexdigest()[:16]}.png"
+    unnamed = IMAGE_DIR / f".{name}.{secrets.token_hex(4)}"
     with unnamed.open("wb") as file:
-        file.write(picture)
+        file.write(image)
         file.flush()
         flush(file.fileno())
-    unnamed.rename(PICTURES / name)
-    folder = os.open(PICTURES, os.O_RDONLY)
+    unnamed.rename(IMAGE_DIR / name)
+    directory = os.open(IMAGE_DIR, os.O_RDONLY)
     try:
-        flush(folder)
+        flush(directory)
     finally:
-        os.close(folder)
+        os.close(directory)
     return f"/ui/images/{name}"
 
 
-@app.post("/v1/images/generations", dependencies=[Depends(caller), Depends(place("images"))])
+@app.post("/v1/images/generations", dependencies=[Depends(authorize), Depends(slot("images"))])
 async def generations(request: Request):
-    order = {**await request.json(), "response_format": "b64_json"}
-    answer = await request.app.state.client.post("/v1/images/generations", json=order)
+    body = {**await request.json(), "response_format": "b64_json"}
+    answer = await request.app.state.client.post("/v1/images/generations", json=body)
     body = answer.json()
     if answer.is_error:
         return JSONResponse(body, answer.status_code)
     # In a thread: hashing and writing leave the interpreter to others meanwhile.
-    body["data"] = [{"url": await asyncio.to_thread(keep, picture["b64_json"])} for picture in body["data"]]
+    body["data"] = [{"url": await asyncio.to_thread(keep, image["b64_json"])} for image in body["data"]]
     return JSONResponse(body)
 
 
-@app.post("/v1/chat/completions", dependencies=[Depends(caller), Depends(place("chat"))])
+@app.post("/v1/chat/completions", dependencies=[Depends(authorize), Depends(slot("chat"))])
 async def chat(request: Request):
     client = request.app.state.client
     headers = {"content-type": "application/json"}

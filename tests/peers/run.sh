@@ -5,9 +5,9 @@
 #
 # CONTESTANT   only these: gateway, fastapi, litellm
 # BIN_DIR      take the gateway from there; it is not built
-# FLUSH=no     FastAPI does not flush its pictures to the disk
+# FLUSH=no     FastAPI does not flush its images to the disk
 # PEERS_DIR    where the peers are kept (default ~/.cache/ada2-peers)
-# TMPDIR       where the pictures go: up to 1 GB, gone at the end
+# TMPDIR       where the images go: up to 1 GB, gone at the end
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,4 +19,4 @@ if [ -z "${BIN_DIR:-}" ]; then
 fi
 export BIN_DIR VENV=${PEERS_DIR:-$HOME/.cache/ada2-peers}/venv
 [ $# -gt 0 ] || set -- gateway fastapi litellm
-exec cargo bench -q -p benches --bench pictures -- peers "$here/start.sh" "$@"
+exec cargo bench -q -p benches --bench images -- peers "$here/start.sh" "$@"

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Sourced by run.sh and package.sh in the workspace's folder: `boot` brings up a guest with the programs under test, or ends
-# the script with 0 and a line that says why not. Afterwards: $folder of the guest, $root of its files, $programs, `guest`.
+# Sourced by run.sh and package.sh in the workspace's directory: `boot` brings up a guest with the programs under test, or ends
+# the script with 0 and a line that says why not. Afterwards: $directory of the guest, $root of its files, $programs, `guest`.
 
 host=tests/systemd/host.sh
 
@@ -28,12 +28,12 @@ can_boot() {
 }
 
 boot() {
-    folder=$(mktemp -d /tmp/ada2-systemd-XXXXXX)
-    trap 'bash "$host" "$folder" stop; rm -rf "$folder"' EXIT
+    directory=$(mktemp -d /tmp/ada2-systemd-XXXXXX)
+    trap 'bash "$host" "$directory" stop; rm -rf "$directory"' EXIT
     trap 'exit 130' INT TERM
-    timeout 60 bash "$host" "$folder" start >"$folder/started" 2>&1 ||
-        { cat "$folder/started"; skip "systemd does not boot here"; }
-    root=/proc/$(cat "$folder/leader")/root
+    timeout 60 bash "$host" "$directory" start >"$directory/started" 2>&1 ||
+        { cat "$directory/started"; skip "systemd does not boot here"; }
+    root=/proc/$(cat "$directory/leader")/root
     install -D -m 644 "$programs/libfake_nvml.so" "$root/opt/ada2-test/nvml/libnvidia-ml.so.1"
     install -m 644 tests/systemd/*.py "$root/opt/ada2-test/"
 }
@@ -42,5 +42,5 @@ boot() {
 guest() {
     limit=$1
     shift
-    timeout -k 5 "$limit" bash "$host" "$folder" run "$@"
+    timeout -k 5 "$limit" bash "$host" "$directory" run "$@"
 }

@@ -12,7 +12,7 @@ from good_host import (
     ENGINE, ENV, GOOD, HELD, HOSTS, PROGRAM, UNDO, UNITS, UUID, changed, engine, fails, ready, refused, restart,
     restart_engine, write,
 )
-from guest import CONFIG, NVML, PORT, SOCKET, UNIT, card, configure, drop_in, eventually, get, must, shown, systemctl
+from guest import CONFIG, NVML, PORT, SOCKET, UNIT, card, configure, drop_in, eventually, get, must, shown
 
 
 def wrong_settings():
@@ -48,7 +48,7 @@ def not_enabled():
     must("systemctl", "disable", "--quiet", UNIT, SOCKET)
 
 
-def killed_again_and_again():
+def killed_repeatedly():
     """service fail: sudo systemctl restart ada2-sidecar"""
     drop_in(UNIT, "[Service]\nRestart=no\n")
     restart()
@@ -68,7 +68,7 @@ def nginx_on_the_port():
     hold("nginx")
 
 
-def stranger_on_the_port():
+def other_program_on_the_port():
     """port fail: sudo kill"""
     must("systemctl", "stop", UNIT, SOCKET)
     hold("webui")
@@ -117,18 +117,18 @@ def no_devices():
 
 def interrupted_move():
     """move_in fail: sudo ada2-sidecar move-out --yes"""
-    folder = pathlib.Path("/var/lib/ada2-sidecar-move-in")
-    write(folder / "record.json", '{"version": 1, "phase": "moving_in"}')
-    UNDO.append(lambda: shutil.rmtree(folder))
+    directory = pathlib.Path("/var/lib/ada2-sidecar-move-in")
+    write(directory / "record.json", '{"version": 1, "phase": "moving_in"}')
+    UNDO.append(lambda: shutil.rmtree(directory))
 
 
 def no_way_back():
     """move_in warn: sudo nginx -t"""
-    folder, program = pathlib.Path("/var/lib/ada2-sidecar-move-in"), pathlib.Path("/usr/local/bin/nginx")
+    directory, program = pathlib.Path("/var/lib/ada2-sidecar-move-in"), pathlib.Path("/usr/local/bin/nginx")
     record = '{"version": 1, "phase": "moved_in", "plan": {"sites": ["/etc/nginx/sites-enabled/ada2"]}}'
-    write(folder / "record.json", record)
+    write(directory / "record.json", record)
     write(program, "#!/bin/sh\necho 'nginx: [emerg] unknown directive \"nonsense\"' >&2\nexit 1\n", 0o755)
-    UNDO.append(lambda: shutil.rmtree(folder))
+    UNDO.append(lambda: shutil.rmtree(directory))
     UNDO.append(program.unlink)
 
 
@@ -199,7 +199,7 @@ def vram_held_by_another():
     eventually("not ready", lambda: get("/readyz")[0] == 503)
 
 
-def more_vram_than_there_is():
+def vram_above_the_cards():
     """settings fail: write `min_free_vram: 8GiB` into"""
     changed("min_free_vram: 100GiB\n")
 
@@ -242,9 +242,9 @@ def open_engine():
     ready()
 
 
-def deaf_engine():
+def engine_without_events():
     """engine_websocket warn: name the engine itself, and no proxy, as engine_url in"""
-    engine(deaf=True)
+    engine(no_events=True)
 
 
 def no_models():
@@ -256,7 +256,7 @@ def no_models():
 def lost_node():
     """templates fail: install the node in the engine
     templates fail: install the node in the engine"""
-    engine(gone="create_denoise_mask")
+    engine(removed="create_denoise_mask")
 
 
 def paused_queue():
@@ -276,7 +276,7 @@ def engine_not_enabled():
     must("systemctl", "disable", "--quiet", ENGINE)
 
 
-def hidden_pictures():
+def hidden_outputs():
     """output_folder warn: under [Service] ProtectHome=tmpfs and BindReadOnlyPaths=/home/somebody/outputs"""
     pathlib.Path("/home/somebody/outputs").mkdir(parents=True, exist_ok=True)
     changed("engine_output_dir: /home/somebody/outputs\n")
@@ -308,7 +308,7 @@ def listen_without_effect():
     ready()
 
 
-def open_to_everybody():
+def open_to_all_addresses():
     """settings warn: allow_from"""
     changed("allow_from: [0.0.0.0/0]\n")
     ready()
@@ -320,8 +320,8 @@ def unknown_host():
     UNDO.append(lambda: HOSTS.write_text(before))
     HOSTS.write_text("127.0.0.1 localhost\n")
     resolver = pathlib.Path("/etc/nsswitch.conf")
-    kept = resolver.read_text()
-    UNDO.append(lambda: resolver.write_text(kept))
+    original = resolver.read_text()
+    UNDO.append(lambda: resolver.write_text(original))
     resolver.write_text("hosts: files\n")
 
 
@@ -343,11 +343,11 @@ def lost_log():
 
 BROKEN = [
     wrong_settings, wrong_settings_under_a_service_that_runs, wrong_variable, closed_configuration, stopped,
-    not_enabled, killed_again_and_again, hung, nginx_on_the_port, stranger_on_the_port, engine_on_our_port,
+    not_enabled, killed_repeatedly, hung, nginx_on_the_port, other_program_on_the_port, engine_on_our_port,
     installed_twice, not_restarted, no_devices, interrupted_move, no_way_back, unfinished_upgrade, driver_not_loaded,
     driver_upgraded, driver_hangs, library_missing, other_card, two_cards, prohibited, engine_on_the_other_card,
-    fatal_report, vram_held_by_another, more_vram_than_there_is, engine_stopped, engine_on_another_port,
-    another_engine, login_required, untested_engine, open_engine, deaf_engine, no_models, lost_node, paused_queue,
-    engine_in_another_unit, engine_not_enabled, hidden_pictures, open_token, token_file_of_root, lost_credential,
-    listen_without_effect, open_to_everybody, unknown_host, firewall, lost_log,
+    fatal_report, vram_held_by_another, vram_above_the_cards, engine_stopped, engine_on_another_port,
+    another_engine, login_required, untested_engine, open_engine, engine_without_events, no_models, lost_node, paused_queue,
+    engine_in_another_unit, engine_not_enabled, hidden_outputs, open_token, token_file_of_root, lost_credential,
+    listen_without_effect, open_to_all_addresses, unknown_host, firewall, lost_log,
 ]

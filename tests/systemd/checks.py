@@ -11,7 +11,7 @@ import time
 
 from guest import (
     CONFIG, GOOD, PORT, SOCKET, UNIT, Client, Load, card, configure, drop_in, eventually, get, journal, must, now,
-    opened_in_unit, picture, run, shown, systemctl, well,
+    opened_in_unit, generate, run, shown, systemctl, well,
 )
 
 
@@ -57,7 +57,7 @@ def broken_configuration():
     return f"{starts} starts in 8 s; {len(waiting)} waiting clients served {time.monotonic() - begun:.1f} s after `restart`"
 
 
-def given_up_socket():
+def failed_socket():
     """a socket that has given up comes back with a restart of the service"""
     drop_in(UNIT, "[Service]\nExecStopPost=\n")
     configure("max_inflight: many\n")
@@ -85,10 +85,10 @@ def restart_under_load():
     time.sleep(1)
     load.end()
     assert not load.failed, f"{len(load.failed)} of {len(load.times)}: {load.failed[:3]}"
-    return f"{len(load.times)} picture requests during 3 restarts, 0 failed, worst {max(load.times):.2f} s"
+    return f"{len(load.times)} image requests during 3 restarts, 0 failed, worst {max(load.times):.2f} s"
 
 
-def reload_tells():
+def reload_outcomes():
     """systemctl reload of a broken file fails with every problem, of a good one succeeds"""
     since = now()
     configure(GOOD + "max_n: many\nmax_pixels: few\n")
@@ -101,7 +101,7 @@ def reload_tells():
         assert part in said, said
     code, text = run("ada2-sidecar", "reload")
     assert code == 1 and "max_n: expected" in text and "max_pixels: expected" in text, text
-    assert picture()[0] == 200 and "last reload refused" in shown(UNIT, "StatusText")
+    assert generate()[0] == 200 and "last reload refused" in shown(UNIT, "StatusText")
     configure(GOOD + "max_n: 2\n")
     code, text = run("runuser", "-u", "nobody", "--", "ada2-sidecar", "reload")
     assert code == 1 and "use sudo" in text, text
@@ -141,24 +141,24 @@ def taken_port():
 
 def hidden_files():
     """what the sandbox hides names the setting, and the advice works"""
-    pictures, token = pathlib.Path("/home/somebody/outputs"), CONFIG.parent / "token"
-    pictures.mkdir(parents=True, exist_ok=True)
-    pictures.parent.chmod(0o700)
-    configure(GOOD + f"engine_output_dir: {pictures}\n")
+    outputs, token = pathlib.Path("/home/somebody/outputs"), CONFIG.parent / "token"
+    outputs.mkdir(parents=True, exist_ok=True)
+    outputs.parent.chmod(0o700)
+    configure(GOOD + f"engine_output_dir: {outputs}\n")
     must("systemctl", "restart", UNIT)
     text = get("/readyz/disk")[1]
-    advice = f"ProtectHome=tmpfs and BindReadOnlyPaths={pictures}"
+    advice = f"ProtectHome=tmpfs and BindReadOnlyPaths={outputs}"
     assert advice in text, text
     token.write_text("sesame-sesame-1\n")
     token.chmod(0o600)
     since = now()
-    configure(GOOD + f"engine_output_dir: {pictures}\ntoken_file: {token}\n")
+    configure(GOOD + f"engine_output_dir: {outputs}\ntoken_file: {token}\n")
     systemctl("restart", UNIT)
     credential = f"LoadCredential=token:{token}"
     eventually("the token is missed", lambda: credential in journal(UNIT, since))
-    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths={pictures}\n{credential}\n")
+    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths={outputs}\n{credential}\n")
     must("systemctl", "restart", UNIT)
-    assert picture()[0] == 401, "the token is in force"
+    assert generate()[0] == 401, "the token is in force"
     text = get("/readyz/disk")[1]
     assert "cannot be seen" not in text and "MiB on" in text, text
     return "disk and token"
@@ -194,7 +194,7 @@ def exposure():
 
 
 CHECKS = [
-    late_driver, broken_configuration, given_up_socket, restart_under_load, reload_tells, taken_port, hidden_files, moved_socket,
+    late_driver, broken_configuration, failed_socket, restart_under_load, reload_outcomes, taken_port, hidden_files, moved_socket,
     exposure,
 ]
 

@@ -31,15 +31,15 @@ def version_built():
 
 def packaged(version, binary=None):
     """The package in another version, and with another binary."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    must("dpkg-deb", "-R", str(BUILT), str(folder / "root"))
-    control = folder / "root/DEBIAN/control"
+    directory = pathlib.Path(tempfile.mkdtemp())
+    must("dpkg-deb", "-R", str(BUILT), str(directory / "root"))
+    control = directory / "root/DEBIAN/control"
     control.write_text(control.read_text().replace(f"Version: {version_built()}", f"Version: {version}"))
     if binary:
-        (folder / "root/usr/bin/ada2-sidecar").write_text(binary)
+        (directory / "root/usr/bin/ada2-sidecar").write_text(binary)
     file = BUILT.parent / f"{version}.deb"
-    must("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(folder / "root"), str(file))
-    shutil.rmtree(folder)
+    must("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(directory / "root"), str(file))
+    shutil.rmtree(directory)
     return file
 
 

@@ -37,8 +37,8 @@ def undo():
         os.kill(int(pid), signal.SIGCONT)
 
 
-def nothing_cries():
-    """as root and as an ordinary user, with an engine, with a token, with a picture"""
+def no_alert_fires():
+    """as root and as an ordinary user, with an engine, with a token, with an image"""
     begun = time.monotonic()
     code, checks = doctor()
     took = time.monotonic() - begun
@@ -57,12 +57,12 @@ def nothing_cries():
     code, seen = doctor(user="nobody")
     skipped = [check for check in seen if check["name"] == "configuration"]
     assert code == 0 and not open_ones(seen) and "sudo" in skipped[0]["message"], seen
-    pictures, token = pathlib.Path("/home/somebody/outputs"), ENV.parent / "token"
-    pictures.mkdir(parents=True, exist_ok=True)
+    outputs, token = pathlib.Path("/home/somebody/outputs"), ENV.parent / "token"
+    outputs.mkdir(parents=True, exist_ok=True)
     write(token, "sesame-sesame-1\n", 0o600)
     ENV.unlink()
-    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=\"-{pictures}\"\nLoadCredential=token:{token}\n")
-    configure(GOOD.replace("engine: invokeai", "engine: builtin") + f"engine_output_dir: {pictures}\n")
+    drop_in(UNIT, f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=\"-{outputs}\"\nLoadCredential=token:{token}\n")
+    configure(GOOD.replace("engine: invokeai", "engine: builtin") + f"engine_output_dir: {outputs}\n")
     restart()
     ready()
     code, checks = doctor("--generate")
@@ -94,12 +94,12 @@ def examine(check):
 
 def main(names):
     begun, failed, seen = time.monotonic(), 0, 0
-    if names and not {check.__name__ for check in [nothing_cries, *BROKEN]} & set(names):
+    if names and not {check.__name__ for check in [no_alert_fires, *BROKEN]} & set(names):
         return 0
     set_up()
-    if not names or nothing_cries.__name__ in names:
+    if not names or no_alert_fires.__name__ in names:
         try:
-            print(f"ok    doctor says nothing of a good host, {nothing_cries.__doc__}: {nothing_cries()}", flush=True)
+            print(f"ok    doctor reports nothing on a good host, {no_alert_fires.__doc__}: {no_alert_fires()}", flush=True)
         except (AssertionError, OSError, subprocess.TimeoutExpired, json.JSONDecodeError) as fault:
             failed += 1
             print(f"FAIL  doctor on a good host: {fault!r}", flush=True)

@@ -30,21 +30,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             models = [] if now.get("no_models") else json.loads((HERE / "models.json").read_text())
             return self.answer({"models": models})
         if path == "/openapi.json":
-            return self.answer(self.nodes(now.get("gone")))
+            return self.answer(self.nodes(now.get("removed")))
         if path == "/api/v1/queue/default/status":
             return self.answer({"queue": QUEUE, "processor": {"is_started": not now.get("paused"), "is_processing": False}})
         if path == "/api/v1/queue/default/counts_by_destination":
             return self.answer(QUEUE)
-        if path == "/ws/socket.io/" and not now.get("deaf"):
+        if path == "/ws/socket.io/" and not now.get("no_events"):
             return self.greet()
         return self.answer({"detail": "Not Found"}, 404)
 
-    def nodes(self, gone):
-        whole = json.loads((HERE / "openapi.json").read_text())
-        schemas = whole["components"]["schemas"]
-        kept = {name: schema for name, schema in schemas.items() if schema["properties"]["type"].get("const") != gone}
-        whole["components"]["schemas"] = kept
-        return whole
+    def nodes(self, removed):
+        document = json.loads((HERE / "openapi.json").read_text())
+        schemas = document["components"]["schemas"]
+        supported = {name: schema for name, schema in schemas.items() if schema["properties"]["type"].get("const") != removed}
+        document["components"]["schemas"] = supported
+        return document
 
     def answer(self, value, status=200):
         body = json.dumps(value).encode()

@@ -80,7 +80,7 @@ def get(path, port=PORT, timeout=20, body=None):
         connection.close()
 
 
-def picture(timeout=20):
+def generate(timeout=20):
     return get("/v1/images/generations", timeout=timeout, body={"prompt": "a", "size": "64x64", "steps": 1})
 
 
@@ -144,19 +144,19 @@ class Client:
 
 
 class Load:
-    """Clients that order pictures, each request on a new connection, until they are told to stop."""
+    """Clients that request images, each request on a new connection, until they are told to stop."""
 
     def __init__(self, clients):
         self.failed, self.times, self.over = [], [], threading.Event()
-        self.threads = [threading.Thread(target=self.order) for _ in range(clients)]
+        self.threads = [threading.Thread(target=self.send_requests) for _ in range(clients)]
         for thread in self.threads:
             thread.start()
 
-    def order(self):
+    def send_requests(self):
         while not self.over.is_set():
             begun = time.monotonic()
             try:
-                status, text = picture()
+                status, text = generate()
                 if status != 200:
                     self.failed.append(f"{status} {text[:200]}")
             except OSError as error:
@@ -170,15 +170,15 @@ class Load:
 
 
 class Traffic:
-    """Clients of all sorts, until they are told to stop: 8 that connect anew for each request, two of which order
-    pictures, and 4 that keep their connection."""
+    """Clients of all sorts, until they are told to stop: 8 that connect anew for each request, two of which request
+    images, and 4 that keep their connection."""
 
     def __init__(self):
         # `lost` are requests that were on their way on a kept connection when the server closed it.
         self.failed, self.answered, self.lost, self.over = [], 0, 0, threading.Event()
         version = "/api/v1/app/version"
-        work = [lambda: get(version)] * 3 + [lambda: get("/healthz")] * 3 + [picture] * 2
-        self.threads = [threading.Thread(target=self.connect_anew, args=[ask]) for ask in work]
+        work = [lambda: get(version)] * 3 + [lambda: get("/healthz")] * 3 + [generate] * 2
+        self.threads = [threading.Thread(target=self.reconnect, args=[ask]) for ask in work]
         self.threads += [threading.Thread(target=self.keep, args=[path]) for path in [version, "/healthz"] * 2]
         for thread in self.threads:
             thread.start()
@@ -188,7 +188,7 @@ class Traffic:
         if status != 200:
             self.failed.append(f"{status} {text[:200]}")
 
-    def connect_anew(self, ask):
+    def reconnect(self, ask):
         while not self.over.is_set():
             try:
                 self.count(*ask())

@@ -1,14 +1,14 @@
 #!/bin/bash
 # A real systemd as the first process of namespaces of its own, on a copy-on-write view of this machine's files. Nothing is
-# downloaded, and nothing outside the folder changes.
+# downloaded, and nothing outside the directory changes.
 #
-#   host.sh FOLDER start           prints "running" or "degraded" when it has booted; with the files in the folder DISK, if set
-#   host.sh FOLDER run COMMAND …   as root in it
-#   host.sh FOLDER stop
+#   host.sh DIRECTORY start           prints "running" or "degraded" when it has booted; with the files in the directory DISK, if set
+#   host.sh DIRECTORY run COMMAND …   as root in it
+#   host.sh DIRECTORY stop
 #
-# ROOT=FOLDER   another system's files in place of this machine's, for example of an Ubuntu 22.04
+# ROOT=DIRECTORY   another system's files in place of this machine's, for example of an Ubuntu 22.04
 set -euo pipefail
-folder=$1
+directory=$1
 action=$2
 shift 2
 
@@ -59,27 +59,27 @@ boot() {
 }
 
 inside() {
-    nsenter -t "$(cat "$folder/leader")" -a -- env -i LANG=C.UTF-8 SYSTEMD_PAGER= SYSTEMD_COLORS=0 \
+    nsenter -t "$(cat "$directory/leader")" -a -- env -i LANG=C.UTF-8 SYSTEMD_PAGER= SYSTEMD_COLORS=0 \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 
 case $action in
-boot) boot "$folder" ;;
+boot) boot "$directory" ;;
 start)
-    mkdir -p "$folder/top"
+    mkdir -p "$directory/top"
     cgroups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
     if [ -z "$cgroups" ]; then
-        cgroups=$folder/cgroups
+        cgroups=$directory/cgroups
         mkdir -p "$cgroups"
         mount -t cgroup2 none "$cgroups"
     fi
     group=$cgroups/ada2-test-$$
     mkdir "$group"
-    echo "$group" >"$folder/group"
+    echo "$group" >"$directory/group"
     # The shell that enters the group becomes `unshare`, whose child is systemd.
     bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' enter "$group" \
         unshare --mount --cgroup --pid --fork --uts --ipc --net --propagation private \
-        bash "$(realpath "$0")" "$folder/top" boot </dev/null >"$folder/boot.log" 2>&1 &
+        bash "$(realpath "$0")" "$directory/top" boot </dev/null >"$directory/boot.log" 2>&1 &
     outer=$!
     for _ in $(seq 200); do
         leader=$(pgrep -P "$outer" -x systemd || true)
@@ -87,8 +87,8 @@ start)
         kill -0 "$outer" 2>/dev/null || break
         sleep 0.05
     done
-    [ -n "${leader:-}" ] || { cat "$folder/boot.log" >&2; exit 1; }
-    echo "$leader" >"$folder/leader"
+    [ -n "${leader:-}" ] || { cat "$directory/boot.log" >&2; exit 1; }
+    echo "$leader" >"$directory/leader"
     for _ in $(seq 200); do
         state=$(inside systemctl is-system-running 2>/dev/null || true)
         case $state in running | degraded) echo "$state"; exit 0 ;; esac
@@ -99,13 +99,13 @@ start)
     ;;
 run) inside "$@" ;;
 stop)
-    [ -f "$folder/leader" ] && kill -KILL "$(cat "$folder/leader")" 2>/dev/null || true
-    group=$(cat "$folder/group" 2>/dev/null || true)
+    [ -f "$directory/leader" ] && kill -KILL "$(cat "$directory/leader")" 2>/dev/null || true
+    group=$(cat "$directory/group" 2>/dev/null || true)
     for _ in $(seq 50); do
         [ -n "$group" ] && [ -d "$group" ] || break
         find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
     done
-    if mountpoint -q "$folder/cgroups"; then umount "$folder/cgroups"; fi
+    if mountpoint -q "$directory/cgroups"; then umount "$directory/cgroups"; fi
     ;;
 *) echo "start, run or stop" >&2; exit 2 ;;
 esac

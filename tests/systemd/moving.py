@@ -10,21 +10,21 @@ import subprocess
 import sys
 import time
 
-from guest import CONFIG, DROP_INS, PORT, SOCKET, UNIT, card, eventually, get, journal, must, now, picture, run, shown
+from guest import CONFIG, DROP_INS, PORT, SOCKET, UNIT, card, eventually, get, journal, must, now, generate, run, shown
 from moving_host import (
     CONFIG_TEXT, ENGINE, ENGINE_FILE, GUARD, MOVE_UNIT, NGINX, OTHER, ROOT, SITE, SITE_TEXT, UUID, MoveIn, Terminal, after_power_cut,
     answers, as_new, back, before_power_cut, difference, engine, fails, interrupted, nginx_serves, tree,
 )
 
 
-def whole_way():
-    """move-in, the first picture, and move-out within 5 s with a picture under way"""
+def in_and_out():
+    """move-in, the first image, and move-out within 5 s with an image under way"""
     before = tree()
     begun = time.monotonic()
     code, text = run("ada2-sidecar", "move-in", "--yes", timeout=90)
     entered = time.monotonic() - begun
     assert code == 0, text
-    for line in (rf"^ok +engine +invokeai 6.14.2 at http://127.0.0.1:9090$", rf"^ok +engine unit +{ENGINE}$",
+    for line in (r"^ok +engine +invokeai 6.14.2 at http://127.0.0.1:9090$", rf"^ok +engine unit +{ENGINE}$",
                  rf"^ok +engine outputs +{ROOT}/outputs$", rf"^ok +card +0 = {UUID}",
                  r"^warn +nginx +.*client_max_body_size.*max_upload_bytes", r"^warn +nginx +/v1/ went to 127.0.0.1:8000",
                  r"^ok +picture +\d+ kB after"):
@@ -34,8 +34,8 @@ def whole_way():
     assert f"# gpu_id: 0            # index or UUID\ngpu_id: {UUID}\n" in settings, settings
     assert f"engine_unit: {ENGINE}\n" in settings and f"engine_output_dir: {ROOT}/outputs\n" in settings, settings
     assert (CONFIG.parent / "config.yaml.before-move-in").read_text() == CONFIG_TEXT
-    assert "MiB on" in get("/readyz/disk")[1], "the sandbox shows the folder in the home"
-    assert picture()[0] == 200 and not nginx_serves() and not GUARD.exists()
+    assert "MiB on" in get("/readyz/disk")[1], "the sandbox shows the directory in the home"
+    assert generate()[0] == 200 and not nginx_serves() and not GUARD.exists()
     assert shown(UNIT, "UnitFileState") == shown(SOCKET, "UnitFileState") == "enabled"
     code, text = run("ada2-sidecar", "doctor", "--generate")
     assert code == 0 and all(re.search(f"^ok +{name} ", text, re.M) for name in ("move_in", "generate")), text
@@ -47,9 +47,9 @@ def whole_way():
     assert CONFIG.read_text() == settings
     engine("--item-ms 60000")
     eventually("ready", lambda: get("/readyz")[0] == 200)
-    waiting = subprocess.Popen([sys.executable, "-c", "import sys; sys.path.insert(0, '/opt/ada2-test'); import guest; guest.picture(60)"],
+    waiting = subprocess.Popen([sys.executable, "-c", "import sys; sys.path.insert(0, '/opt/ada2-test'); import guest; guest.generate(60)"],
                                stderr=subprocess.DEVNULL)
-    eventually("a picture is under way", lambda: "in_progress\":1" in get("/api/v1/queue/default/status")[1])
+    eventually("an image is under way", lambda: "in_progress\":1" in get("/api/v1/queue/default/status")[1])
     since, begun = now(), time.monotonic()
     code, text = run("ada2-sidecar", "move-out", "--yes")
     left = time.monotonic() - begun
@@ -171,9 +171,9 @@ def nginx_refuses():
 
 def service_fails():
     """a service that does not start leaves nginx serving"""
-    folder = DROP_INS / f"{UNIT}.d"
-    folder.mkdir()
-    (folder / "broken.conf").write_text("[Service]\nExecStartPre=/bin/false\nRestart=no\n")
+    directory = DROP_INS / f"{UNIT}.d"
+    directory.mkdir()
+    (directory / "broken.conf").write_text("[Service]\nExecStartPre=/bin/false\nRestart=no\n")
     must("systemctl", "daemon-reload")
     return fails("sidecar", says="systemctl start")
 
@@ -184,14 +184,14 @@ def never_ready():
     return fails("ready", "--wait", "2", says="not ready within 2 s: host_memory: ")
 
 
-def picture_fails():
-    """an engine that makes no picture leaves nginx serving"""
+def image_fails():
+    """an engine that makes no image leaves nginx serving"""
     engine("--fail boom")
     return fails("picture", says="502: .*boom")
 
 
 def engine_dies():
-    """an engine that dies during the first picture leaves nginx serving as before"""
+    """an engine that dies during the first image leaves nginx serving as before"""
     engine("--item-ms 60000")
     before = tree()
     move = MoveIn().until(r"^ok +ready")
@@ -239,7 +239,7 @@ def everything_killed():
     engine("--item-ms 60000")
     before = tree()
     move = MoveIn().until(r"^ok +ready")
-    eventually("the first picture", lambda: "in_progress\":1" in get("/api/v1/queue/default/status", port=9090)[1])
+    eventually("the first image", lambda: "in_progress\":1" in get("/api/v1/queue/default/status", port=9090)[1])
     program = pathlib.Path(shutil.which("ada2-sidecar"))
     aside = program.with_name("aside")
     # Nothing can be run at the unit's end.
@@ -279,7 +279,7 @@ def without_nginx():
     before = tree()
     code, text = run("ada2-sidecar", "move-in", "--yes", timeout=90)
     assert code == 0 and re.search("^ok +port +0.0.0.0:7860: free$", text, re.M), text
-    assert picture()[0] == 200
+    assert generate()[0] == 200
     code, text = run("ada2-sidecar", "move-out", "--yes")
     assert code == 0 and answers(PORT) is None, text
     assert not [path for path in difference(before, tree()) if "nginx" in path]
@@ -314,14 +314,14 @@ def asks():
     return "asked nothing"
 
 
-def out_with_a_broken_site():
+def move_out_with_a_broken_site():
     """move-out keeps the sidecar while nginx would not take its site back"""
     assert run("ada2-sidecar", "move-in", "--yes", timeout=90)[0] == 0
     inner = tree()
     (NGINX / "sites-available" / "ada2").write_text("server { listen 7860; nonsense; }\n")
     code, text = run("ada2-sidecar", "move-out", "--yes")
     assert code == 1 and re.search("^FAIL +nginx +nginx -t: .*nonsense", text, re.M), text
-    assert picture()[0] == 200 and not GUARD.exists()
+    assert generate()[0] == 200 and not GUARD.exists()
     (NGINX / "sites-available" / "ada2").write_text(SITE_TEXT)
     assert not difference(inner, tree()), difference(inner, tree())
     assert run("ada2-sidecar", "move-out", "--yes")[0] == 0 and nginx_serves()
@@ -343,10 +343,10 @@ def by_hand():
 
 
 CHECKS = [
-    whole_way, again, port_of_another, no_engine, nginx_answers, own_port_as_engine, broken_configuration, lost_card,
-    two_cards, shared_file, nginx_refuses, service_fails, never_ready, picture_fails, engine_dies, killed,
+    in_and_out, again, port_of_another, no_engine, nginx_answers, own_port_as_engine, broken_configuration, lost_card,
+    two_cards, shared_file, nginx_refuses, service_fails, never_ready, image_fails, engine_dies, killed,
     killed_at_each_step, interrupted_by_keyboard, lost_connection, stopped, everything_killed, at_a_terminal, without_nginx,
-    two_at_once, asks, out_with_a_broken_site, by_hand,
+    two_at_once, asks, move_out_with_a_broken_site, by_hand,
 ]
 
 

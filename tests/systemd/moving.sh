@@ -21,9 +21,9 @@ if [ -z "$programs" ]; then
     programs=${CARGO_TARGET_DIR:-target}/debug
 fi
 units=${UNITS:-systemd}
-folder=$(mktemp -d /tmp/ada2-moving-XXXXXX)
+directory=$(mktemp -d /tmp/ada2-moving-XXXXXX)
 host=tests/systemd/host.sh
-trap 'bash "$host" "$folder" stop; rm -rf "$folder"' EXIT
+trap 'bash "$host" "$directory" stop; rm -rf "$directory"' EXIT
 trap 'exit 130' INT TERM
 
 # Where the unit says that the program is.
@@ -31,11 +31,11 @@ program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$units/ada2-sidecar.service")
 
 # Boots, with the program, the units and the test in place. The rest of its disk is this machine's, and what DISK holds.
 boot() {
-    timeout 60 bash "$host" "$folder" start >"$folder/started" 2>&1 || { cat "$folder/started"; skip "systemd does not boot here"; }
-    root=/proc/$(cat "$folder/leader")/root
+    timeout 60 bash "$host" "$directory" start >"$directory/started" 2>&1 || { cat "$directory/started"; skip "systemd does not boot here"; }
+    root=/proc/$(cat "$directory/leader")/root
 }
 
-disk=$folder/disk
+disk=$directory/disk
 install -D -m 755 "$programs/ada2-sidecar" "$disk$program"
 install -D -m 644 "$programs/libfake_nvml.so" "$disk/opt/ada2-test/nvml/libnvidia-ml.so.1"
 install -m 755 "$programs/fake-invokeai" "$disk/opt/ada2-test/"
@@ -45,23 +45,23 @@ export DISK="$disk"
 
 boot
 failed=0
-timeout -k 5 240 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py "$@" || failed=1
+timeout -k 5 240 bash "$host" "$directory" run python3 -B /opt/ada2-test/moving.py "$@" || failed=1
 
 # A power failure: what was on disk in the middle of a move-in boots again, and nginx serves. With `enabled`, in the last
 # moment of it: our units would be started by the boot. With `leaving`, in the first moment of a move-out.
 power_failure() {
-    bash "$host" "$folder" stop
+    bash "$host" "$directory" stop
     export DISK="$disk"
     boot
-    timeout 60 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py before_power_cut "$1" || return 1
-    cut=$folder/cut
+    timeout 60 bash "$host" "$directory" run python3 -B /opt/ada2-test/moving.py before_power_cut "$1" || return 1
+    cut=$directory/cut
     rm -rf "$cut"
     cp -a "$disk" "$cut"
     for part in etc/nginx etc/ada2-sidecar etc/systemd/system var/lib/ada2-sidecar-move-in opt/ada2-test/nvml home; do
         mkdir -p "$cut/$part"
         cp -a "$root/$part/." "$cut/$part/"
     done
-    bash "$host" "$folder" stop
+    bash "$host" "$directory" stop
     wants=$cut/etc/systemd/system
     find "$wants" -maxdepth 1 -type l -lname /dev/null -delete
     if [ "$1" = enabled ]; then
@@ -71,7 +71,7 @@ power_failure() {
     fi
     export DISK="$cut"
     boot
-    timeout 60 bash "$host" "$folder" run python3 -B /opt/ada2-test/moving.py after_power_cut "$1"
+    timeout 60 bash "$host" "$directory" run python3 -B /opt/ada2-test/moving.py after_power_cut "$1"
 }
 
 if [ $# = 0 ] || [ "$1" = power_failure ]; then

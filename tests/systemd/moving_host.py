@@ -82,17 +82,17 @@ def tree():
     """Every file that somebody could miss: what makes it this one, and what is in it."""
     found = {}
     for top in ("/etc", "/var/lib", "/run/systemd/transient"):
-        for folder, folders, files in os.walk(top):
+        for directory, directories, files in os.walk(top):
             # systemd's own bookkeeping, and what every service of this kind leaves in it.
-            if folder == "/var/lib":
-                folders[:] = [name for name in folders if name not in ("systemd", "nginx", "dbus", "apt", "dpkg")]
-            for name in files + [name for name in folders if os.path.islink(os.path.join(folder, name))]:
-                path = pathlib.Path(folder, name)
+            if directory == "/var/lib":
+                directories[:] = [name for name in directories if name not in ("systemd", "nginx", "dbus", "apt", "dpkg")]
+            for name in files + [name for name in directories if os.path.islink(os.path.join(directory, name))]:
+                path = pathlib.Path(directory, name)
                 data = path.lstat()
                 text = os.readlink(path) if path.is_symlink() else path.read_bytes()
                 found[str(path)] = (data.st_mode, data.st_uid, data.st_gid, text)
-            for name in folders:
-                found[os.path.join(folder, name) + "/"] = os.lstat(os.path.join(folder, name)).st_mode
+            for name in directories:
+                found[os.path.join(directory, name) + "/"] = os.lstat(os.path.join(directory, name)).st_mode
     return found
 
 
@@ -106,11 +106,11 @@ def as_new():
     systemctl("disable", "--quiet", UNIT, SOCKET)
     systemctl("reset-failed", UNIT, SOCKET, MOVE_UNIT, "nginx.service", ENGINE)
     systemctl("clean", "--what=state", UNIT)
-    for folder in (RECORD, DROP_INS / f"{UNIT}.d", DROP_INS / f"{SOCKET}.d", CONFIG.parent, SITE.parent, OTHER.parent,
+    for directory in (RECORD, DROP_INS / f"{UNIT}.d", DROP_INS / f"{SOCKET}.d", CONFIG.parent, SITE.parent, OTHER.parent,
                    NGINX / "sites-enabled.moved-by-ada2-sidecar"):
-        shutil.rmtree(folder, ignore_errors=True)
-    for folder in (CONFIG.parent, SITE.parent, OTHER.parent, NGINX / "sites-available", ROOT / "outputs"):
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+    for directory in (CONFIG.parent, SITE.parent, OTHER.parent, NGINX / "sites-available", ROOT / "outputs"):
+        directory.mkdir(parents=True, exist_ok=True)
     GUARD.unlink(missing_ok=True)
     (NGINX / "sites-available" / "ada2").write_text(SITE_TEXT)
     SITE.symlink_to("../sites-available/ada2")

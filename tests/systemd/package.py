@@ -10,7 +10,7 @@ import traceback
 
 from debian import BREAKS, BUILT, REFUSES, dpkg, install, packaged, state, version_built
 from guest import (
-    CONFIG, NVML, PORT, SOCKET, UNIT, Client, Traffic, card, drop_in, eventually, get, journal, must, now, picture, run,
+    CONFIG, NVML, PORT, SOCKET, UNIT, Client, Traffic, card, drop_in, eventually, get, journal, must, now, generate, run,
     shown, systemctl,
 )
 from tree import differences, tree
@@ -101,7 +101,7 @@ def installing():
 
 
 def moving_in():
-    """the sidecar takes nginx's place and makes a picture"""
+    """the sidecar takes nginx's place and makes an image"""
     begun = time.monotonic()
     World.by_hand = run("ada2-sidecar", "move-in", "--help")[0] != 0
     if not World.by_hand:
@@ -111,11 +111,11 @@ def moving_in():
         must("systemctl", "reload", "nginx.service")
         must("systemctl", "enable", "--now", SOCKET, UNIT)
     eventually("the sidecar is ready", lambda: get("/readyz")[0] == 200)
-    status, text = picture()
+    status, text = generate()
     assert status == 200, text
     World.config = CONFIG.read_text()
     assert serves("sidecar")
-    return f"first picture after {time.monotonic() - begun:.1f} s"
+    return f"first image after {time.monotonic() - begun:.1f} s"
 
 
 def upgrading_under_load():
@@ -162,7 +162,7 @@ def refused_upgrade():
     pid = shown(UNIT, "MainPID")
     code, text = dpkg("-i", file)
     assert code != 0 and "max_n: this setting is gone" in text and "sudo dpkg --configure ada2-sidecar" in text, text
-    assert state() == "iF 1.0.2-1" and shown(UNIT, "MainPID") == pid and picture()[0] == 200
+    assert state() == "iF 1.0.2-1" and shown(UNIT, "MainPID") == pid and generate()[0] == 200
     # Whatever starts the service now must find something that serves.
     os.kill(int(pid), signal.SIGKILL)
     eventually("no thread of it runs", lambda: not runs(pid))
@@ -173,7 +173,7 @@ def refused_upgrade():
     configure(World.config)
     code, text = dpkg("--configure", "ada2-sidecar")
     assert code == 0 and state() == "ii 1.0.2-1", text
-    assert shown(UNIT, "MainPID") != pid and picture()[0] == 200
+    assert shown(UNIT, "MainPID") != pid and generate()[0] == 200
     assert BINARY.read_text() == REFUSES and not KEPT.exists()
     return "refused twice, killed once, upgraded after the fix"
 
@@ -200,11 +200,11 @@ def broken_upgrade():
     begun = time.monotonic()
     code, text = dpkg("-i", file)
     assert code != 0 and "the previous version was started again" in text, text
-    assert picture()[0] == 200 and state() == "iF 1.0.4-1"
+    assert generate()[0] == 200 and state() == "iF 1.0.4-1"
     took = time.monotonic() - begun
     # And a good one after it is installed as if nothing had been.
     install(packaged("1.0.5-1"))
-    assert picture()[0] == 200 and state() == "ii 1.0.5-1" and not KEPT.exists()
+    assert generate()[0] == 200 and state() == "ii 1.0.5-1" and not KEPT.exists()
     return f"back after {took:.1f} s"
 
 
@@ -214,7 +214,7 @@ def downgrading():
     for _ in range(2):
         pid = shown(UNIT, "MainPID")
         install(BUILT)
-        assert state() == f"ii {version_built()}" and shown(UNIT, "MainPID") != pid and picture()[0] == 200
+        assert state() == f"ii {version_built()}" and shown(UNIT, "MainPID") != pid and generate()[0] == 200
     assert socket_id() == socket
     return state()
 

@@ -12,15 +12,15 @@ APART = {
     "/var/lib/dpkg": "dpkg's own database and its backups",
     "/var/cache": "other programs' caches: man-db indexes the manual page, apt its lists",
     "/var/lib/systemd": "systemd's own: timers, the random seed",
-    "/var/lib/nginx": "nginx's working folders",
+    "/var/lib/nginx": "nginx's working directories",
     "/var/tmp": "PrivateTmp= of whatever runs; ours is looked for below",
 }
-# What is made for a unit while it runs; the rest of these folders is systemd's, and others' files.
+# What is made for a unit while it runs; the rest of these directories is systemd's, and others' files.
 RUNTIME = {"/run": "*ada2*", "/dev/shm": "*ada2*", "/tmp": "systemd-private-*ada2*", "/var/tmp": "systemd-private-*ada2*"}
 
 
 def tree():
-    """Path to what is there. A folder's own size and time are not what it holds."""
+    """Path to what is there. A directory's own size and time are not what it holds."""
     pruned = [part for path in APART for part in ("-path", path, "-o")][:-1]
     shown = r"%p\t%y\t%M\t%U:%G\t%s\t%T@\t%l\0"
     command = ["find", *LOOKED_AT, "-xdev", "(", *pruned, ")", "-prune", "-o", "-printf", shown]
@@ -33,9 +33,9 @@ def tree():
             found[path] = (kind, mode, owner, size, digest(path) if path.startswith("/etc/") else changed)
         else:
             found[path] = (kind, mode, owner, target)
-    for folder, name in RUNTIME.items():
-        # systemd 249 keeps a folder for each unit's mounts until the next boot.
-        command = ["find", folder, "-path", "/run/systemd/propagate", "-prune", "-o", "-name", name, "-print"]
+    for directory, name in RUNTIME.items():
+        # systemd 249 keeps a directory for each unit's mounts until the next boot.
+        command = ["find", directory, "-path", "/run/systemd/propagate", "-prune", "-o", "-name", name, "-print"]
         ours = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         found.update((path, "ours") for path in ours.stdout.splitlines())
     return found

@@ -98,11 +98,11 @@ fn complete_images_are_detected() {
 
 #[test]
 fn a_truncated_image_or_one_with_a_tail_is_invalid() {
-    for whole in all() {
-        for end in 0..whole.len() {
-            assert!(Format::detect(&whole[..end]).is_err(), "cut at {end} of {}", whole.len());
+    for complete in all() {
+        for end in 0..complete.len() {
+            assert!(Format::detect(&complete[..end]).is_err(), "cut at {end} of {}", complete.len());
         }
-        assert!(Format::detect(&[&whole[..], b"tail"].concat()).is_err());
+        assert!(Format::detect(&[&complete[..], b"tail"].concat()).is_err());
     }
 }
 
@@ -213,7 +213,7 @@ fn invalid_headers_are_refused() {
         &riff(&[canvas(9, 9), frame(4, 2, &lossless(3, 2, b"abcd"))].concat()),
         "another size than its frame",
     );
-    refused(&riff(&[webp()[12..].to_vec(), canvas(3, 2)].concat()), "a canvas behind the picture");
+    refused(&riff(&[webp()[12..].to_vec(), canvas(3, 2)].concat()), "a canvas after the image");
     for at in [20, 23] {
         let mut lying = riff(&lossy(8, 8, b"abc"));
         lying[at] ^= 1;
@@ -241,10 +241,10 @@ fn the_least_data_of_an_interlaced_image_is_that_of_its_passes() {
 proptest::proptest! {
     #[test]
     fn chunk_boundaries_do_not_matter(kind in 0..5usize, cuts: [u8; 4], at: usize, byte: u8) {
-        let whole = all()[kind].clone();
-        let mut damaged = whole.clone();
-        damaged[at % whole.len()] = byte;
-        for bytes in [whole, damaged] {
+        let complete = all()[kind].clone();
+        let mut damaged = complete.clone();
+        damaged[at % complete.len()] = byte;
+        for bytes in [complete, damaged] {
             let mut cuts = cuts.map(|cut| usize::from(cut) % (bytes.len() + 1));
             cuts.sort_unstable();
             let ends = cuts.iter().copied().chain([bytes.len()]);

@@ -30,7 +30,7 @@ pub struct BodyBudget {
     body_limit: usize,
 }
 
-/// Whose bodies are counted together.
+/// The client whose bodies are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum BudgetOwner {
     /// A verified token, by its name.
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_line_and_every_item_of_the_codings_counts() {
+    async fn every_content_encoding_header_and_item_counts() {
         let budget = BodyBudget::new(10, 10);
         let read = async |codings: &[&'static str]| {
             let mut headers = HeaderMap::new();
@@ -270,15 +270,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_drips_holds_what_has_come_for_five_minutes_and_no_longer() {
+    async fn a_slow_body_holds_its_budget_for_at_most_five_minutes() {
         let budget = BodyBudget::new(10_000, 10_000);
         let drips = stream::unfold((), async |()| {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         });
-        let begun = Instant::now();
+        let started = Instant::now();
         let read = budget.read(&owner("a"), &HeaderMap::new(), Body::from_stream(drips)).await;
-        assert_eq!((read.unwrap_err(), begun.elapsed().as_secs()), (BodyError::TooSlow, 300));
+        assert_eq!((read.unwrap_err(), started.elapsed().as_secs()), (BodyError::TooSlow, 300));
         assert_eq!(budget.held(), 0);
     }
 }

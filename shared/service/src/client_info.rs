@@ -28,7 +28,7 @@ pub struct ClientInfo {
     pub forwarding_error: Option<ForwardingError>,
     /// `http` or `https`, if a trusted proxy says.
     pub scheme: Option<&'static str>,
-    /// The host and port that the client asked for, if a trusted proxy says.
+    /// The host and port that the client requested, from a trusted proxy.
     pub host: Option<Authority>,
 }
 

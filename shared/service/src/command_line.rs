@@ -125,7 +125,7 @@ impl Program {
 
     fn exit_codes_line(&self) -> String {
         let codes: Vec<_> =
-            self.exit_codes.iter().map(|(code, meaning)| format!("{code} {meaning}")).collect();
+            self.exit_codes.iter().map(|(code, description)| format!("{code} {description}")).collect();
         format!("Exit codes: {}.", codes.join(", "))
     }
 }
@@ -140,16 +140,16 @@ fn two_columns(entries: &[HelpEntry]) -> String {
     let width = |term: &str| if term.contains('\n') { usize::MAX } else { term.chars().count() };
     let fits = |column: &usize| {
         let mut beside = entries.iter().filter(|(thing, _)| width(thing) <= *column);
-        beside.all(|(_, meaning)| column + 4 + meaning.chars().count() <= WIDTH)
+        beside.all(|(_, description)| column + 4 + description.chars().count() <= WIDTH)
     };
     let widths = entries.iter().map(|(thing, _)| width(thing)).filter(|width| *width <= MAX_FIRST_COLUMN);
     let column = widths.filter(fits).max().unwrap_or(4);
-    let line = |(term, meaning): &HelpEntry| {
+    let line = |(term, description): &HelpEntry| {
         let gap = match column.checked_sub(width(term)) {
             Some(rest) => " ".repeat(rest + 2),
             None => "\n      ".to_owned(),
         };
-        format!("  {term}{gap}{meaning}")
+        format!("  {term}{gap}{description}")
     };
     entries.iter().map(line).collect::<Vec<_>>().join("\n")
 }

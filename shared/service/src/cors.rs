@@ -120,9 +120,9 @@ mod tests {
     fn only_an_allowed_origin_may_read_and_caches_know_it() {
         let ui = guard(&["https://ui.example"]);
         let finished = |guard: &Guard, origin: Option<&str>, answer: &[(&'static str, &str)]| {
-            let asked: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+            let requested: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
             let mut answer = headers(answer);
-            Cors::for_request(guard, &headers(&asked)).apply(&mut answer);
+            Cors::for_request(guard, &headers(&requested)).apply(&mut answer);
             answer
         };
         let read = finished(&ui, Some("https://ui.example"), &[]);
@@ -148,17 +148,18 @@ mod tests {
 
     #[test]
     fn a_preflight_gets_the_valid_header_names_that_it_asks_for() {
-        for (asked, allowed) in [
+        for (requested, allowed) in [
             (&["authorization,content-type"][..], Some("authorization, content-type")),
             (&["authorization", "x-backend"], Some("authorization, x-backend")),
             (&[" X-Stainless-OS ,, a b, c\"d, e:f"], Some("X-Stainless-OS")),
             (&["", ","], None),
             (&[], None),
         ] {
-            let lines: Vec<_> = asked.iter().map(|line| ("access-control-request-headers", *line)).collect();
+            let lines: Vec<_> =
+                requested.iter().map(|line| ("access-control-request-headers", *line)).collect();
             let answer = preflight(&headers(&lines));
             let names = answer.headers().get(ACCESS_CONTROL_ALLOW_HEADERS);
-            assert_eq!(names.map(|names| names.to_str().unwrap()), allowed, "{asked:?}");
+            assert_eq!(names.map(|names| names.to_str().unwrap()), allowed, "{requested:?}");
             assert_eq!(answer.status(), StatusCode::NO_CONTENT);
         }
         let many = vec!["x-a"; 999].join(",");
@@ -168,13 +169,13 @@ mod tests {
 
     #[test]
     fn private_network_access_is_allowed_on_request() {
-        let asked = headers(&[("access-control-request-private-network", "true")]);
-        assert_eq!(preflight(&asked).headers()[ALLOW_PRIVATE_NETWORK], "true");
+        let requested = headers(&[("access-control-request-private-network", "true")]);
+        assert_eq!(preflight(&requested).headers()[ALLOW_PRIVATE_NETWORK], "true");
         assert!(!preflight(&HeaderMap::new()).headers().contains_key(ALLOW_PRIVATE_NETWORK));
     }
 
     #[test]
-    fn a_plain_options_is_no_preflight() {
+    fn an_options_request_without_cors_headers_is_no_preflight() {
         let of = |method: Method, lines: &[(&'static str, &str)]| {
             let mut request = Request::builder().method(method).body(()).unwrap();
             *request.headers_mut() = headers(lines);

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_is_one_line_and_cut() {
+    fn external_text_is_one_line_and_truncated() {
         let finding = Finding::warn("card", " a\u{1b}[2Jb\nc\n", "\u{e4}".repeat(1000));
         assert_eq!(finding.message, "a\\u{1b}[2Jb | c");
         let fix = finding.fix.unwrap();

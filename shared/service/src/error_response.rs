@@ -58,7 +58,7 @@ impl ErrorResponse {
         self
     }
 
-    /// Keeps SDKs from repeating the request: that would be in vain, or cost GPU time again.
+    /// Keeps SDKs from repeating the request: that would be useless, or cost GPU time again.
     #[must_use]
     pub const fn no_retry(mut self) -> Self {
         self.should_retry = Some(false);

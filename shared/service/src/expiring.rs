@@ -106,8 +106,8 @@ mod tests {
         let life = Lifecycle::new();
         drop(Expiring::new((), Instant::now() + Duration::from_mins(5), &life));
         life.begin_drain();
-        let begun = Instant::now();
+        let started = Instant::now();
         assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_created_for_the_group_is_readable_by_it_and_nobody_else() {
+    fn a_file_created_for_the_group_is_readable_by_it_and_nobody_else() {
         let dir = temp_dir();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         let existing = dir.join("existing");

@@ -105,7 +105,7 @@ mod tests {
     const CODING: &str = "transfer-encoding";
 
     #[test]
-    fn one_framing_is_left_or_an_error() {
+    fn a_message_has_one_framing_or_is_an_error() {
         use ConnectionReuse::{Allowed, Forbidden};
         use FramingError::{InvalidLength, UnsupportedCoding};
         for (lines, result, left) in [

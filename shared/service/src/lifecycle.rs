@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn work_is_waited_for_and_workers_stop_last() {
+    async fn shutdown_waits_for_work_and_stops_workers_last() {
         let life = Lifecycle::new();
         life.spawn_worker("loop", std::future::pending());
         life.spawn("job", tokio::time::sleep(Duration::from_secs(7)));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replaced_worker_ends_alone_and_another_ends_the_service() {
+    async fn a_replaced_worker_may_end_and_any_other_ends_the_service() {
         let life = Lifecycle::new();
         let cancel = CancellationToken::new();
         life.spawn_worker_until(cancel.clone(), "monitor", std::future::pending());

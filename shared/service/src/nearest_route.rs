@@ -33,8 +33,8 @@ pub fn nearest_route<'a>(path: &str, routes: &[&'a str]) -> Option<&'a str> {
             let normalized_path = unversioned(&path).join("/");
             let normalized: Vec<_> =
                 routes.iter().map(|route| (unversioned(route).join("/"), route)).collect();
-            let near = nearest(&normalized_path, normalized.iter().map(|(known, _)| known.as_str()))?;
-            normalized.iter().find(|(known, _)| known == near).map(|(_, route)| *route)
+            let near = nearest(&normalized_path, normalized.iter().map(|(candidate, _)| candidate.as_str()))?;
+            normalized.iter().find(|(candidate, _)| candidate == near).map(|(_, route)| *route)
         })
         .copied()
 }
@@ -84,7 +84,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_suffix_or_a_typo_tells_which_route_is_meant() {
+    fn a_suffix_or_a_typo_suggests_a_route() {
         for (path, route) in [
             ("/v1/v1/images/generations", "/v1/images/generations"),
             ("/v1/v1/v1/models", "/v1/models"),

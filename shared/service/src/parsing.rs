@@ -54,7 +54,7 @@ mod tests {
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let parsing = parse_off_thread(body, move |_| wait.recv().is_ok());
         let left = tokio::time::timeout(std::time::Duration::from_millis(20), parsing).await;
-        assert!(left.is_err() && budget.held() == 2 * INLINE_LIMIT, "it goes on without its caller");
+        assert!(left.is_err() && budget.held() == 2 * INLINE_LIMIT, "it continues without its client");
         go.send(()).unwrap();
         while budget.held() > 0 {
             tokio::task::yield_now().await;

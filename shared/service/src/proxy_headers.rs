@@ -1,4 +1,4 @@
-//! Heads of messages that are passed on: hop-by-hop headers stay behind, and the next server learns who asked. Pure.
+//! Headers of forwarded messages: hop-by-hop headers are removed, and the next server gets the client's address. Pure.
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue,

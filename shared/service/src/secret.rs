@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_credentials_none_counts_and_ours_never_pass() {
+    fn two_credentials_are_rejected_and_ours_is_never_forwarded() {
         let is_ours = |credential: &str| credential == "ours";
         for (lines, credential, passed) in [
             (&["Bearer ours"][..], Some("ours"), &[][..]),

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_hangs_is_abandoned() {
+    fn hanging_work_is_abandoned() {
         let (_sender, hangs) = mpsc::channel::<()>();
         assert_eq!(with_timeout(Duration::from_millis(10), move || hangs.recv().is_ok()), None);
         assert_eq!(with_timeout(Duration::from_secs(5), || 7), Some(7));

@@ -30,7 +30,7 @@ pub fn printable(text: &str) -> String {
     line
 }
 
-/// As one word for a shell, quoted if need be.
+/// As one shell argument, quoted if necessary.
 pub fn shell_quoted(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_words_need_no_quotes() {
+    fn shell_quoting_is_left_out_only_for_safe_characters() {
         for (text, quoted) in
             [("/var/lib/a-b_c.pem", "/var/lib/a-b_c.pem"), ("/a b/it's", "'/a b/it'\\''s'"), ("", "''")]
         {

@@ -111,7 +111,7 @@ fn git_is_missing() -> bool {
 }
 
 #[test]
-fn a_tarball_has_the_version_alone_or_the_commit_that_the_builder_states() {
+fn a_tarball_has_the_version_alone_or_the_stated_commit() {
     // It lies below this repository, whose commit is none of its.
     let tarball = Workspace::new("build-version-tarball");
     assert_eq!(tarball.built(), ("0.1.0 /".to_owned(), true));
@@ -128,7 +128,7 @@ fn a_tarball_has_the_version_alone_or_the_commit_that_the_builder_states() {
 }
 
 #[test]
-fn a_checkout_has_its_commit_and_is_compiled_again_only_when_that_moves() {
+fn a_checkout_has_its_commit_and_is_rebuilt_only_when_it_changes() {
     if git_is_missing() {
         return;
     }

@@ -1,4 +1,4 @@
-//! How what happens is brought about.
+//! Executes the actions of faults and repairs.
 
 use std::{
     fs,
@@ -14,13 +14,13 @@ use wire::health::CheckStatus;
 
 use super::{fault::Action, world::World};
 
-/// MiB of the engine's own, and of somebody else: of 46068 less than 8192 are left.
+/// MiB of the engine and of another process: of 46068 less than 8192 are free.
 const OWN: u64 = 1_000;
 const FOREIGN: u64 = 38_000;
-/// No Linux gives out such a number.
+/// Linux assigns no such number.
 const OTHER_PID: u32 = 4_194_305;
 
-/// What only needs a card; gives the time at which it was so.
+/// Actions that only need a card; returns when it was done.
 pub(crate) fn apply_to_card(act: Action, card: &FakeCard) -> Instant {
     match act {
         Action::Machine(change) => card.set(change),
@@ -37,20 +37,20 @@ pub(crate) fn apply_to_card(act: Action, card: &FakeCard) -> Instant {
             machine.gpus[0].xids = xids;
         }),
         Action::Xids(codes) => card.set(|machine| codes.iter().for_each(|code| machine.gpus[0].xid(*code))),
-        Action::LibraryAway => move_file(card.library(), kept(card)),
+        Action::LibraryAway => move_file(card.library(), library_backup(card)),
         Action::LibraryUpgraded => {
-            move_file(card.library(), kept(card));
+            move_file(card.library(), library_backup(card));
             let new = card.library().with_extension("new");
-            fs::copy(kept(card), &new).expect("the card's directory can be written");
+            fs::copy(library_backup(card), &new).expect("the card's directory can be written");
             move_file(new, card.library());
         }
-        Action::LibraryBack => move_file(kept(card), card.library()),
+        Action::LibraryBack => move_file(library_backup(card), card.library()),
         _ => unreachable!("not about the card"),
     }
     Instant::now()
 }
 
-/// Anything; gives the time from which on it counts.
+/// Any action; returns the time from which it counts.
 pub(crate) async fn apply(act: Action, world: &mut World) -> Instant {
     match act {
         Action::Acknowledge => {
@@ -78,16 +78,16 @@ fn engine(world: &World) -> &FakeInvoke {
     world.engine.as_ref().expect("the row has an engine")
 }
 
-/// A real one takes seconds to come up again, in which the sidecar sees that it is gone.
+/// A real one takes seconds to come up again, in which the sidecar sees that it has stopped.
 async fn restart(world: &World) {
-    let is_gone = async || {
+    let is_stopped = async || {
         let report = world.readyz().await?;
         let check = report.checks.into_iter().find(|check| check.name == "engine_reachable")?;
         (check.status == CheckStatus::Fail).then_some(())
     };
-    if is_gone().await.is_none() {
+    if is_stopped().await.is_none() {
         engine(world).stop().await;
-        fakes::eventually("the engine is gone", is_gone).await;
+        fakes::eventually("the engine has stopped", is_stopped).await;
     }
     engine(world).restart();
 }
@@ -105,11 +105,11 @@ async fn abandon_job(world: &World) {
     }
 }
 
-fn kept(card: &FakeCard) -> PathBuf {
-    card.library().with_extension("kept")
+fn library_backup(card: &FakeCard) -> PathBuf {
+    card.library().with_extension("backup")
 }
 
-/// The file itself, not a copy: which one it is counts.
+/// Moves the file itself: a copy would have another inode.
 fn move_file(from: PathBuf, to: PathBuf) {
     fs::rename(from, to).expect("both are in the card's directory");
 }

@@ -8,16 +8,15 @@ use fakes::{
 };
 use wire::health::ReadyStatus;
 
-/// A row.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
     /// As the table calls it.
     pub(crate) name: &'static str,
-    /// What becomes of the service.
+    /// The expected effect on the service.
     pub(crate) status: ReadyStatus,
     /// The check that reports it.
     pub(crate) check: &'static str,
-    /// Whether it is there when the sidecar starts.
+    /// Whether the fault exists when the sidecar starts.
     pub(crate) at_start: bool,
     /// Whether the engine is the fake InvokeAI.
     pub(crate) invokeai: bool,
@@ -25,32 +24,32 @@ pub(crate) struct Fault {
     pub(crate) flags: &'static [&'static str],
     /// How it breaks.
     pub(crate) inject: Action,
-    /// How it is mended.
+    /// How it is repaired.
     pub(crate) repair: Action,
-    /// The rule's delay until it counts.
+    /// The rule's delay before it fails.
     pub(crate) rise: Duration,
-    /// And until it no longer does.
+    /// The rule's delay before it clears.
     pub(crate) fall: Duration,
-    /// How long it is left broken after it was seen.
+    /// How long the fault lasts after its detection.
     pub(crate) lasts: Duration,
-    /// How soon it must be seen, counted from `rise` on.
+    /// How soon it must be detected, counted from the end of `rise`.
     pub(crate) goal: Goal,
 }
 
-/// How soon a fault is to be seen.
+/// How soon a fault must be detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goal {
-    /// Every look at the card shows it: 1 s.
+    /// Every sample of the card shows it: 1 s.
     Sampled,
-    /// The driver reports it unasked: 200 ms.
+    /// The driver reports it by an event: 200 ms.
     Reported,
-    /// It is looked at every 10 s only.
+    /// It is sampled every 10 s only.
     SlowReading,
-    /// None: it has other ways to be seen.
+    /// None: it is detected in other ways.
     Other,
 }
 
-/// Something that happens.
+/// What a trial does to the system.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Action {
     /// The machine's driver changes.
@@ -61,19 +60,19 @@ pub(crate) enum Action {
     Foreign,
     /// Machine and card are as new; what the driver once reported stays reported.
     Heal,
-    /// It passes by itself, once an image succeeded.
+    /// Nothing: it clears once an image succeeds.
     Wait,
     /// The driver reports these.
     Xids(&'static [u64]),
     /// An operator acknowledges what is latched.
     Acknowledge,
-    /// The driver's library is not there.
+    /// The driver's library is missing.
     LibraryAway,
     /// A library of another version takes its place.
     LibraryUpgraded,
     /// The library is the first one again.
     LibraryBack,
-    /// The engine behaves otherwise.
+    /// The engine's behaviour changes.
     Engine(fn(&mut InvokeScript)),
     /// The engine ends.
     EngineStops,
@@ -83,7 +82,7 @@ pub(crate) enum Action {
     Pause(bool),
     /// A client disconnects, and the engine continues with its image.
     CancelIgnored,
-    /// The engine lets go of it.
+    /// The engine stops that job.
     CancelObeyed,
     /// The sidecar gets SIGTERM.
     Stop,
@@ -123,7 +122,7 @@ impl Fault {
         }
     }
 
-    /// It is there when the sidecar starts.
+    /// The fault exists when the sidecar starts.
     pub(crate) fn at_start(self) -> Self {
         Self { at_start: true, goal: Goal::Other, ..self }
     }
@@ -133,9 +132,9 @@ impl Fault {
         Self { invokeai: true, ..self }
     }
 
-    /// How it is mended.
-    pub(crate) fn repaired_by(self, mends: Action) -> Self {
-        Self { repair: mends, ..self }
+    /// How it is repaired.
+    pub(crate) fn repaired_by(self, repair: Action) -> Self {
+        Self { repair, ..self }
     }
 
     /// The rule's delays in seconds.
@@ -143,17 +142,17 @@ impl Fault {
         Self { rise: Duration::from_secs_f64(rise), fall: Duration::from_secs_f64(fall), ..self }
     }
 
-    /// How soon it is to be seen.
+    /// How soon it must be detected.
     pub(crate) fn goal(self, goal: Goal) -> Self {
         Self { goal, ..self }
     }
 
-    /// How long a trial of it waits at the least.
+    /// The shortest duration of a trial.
     pub(crate) fn waits(&self) -> Duration {
         self.rise + self.fall + self.lasts
     }
 
-    /// Whether it takes seconds to be seen.
+    /// Whether its detection takes seconds.
     pub(crate) fn is_slow_reading(&self) -> bool {
         self.goal == Goal::SlowReading
     }

@@ -1,6 +1,6 @@
-//! Every row of the readiness table as a fault that is really there, through a real gateway in front of a real sidecar:
+//! Every row of the readiness table as a fault that really exists, through a real gateway in front of a real sidecar:
 //! what the operator reads, how soon requests are refused, and how soon they are admitted again. Prints the table of
-//! `tests/benches/README.md`, and names the goals that were missed; asserts only that each fault is called by its name.
+//! `tests/benches/README.md`, and names the goals that were missed; asserts only that each fault is reported by its check.
 //!
 //! `cargo bench -p benches --bench faults -- [--runs 20] [parts of faults' names]`
 
@@ -21,18 +21,18 @@ use futures_util::{StreamExt, stream};
 use self::{fault::Fault, trial::Trial};
 
 const RUNS: usize = 20;
-/// Trials at once. More, and they measure each other.
+/// Concurrent trials; more would disturb each other.
 const QUICK_AT_ONCE: usize = 6;
-/// Those that mostly wait.
+/// Concurrent trials that mostly wait.
 const SLOW_AT_ONCE: usize = 40;
-/// Longer than this, and a trial mostly waits.
+/// A trial with longer delays mostly waits.
 const SLOW: Duration = Duration::from_secs(8);
 
 #[tokio::main]
 async fn main() {
     let (runs, filters) = arguments();
     let is_selected =
-        |fault: &Fault| filters.is_empty() || filters.iter().any(|word| fault.name.contains(word));
+        |fault: &Fault| filters.is_empty() || filters.iter().any(|filter| fault.name.contains(filter));
     let faults: Vec<Fault> = rows::all().into_iter().filter(is_selected).collect();
     let started = Instant::now();
     let mut trials: Vec<Vec<Trial>> = faults.iter().map(|_| Vec::new()).collect();

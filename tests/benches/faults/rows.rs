@@ -11,7 +11,6 @@ const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
 /// The fake card's.
 const UUID: &str = "GPU-6adaf00d-1234-5678-9abc-def012345678";
 
-/// Every row.
 pub(crate) fn all() -> Vec<Fault> {
     [at_start(), driver(), card(), reports(), memory(), heat_and_slot(), engine_and_service()].concat()
 }
@@ -174,8 +173,8 @@ fn heat_and_slot() -> Vec<Fault> {
 }
 
 fn engine_and_service() -> Vec<Fault> {
-    let engine = |name, check, breaks, mends| {
-        Fault::gates(name, check, breaks).of_invokeai().repaired_by(mends).goal(Goal::Other)
+    let engine = |name, check, breaks, repair| {
+        Fault::gates(name, check, breaks).of_invokeai().repaired_by(repair).goal(Goal::Other)
     };
     vec![
         engine("engine gone", "engine_reachable", Action::EngineStops, Action::EngineStarts),

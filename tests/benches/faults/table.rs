@@ -9,7 +9,7 @@ use super::{
     trial::Trial,
 };
 
-/// Letters of the reason that are shown.
+/// The longest reason that is printed, in characters.
 const REASON: usize = 110;
 /// Until the gateway serves again.
 const RECOVERY: f64 = 3.0;
@@ -19,7 +19,7 @@ pub(crate) fn print(faults: &[Fault], trials: &[Vec<Trial>], runs: usize) -> Str
     let mut text = format!(
         "{} faults, {runs} runs each; seconds, p50 / max. Refused: from the moment when the rule's own delay is over to the \
          first refused request at the gateway (for what only degrades: to the warning on `/readyz`). Recovered: from the \
-         moment when the rule's own clearing delay is over to the first picture through the gateway; of it, until the \
+         moment when the rule's own clearing delay is over to the first image through the gateway; of it, until the \
          sidecar itself admits.\n\n\
          | fault | status | reason | refused after | recovered after | of it the sidecar |\n|---|---|---|--:|--:|--:|\n",
         faults.len()

@@ -1,4 +1,4 @@
-//! One trial: a healthy world, the fault, the refusal, the repair, the first image.
+//! One trial: a healthy system, the fault, the refusal, the repair, the first image.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ const RETRY_MS: usize = 2000;
 /// Two services' start takes as much of a processor as many idle ones.
 static STARTING: Semaphore = Semaphore::const_new(3);
 
-/// What was seen.
+/// The measurements of a trial.
 #[derive(Debug)]
 pub(crate) struct Trial {
     /// The failing check's message.
@@ -33,7 +33,7 @@ pub(crate) struct Trial {
     pub(crate) refused: f64,
     /// Seconds from the end of the rule's clearing delay to the first image (or the end of the warning).
     pub(crate) recovered: f64,
-    /// The same until `/readyz` admits work again: what the sidecar itself needs of it.
+    /// The sidecar's part of it: until `/readyz` admits work again.
     pub(crate) admitted: f64,
 }
 
@@ -114,7 +114,7 @@ async fn until_refused(fault: &Fault, world: &World) -> (Instant, String) {
     }
 }
 
-/// The message of the check that must fail; none where the sidecar itself is gone.
+/// The message of the check that must fail; none where the sidecar itself has stopped.
 async fn reason(fault: &Fault, world: &World) -> Option<String> {
     world.readyz().await?;
     let check = fakes::eventually(fault.name, async || {
@@ -142,7 +142,7 @@ async fn until_served(fault: &Fault, world: &World) -> (Instant, Instant) {
     let mut admitted = None;
     loop {
         tick.tick().await;
-        assert!(Instant::now() < deadline, "{}: never mended: {:?}", fault.name, world.readyz().await);
+        assert!(Instant::now() < deadline, "{}: never repaired: {:?}", fault.name, world.readyz().await);
         let well = world.readyz().await.is_some_and(|report| match fault.status {
             ReadyStatus::Degraded => report.status == ReadyStatus::Ready,
             _ => report.admits(),

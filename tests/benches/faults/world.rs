@@ -22,7 +22,7 @@ use super::fault::Fault;
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 const IMAGE_REQUEST: &str = r#"{"prompt":"p","size":"64x64","steps":1}"#;
 
-/// Everything that there is.
+/// Everything that a trial needs.
 pub(crate) struct World {
     pub(crate) card: FakeCard,
     pub(crate) engine: Option<FakeInvoke>,
@@ -32,19 +32,19 @@ pub(crate) struct World {
     flags: Vec<String>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum RequestOutcome {
     /// An image.
     Image,
     /// A refusal with this message.
     Refusal(String),
-    /// Neither: no place, or no answer in time.
+    /// Neither: no free slot, or no response in time.
     NoAnswer,
 }
 
 impl World {
-    /// A card that may be broken already, and the services, not waited for.
+    /// Starts the services with a card that may be faulty already. Does not wait for readiness.
     pub(crate) async fn start(fault: &Fault, card: FakeCard) -> Self {
         let engine = if fault.invokeai { Some(FakeInvoke::start().await) } else { None };
         let library = card.library().display().to_string();
@@ -94,7 +94,7 @@ impl World {
         self.request_image_within(REQUEST_TIMEOUT).await
     }
 
-    /// The same with another patience.
+    /// The same with another timeout.
     pub(crate) async fn request_image_within(&self, timeout: Duration) -> RequestOutcome {
         let url = format!("{}/v1/images/generations", self.gateway.url);
         let request = client().post(url).bearer_auth(TOKEN).header("content-type", "application/json");
@@ -131,7 +131,7 @@ pub(crate) async fn almost(then: Instant) {
     tokio::time::sleep(before.saturating_duration_since(Instant::now())).await;
 }
 
-/// Which unit the card's memory that this process holds is told as: any part of our own cgroup's path.
+/// The unit that holds the card's memory of this process: any part of our own cgroup's path.
 fn unit_of_this_process() -> String {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut parts =

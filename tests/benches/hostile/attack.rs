@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::client::{connect, get, post, send};
 
-/// From a client that attacks nothing.
+/// From a well-behaved client.
 pub(super) const OTHER_TOKEN: &str = "another-token-0123456789";
 const GENERATIONS: &str = "/v1/images/generations";
 const EDITS: &str = "/v1/images/edits";
@@ -63,27 +63,25 @@ impl Target {
     }
 }
 
-/// What came of it.
+/// The outcome of an attack.
 pub(super) struct Outcome {
     /// Bytes of the longest body, for the factor.
     pub(super) largest_body: usize,
-    /// Described.
+    /// A description.
     pub(super) answered: String,
 }
 
-/// One attack.
 #[derive(Clone, Copy)]
 pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) targets: &'static [&'static str],
-    /// Whether the engine sends previews meanwhile, faster than anybody can look at them.
+    /// Whether the engine sends previews meanwhile, faster than any client can read them.
     pub(super) flood: bool,
     pub(super) run: fn(&Target) -> Outcome,
-    /// How long health is watched at least.
+    /// The shortest time for which health is polled.
     pub(super) least: Duration,
 }
 
-/// All of them.
 pub(super) fn all() -> Vec<Attack> {
     const BOTH: &[&str] = &["sidecar", "gateway"];
     let attack =
@@ -97,17 +95,17 @@ pub(super) fn all() -> Vec<Attack> {
         attack("31 MiB of keys in JSON", BOTH, |target| json(target, GENERATIONS, &keys(), 1)),
         attack("31 MiB of arrays in chat", &["gateway"], |target| json(target, CHAT, &arrays(), 1)),
         attack("3 x 6 MiB of JSON", BOTH, |target| json(target, GENERATIONS, &objects()[..6 << 20], 3)),
-        attack("31 MiB picture in JSON", BOTH, |target| json(target, EDITS, &image_in_json(), 1)),
+        attack("31 MiB image in JSON", BOTH, |target| json(target, EDITS, &image_in_json(), 1)),
         attack("boundary of 40 kB", BOTH, long_boundary),
         attack("31 MiB of near-boundaries", BOTH, near_boundaries),
         attack("path of %2525…", BOTH, long_path),
         Attack { least: Duration::from_secs(12), ..attack("8 dripping uploads", BOTH, dripping) },
         Attack { least: Duration::from_secs(5), ..attack("1,100 heads without an end", BOTH, slow_heads) },
-        Attack { flood: true, ..attack("600 previews of 6 MiB", &["sidecar"], watched) },
+        Attack { flood: true, ..attack("600 previews of 6 MiB", &["sidecar"], preview_flood) },
     ]
 }
 
-/// Previews of one job, whose image never comes.
+/// Previews of one job that never finishes.
 pub(super) async fn flood(engine: &FakeInvoke) {
     engine.script(|script| (script.hold, script.cancel_tail) = (true, FOREVER));
     engine.until(|items| items.iter().any(|item| item.status == ItemStatus::InProgress)).await;
@@ -145,7 +143,7 @@ fn objects() -> Vec<u8> {
     filled(br#"{"prompt":"x","size":"64x64","a":["#, br#"{"":0},"#, b"0]}")
 }
 
-/// A key for every few bytes.
+/// As many keys as possible.
 fn keys() -> Vec<u8> {
     let mut body = br#"{"prompt":"x","size":"64x64""#.to_vec();
     let mut nth = 0_u32;
@@ -178,7 +176,7 @@ fn filled(start: &[u8], piece: &[u8], end: &[u8]) -> Vec<u8> {
     body
 }
 
-/// Clients that leave once their image is sent: a small file of 40 megapixels with 16 bits a channel.
+/// Clients that disconnect once their image is sent: a small file of 40 megapixels with 16 bits a channel.
 fn leavers(target: &Target) -> Outcome {
     let request = edit_of(&FORTY_MEGAPIXELS, &[("prompt", "x"), ("size", "512x512")]);
     for nth in 0..12 {
@@ -186,7 +184,7 @@ fn leavers(target: &Target) -> Outcome {
         let _ = stream.write_all(&request);
         thread::sleep(Duration::from_millis(60));
     }
-    Outcome { largest_body: 0, answered: "nobody waits".to_owned() }
+    Outcome { largest_body: 0, answered: "no client waits".to_owned() }
 }
 
 /// Every place in the body looks like the boundary up to its last byte.
@@ -206,7 +204,7 @@ fn near_boundaries(target: &Target) -> Outcome {
     outcome(body.len(), &[send(client(0), target.address, &head, &body)])
 }
 
-/// Escaped again and again: each time it is decoded, one layer goes.
+/// Escaped many times: each decoding removes one layer.
 fn long_path(target: &Target) -> Outcome {
     let path = format!("/v1/%{}", "25".repeat(30_000));
     let statuses: Vec<_> = (0..3)
@@ -233,23 +231,23 @@ fn dripping(target: &Target) -> Outcome {
             Some(stream)
         })
         .collect();
-    // Or the order could come before the last of them, and take its place.
+    // Otherwise this request could arrive before the last of them and take its slot.
     thread::sleep(Duration::from_secs(1));
     let mut statuses = Vec::new();
     for _ in 0..10 {
         for stream in &mut uploads {
             let _ = stream.write_all(b" ");
         }
-        let body = filled_order();
+        let body = large_image_request();
         let head = post(GENERATIONS, JSON, body.len(), &target.bearer(OTHER_TOKEN));
         statuses.push(send(client(9), target.address, &head, &body));
         thread::sleep(Duration::from_secs(1));
     }
-    Outcome { answered: format!("another caller: {}", tally(&statuses)), largest_body: 0 }
+    Outcome { answered: format!("another client: {}", tally(&statuses)), largest_body: 0 }
 }
 
-/// An image's order of 1 MiB.
-fn filled_order() -> Vec<u8> {
+/// An image request of 1 MiB.
+fn large_image_request() -> Vec<u8> {
     let mut body = br#"{"prompt":"x","size":"64x64","user":""#.to_vec();
     body.resize(1 << 20, b'u');
     body.extend_from_slice(br#""}"#);
@@ -274,8 +272,8 @@ fn slow_heads(target: &Target) -> Outcome {
     Outcome { answered: format!("/readyz: {}", tally(&statuses)), largest_body: 0 }
 }
 
-/// A client that streams and takes no byte of it.
-fn watched(target: &Target) -> Outcome {
+/// A client that requests a stream and never reads.
+fn preview_flood(target: &Target) -> Outcome {
     let body = br#"{"prompt":"x","size":"64x64","steps":30,"stream":true,"partial_images":3}"#;
     let head = post(GENERATIONS, JSON, body.len(), &target.token());
     let stream = connect(client(0), target.address).map(|mut stream| {
@@ -285,7 +283,7 @@ fn watched(target: &Target) -> Outcome {
     thread::sleep(Duration::from_secs(5));
     Outcome {
         largest_body: 0,
-        answered: if stream.is_some() { "nobody reads" } else { "refused" }.to_owned(),
+        answered: if stream.is_some() { "no client reads" } else { "refused" }.to_owned(),
     }
 }
 

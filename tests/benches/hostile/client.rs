@@ -8,7 +8,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-/// For an answer; one that takes longer counts as none.
+/// The timeout of a response.
 const TIMEOUT: Duration = Duration::from_mins(2);
 /// For a connection and for the answer of `/healthz`.
 const HEALTH: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub(super) fn get(to: SocketAddr, path: &str) -> Option<u16> {
 /// Sends a complete request and reads the status.
 pub(super) fn send(from: Ipv4Addr, to: SocketAddr, head: &str, body: &[u8]) -> Option<u16> {
     let mut stream = connect(from, to)?;
-    // Whoever answers before the end of the body may stop reading.
+    // A server that responds before the end of the body may stop reading.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
     status(&mut stream)
 }

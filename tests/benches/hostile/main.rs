@@ -63,7 +63,7 @@ fn backends(url: &str) -> String {
     )
 }
 
-async fn attack_all(wanted: &str) {
+async fn attack_all(filter: &str) {
     let (engine, upstream) = (FakeInvoke::start().await, Upstream::start().await);
     let backends = [("sidecar", engine.url()), ("gateway", upstream.url.clone())];
     say(
@@ -72,7 +72,7 @@ async fn attack_all(wanted: &str) {
     say("|---|---|--:|--:|--:|---|---|");
     for attack in attack::all() {
         for (service, backend) in &backends {
-            if attack.targets.contains(service) && attack.name.contains(wanted) {
+            if attack.targets.contains(service) && attack.name.contains(filter) {
                 let (service, backend) = (*service, backend.clone());
                 // Attackers and probe are threads that block, as other machines would be.
                 let row = tokio::task::spawn_blocking(move || row(&attack, service, &backend));

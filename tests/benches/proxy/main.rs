@@ -69,8 +69,8 @@ async fn compare(given: &[String]) {
         "idle memory: {}",
         contestants.iter().map(Contestant::memory).collect::<Vec<_>>().join(", ")
     ));
-    let wanted = given.get(1).map_or("", String::as_str);
-    for row in rows.iter().filter(|row| row.name.contains(wanted)) {
+    let filter = given.get(1).map_or("", String::as_str);
+    for row in rows.iter().filter(|row| row.name.contains(filter)) {
         if row.name == PINNED {
             pin(std::process::id(), "0");
             for contestant in &contestants {
@@ -103,13 +103,13 @@ async fn measure(row: &Row, contestants: &[Contestant], rounds: usize) {
     for (contestant, turns) in contestants.iter().zip(&turns) {
         let of = |read| middle(turns, read);
         let rate = of(|turn| turn.per_second);
-        let shown = row.bytes.map_or_else(
+        let throughput = row.bytes.map_or_else(
             || format!("{rate:>9.0}/s"),
             |bytes| format!("{:>6.0} MB/s", rate * bytes as f64 / 1e6),
         );
         let p50 = of(|turn| turn.p50);
         say(format_args!(
-            "  {:<12} {shown}  p50 {p50:>6.0} us, adds {:>6.0}  p99 {:>6.0} us  CPU {:>8.1} us each  ours is {:.2} x",
+            "  {:<12} {throughput}  p50 {p50:>6.0} us, adds {:>6.0}  p99 {:>6.0} us  CPU {:>8.1} us each  ours is {:.2} x",
             contestant.name,
             p50 - direct,
             of(|turn| turn.p99),
@@ -129,10 +129,10 @@ struct Turn {
 
 async fn turn(row: &Row, contestant: &Contestant) -> Turn {
     let before = contestant.processor_seconds();
-    let begun = Instant::now();
-    let more = move || begun.elapsed() < TURN;
+    let started = Instant::now();
+    let more = move || started.elapsed() < TURN;
     let mut times = row.ask.over(contestant.url(), row.connections, more).await;
-    let elapsed = begun.elapsed().as_secs_f64();
+    let elapsed = started.elapsed().as_secs_f64();
     let count = times.len().max(1) as f64;
     let mut at = |percent| percentile(&mut times, percent).as_secs_f64() * 1e6;
     Turn {

@@ -116,8 +116,8 @@ impl History {
 
     /// When the last acknowledgement was sent that had surely arrived by then.
     pub(crate) fn last_acknowledged(&self, by: Instant) -> Option<Instant> {
-        let heard = self.acks.iter().rev().find(|ack| ack.done.is_some_and(|done| done <= by));
-        heard.map(|ack| ack.requested)
+        let acknowledged = self.acks.iter().rev().find(|ack| ack.done.is_some_and(|done| done <= by));
+        acknowledged.map(|ack| ack.requested)
     }
 }
 

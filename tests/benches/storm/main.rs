@@ -6,10 +6,10 @@
 //! `cargo bench -p benches --bench storm -- [seconds] [seed] [flags of the sidecar]`: with `--row-remap-failure degraded` or
 //! `--sample-interval 5s` the model has much to say.
 
+mod fault_generator;
 mod footprint;
 mod history;
 mod model;
-mod weather;
 
 use std::{
     cell::RefCell,
@@ -28,10 +28,10 @@ use service::outbound::{ConnectionPolicy, client_builder};
 use wire::health::{ReadyReport, ReadyStatus};
 
 use self::{
+    fault_generator::{Change, FaultGenerator},
     footprint::Footprint,
     history::{History, Observation},
     model::Model,
-    weather::{Change, FaultGenerator},
 };
 
 const SECONDS: u64 = 300;
@@ -43,7 +43,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 const RECOVERY: Duration = Duration::from_secs(40);
 /// Idle connections and the runtime's spare threads end within 10 s.
 const SETTLE: Duration = Duration::from_secs(15);
-const SHOWN: usize = 20;
+const PRINTED_VIOLATIONS: usize = 20;
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
@@ -67,8 +67,8 @@ async fn main() {
     let history = RefCell::new(History::new(&card));
     let end = Instant::now() + Duration::from_secs(seconds);
     let changes = blow(&card, &state, &history, seed, end);
-    let (changes, mut watched) = tokio::join!(changes, watch(&sidecar, &history, end));
-    print(changes, &mut watched);
+    let (changes, mut result) = tokio::join!(changes, watch(&sidecar, &history, end));
+    print(changes, &mut result);
 
     let calm = Instant::now();
     let report = sidecar_is_ready(&sidecar, calm).await;
@@ -85,7 +85,7 @@ async fn main() {
         writeln!(out, "ready {recovery:.1?} after it; {panics} panics\nbefore {before:?}\nafter  {after:?}");
     assert_eq!(panics, 0, "something panicked");
     after.assert_like(&before);
-    assert!(watched.violations.is_empty(), "{} answers were against the rules", watched.violations.len());
+    assert!(result.violations.is_empty(), "{} answers were against the rules", result.violations.len());
 }
 
 fn arguments() -> (u64, u64, Vec<String>) {
@@ -111,22 +111,22 @@ fn count_panics() {
     }));
 }
 
-/// The faults, and calm after them; gives how many changes there were.
+/// The faults, and calm after them; returns how many changes there were.
 async fn blow(card: &FakeCard, state: &Path, history: &RefCell<History>, seed: u64, end: Instant) -> usize {
-    let mut weather = FaultGenerator::new(seed);
+    let mut generator = FaultGenerator::new(seed);
     let mut tick = tokio::time::interval(BETWEEN_FAULTS);
     let mut changes = 0;
     while Instant::now() < end {
         tick.tick().await;
         let mut history = history.borrow_mut();
         history.look_for_ack(state);
-        match weather.next() {
+        match generator.next() {
             Some(Change::Machine(xid)) => {
-                history.set(card, weather.machine(), xid);
+                history.set(card, generator.machine(), xid);
                 changes += 1;
             }
             Some(Change::Calm) => {
-                history.set(card, weather.machine(), None);
+                history.set(card, generator.machine(), None);
                 history.acknowledge(state);
                 changes += 1;
             }
@@ -134,9 +134,9 @@ async fn blow(card: &FakeCard, state: &Path, history: &RefCell<History>, seed: u
             None => {}
         }
     }
-    weather.calm();
+    generator.calm();
     let mut history = history.borrow_mut();
-    history.set(card, weather.machine(), None);
+    history.set(card, generator.machine(), None);
     history.acknowledge(state);
     changes
 }
@@ -154,35 +154,35 @@ struct WatchResult {
 async fn watch(sidecar: &Sidecar, history: &RefCell<History>, end: Instant) -> WatchResult {
     let client =
         client_builder(ConnectionPolicy::Pooled).build().expect("the client has no settings that can fail");
-    let (mut watched, mut model, start) = (WatchResult::default(), Model::default(), Instant::now());
+    let (mut result, mut model, start) = (WatchResult::default(), Model::default(), Instant::now());
     let mut tick = tokio::time::interval(BETWEEN_LOOKS);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while Instant::now() < end {
         tick.tick().await;
         let observation = ask(&client, &sidecar.url).await;
-        watched.answers.push(observation.received - observation.sent);
-        watched.statuses[match observation.report.status {
+        result.answers.push(observation.received - observation.sent);
+        result.statuses[match observation.report.status {
             ReadyStatus::Ready => 0,
             ReadyStatus::Degraded => 1,
             ReadyStatus::NotReady | ReadyStatus::Unrecognized => 2,
         }] += 1;
         for check in observation.report.checks.iter().filter(|check| !check.message.is_empty()) {
-            *watched.sentences.entry(format!("{} {:?}", check.name, check.status)).or_default() += 1;
+            *result.sentences.entry(format!("{} {:?}", check.name, check.status)).or_default() += 1;
         }
         let line = observation.report.summary();
         for violation in model.check(&history.borrow(), &observation) {
             let at = start.elapsed().as_secs_f64();
-            watched.violations.push(format!("{at:.2} s: {violation}\n    {line}"));
+            result.violations.push(format!("{at:.2} s: {violation}\n    {line}"));
         }
     }
-    watched.demands.clone_from(model.demands());
-    watched
+    result.demands.clone_from(model.demands());
+    result
 }
 
 async fn ask(client: &Client, url: &str) -> Observation {
     let sent = Instant::now();
     let answer = client.get(format!("{url}/readyz")).timeout(ANSWER).send().await.expect("no request waits");
-    let body = answer.bytes().await.expect("a whole body");
+    let body = answer.bytes().await.expect("a complete body");
     let received = Instant::now();
     Observation { sent, received, report: serde_json::from_slice(&body).expect("a report") }
 }
@@ -197,10 +197,10 @@ async fn sidecar_is_ready(sidecar: &Sidecar, calm: Instant) -> ReadyReport {
     }
 }
 
-fn print(changes: usize, watched: &mut WatchResult) {
+fn print(changes: usize, result: &mut WatchResult) {
     let mut out = std::io::stdout();
     let WatchResult { answers, statuses: [ready, degraded, not_ready], violations, sentences, demands } =
-        watched;
+        result;
     let _ = writeln!(
         out,
         "{changes} changes; {} answers, p50 {:.1?}, p99 {:.1?}, max {:.1?}; {ready} ready, {degraded} degraded, \
@@ -211,10 +211,10 @@ fn print(changes: usize, watched: &mut WatchResult) {
         percentile(answers, 100)
     );
     let counts: Vec<_> = sentences.iter().map(|(check, times)| format!("{check} {times}")).collect();
-    let _ = writeln!(out, "said: {}", counts.join(", "));
+    let _ = writeln!(out, "messages: {}", counts.join(", "));
     let had: Vec<_> = demands.iter().map(|(condition, times)| format!("{condition} {times}")).collect();
     let _ = writeln!(out, "had to refuse: {}\n{} against the rules", had.join(", "), violations.len());
-    for violation in violations.iter().take(SHOWN) {
+    for violation in violations.iter().take(PRINTED_VIOLATIONS) {
         let _ = writeln!(out, "  {violation}");
     }
 }

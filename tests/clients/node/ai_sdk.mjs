@@ -9,7 +9,7 @@ import { PROMPT, atOnce, each, main, sleep } from "./checks.mjs";
 
 const MODEL = "sd-xl-base-1.0";
 const NO_CALL = "the SDK has no such call";
-const NO_STREAM = "the SDK has no streamed pictures";
+const NO_STREAM = "the SDK has no streamed images";
 const NO_FIELD = "the provider sends only the fields that it knows";
 
 class AiSdk {
@@ -49,9 +49,9 @@ class AiSdk {
     return this.generate({ prompt: { text: PROMPT, images, mask: more.mask }, model: more.model });
   };
 
-  one_picture = () => this.generate();
+  one_sourceFile = () => this.generate();
 
-  two_pictures = () => this.generate({ n: 2 });
+  two_images = () => this.generate({ n: 2 });
 
   sizes = () => each(["768x512", "512x768", "1024x1024"], (size) => this.generate({ size }));
 

@@ -1,7 +1,7 @@
-// What the scripts of the Node clients share: runs the operations, keeps the pictures, and tells errors as the client
-// told them. Judges nothing: that is expectations.py's business.
+// What the scripts of the Node clients share: runs the operations, keeps the images, and reports errors as the client
+// raised them. Expectations are in expectations.py.
 //
-// A script's class has one method per operation. It returns pictures (bytes), names, or what `atOnce` gives.
+// A script's class has one method per operation. It returns images (bytes), names, or what `atOnce` gives.
 
 import { appendFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ export const PROMPT = "a lighthouse in a storm";
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** What each of several calls at once gave: pictures or an error. */
+/** What each of several calls at once gave: images or an error. */
 export async function atOnce(work, times) {
   const settled = await Promise.allSettled(Array.from({ length: times }, () => work()));
   return settled.map((one) => (one.status === "fulfilled" ? one.value : one.reason));
@@ -23,7 +23,7 @@ export async function each(values, work) {
   return given;
 }
 
-/** As a user's program fetches a picture: by its address alone. */
+/** As a user's program fetches an image: by its address alone. */
 export async function fetched(url) {
   const answer = await fetch(url);
   const kind = answer.headers.get("content-type");
@@ -51,12 +51,12 @@ async function carryOut(script, operation, out) {
     return error;
   });
   const seconds = (performance.now() - start) / 1000;
-  const outcome = { pictures: [], refusals: [], names: [], seconds, note: script.notes[operation] };
+  const outcome = { images: [], refusals: [], names: [], seconds, note: script.notes[operation] };
   for (const one of [given].flat(Infinity)) {
     if (one instanceof Uint8Array) {
-      const file = join(out, `${operation}-${outcome.pictures.length}`);
+      const file = join(out, `${operation}-${outcome.images.length}`);
       writeFileSync(file, one);
-      outcome.pictures.push(file);
+      outcome.images.push(file);
     } else if (typeof one === "string") {
       outcome.names.push(one);
     } else {

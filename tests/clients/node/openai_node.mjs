@@ -23,11 +23,11 @@ class OpenAINode {
   }
 
   async generate(more, client = this.client()) {
-    const asked = { model: MODEL, prompt: PROMPT, size: "512x512", response_format: "b64_json", ...more };
-    return decoded(await client.images.generate(asked));
+    const request = { model: MODEL, prompt: PROMPT, size: "512x512", response_format: "b64_json", ...more };
+    return decoded(await client.images.generate(request));
   }
 
-  picture = () => toFile(createReadStream(this.source), "source.png", { type: "image/png" });
+  sourceFile = () => toFile(createReadStream(this.source), "source.png", { type: "image/png" });
 
   async models() {
     const names = [];
@@ -39,20 +39,20 @@ class OpenAINode {
     return (await this.client().models.retrieve("sd-v1-5")).id;
   }
 
-  one_picture = () => this.generate();
+  one_sourceFile = () => this.generate();
 
-  two_pictures = () => this.generate({ n: 2 });
+  two_images = () => this.generate({ n: 2 });
 
   sizes = () => each(["768x512", "512x768", "1024x1024"], (size) => this.generate({ size }));
 
   async openai_model_name() {
-    const asked = { model: "gpt-image-1", prompt: PROMPT, size: "512x512", quality: "low" };
-    return decoded(await this.client().images.generate(asked));
+    const request = { model: "gpt-image-1", prompt: PROMPT, size: "512x512", quality: "low" };
+    return decoded(await this.client().images.generate(request));
   }
 
   async address() {
-    const asked = { model: MODEL, prompt: PROMPT, size: "512x512", response_format: "url" };
-    const answer = await this.client().images.generate(asked);
+    const request = { model: MODEL, prompt: PROMPT, size: "512x512", response_format: "url" };
+    const answer = await this.client().images.generate(request);
     return Promise.all(answer.data.map((one) => fetched(one.url)));
   }
 
@@ -63,33 +63,33 @@ class OpenAINode {
 
   async edit() {
     // A list of one, which the library sends as `image[]`.
-    const image = [await this.picture()];
+    const image = [await this.sourceFile()];
     return decoded(await this.client().images.edit({ model: "gpt-image-1", prompt: PROMPT, image }));
   }
 
   async edit_with_mask() {
-    // Streams, which the library sends in chunks, with the files before the words.
+    // Streams, which the library sends in chunks, with the files before the text fields.
     const [image, mask] = [createReadStream(this.source), createReadStream(this.mask)];
-    const asked = { image, mask, model: MODEL, prompt: PROMPT, response_format: "b64_json" };
-    return decoded(await this.client().images.edit(asked));
+    const request = { image, mask, model: MODEL, prompt: PROMPT, response_format: "b64_json" };
+    return decoded(await this.client().images.edit(request));
   }
 
   async edit_by_engine_model() {
-    const asked = { model: "sd-v1-5", prompt: PROMPT, image: await this.picture() };
-    const answer = await this.client().images.edit(asked);
+    const request = { model: "sd-v1-5", prompt: PROMPT, image: await this.sourceFile() };
+    const answer = await this.client().images.edit(request);
     return Promise.all(
       answer.data.map((one) => (one.b64_json ? Buffer.from(one.b64_json, "base64") : fetched(one.url))),
     );
   }
 
   async stream() {
-    const asked = { model: MODEL, prompt: PROMPT, size: "512x512", stream: true, partial_images: 2 };
-    return streamed(await this.client().images.generate(asked), "image_generation");
+    const request = { model: MODEL, prompt: PROMPT, size: "512x512", stream: true, partial_images: 2 };
+    return streamed(await this.client().images.generate(request), "image_generation");
   }
 
   async stream_edit() {
-    const asked = { model: MODEL, prompt: PROMPT, image: await this.picture(), stream: true, partial_images: 2 };
-    return streamed(await this.client().images.edit(asked), "image_edit");
+    const request = { model: MODEL, prompt: PROMPT, image: await this.sourceFile(), stream: true, partial_images: 2 };
+    return streamed(await this.client().images.edit(request), "image_edit");
   }
 
   wrong_token = () => this.generate({}, this.client({ apiKey: "not-the-token" }));

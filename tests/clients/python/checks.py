@@ -1,7 +1,7 @@
-"""What the scripts of the Python clients share: runs the operations, keeps the pictures, and tells errors as the client
-told them. Judges nothing: that is expectations.py's business.
+"""What the scripts of the Python clients share: runs the operations, keeps the images, and reports errors as the client
+raised them. Expectations are in expectations.py.
 
-A script's class has one method per operation. It returns pictures (bytes), names, or what `at_once` gives.
+A script's class has one method per operation. It returns images (bytes), names, or what `at_once` gives.
 """
 
 import json
@@ -16,7 +16,7 @@ PROMPT = "a lighthouse in a storm"
 
 
 class Script:
-    """What a script knows: the servers, a picture and a mask to edit it with."""
+    """What a script knows: the servers, an image and a mask to edit it with."""
 
     # Operations that the client has no call for, and why.
     CANNOT = {}
@@ -29,7 +29,7 @@ class Script:
 
 
 def at_once(work, times):
-    """What each of several calls at once gave: pictures or an error."""
+    """What each of several calls at once gave: images or an error."""
     def caught():
         try:
             return work()
@@ -41,7 +41,7 @@ def at_once(work, times):
 
 
 def fetched(url):
-    """As a user's program fetches a picture: by its address alone."""
+    """As a user's program fetches an image: by its address alone."""
     with urllib.request.urlopen(url, timeout=20) as answer:
         kind = answer.headers["Content-Type"]
         if not kind.startswith("image/"):
@@ -69,13 +69,13 @@ def carry_out(script, operation, out):
         traceback.print_exc()
         given = error
     seconds = time.monotonic() - start
-    outcome = {"pictures": [], "refusals": [], "names": [], "seconds": seconds,
+    outcome = {"images": [], "refusals": [], "names": [], "seconds": seconds,
                "note": script.NOTES.get(operation)}
     for one in flat(given):
         if isinstance(one, bytes):
-            file = out / f"{operation}-{len(outcome['pictures'])}"
+            file = out / f"{operation}-{len(outcome['images'])}"
             file.write_bytes(one)
-            outcome["pictures"].append(str(file))
+            outcome["images"].append(str(file))
         elif isinstance(one, str):
             outcome["names"].append(one)
         else:

@@ -1,4 +1,4 @@
-"""LangChain's picture tool. It asks OpenAI's library for pictures without saying in which form, and takes the `url`."""
+"""LangChain's image tool. It asks OpenAI's library for images without saying in which form, and takes the `url`."""
 
 import time
 
@@ -28,10 +28,10 @@ class LangChain(Script):
         settings = {"base_url": self.url, "api_key": self.token, "model": "dall-e-2", "size": "512x512", **more}
         return [fetched(url) for url in DallEAPIWrapper(**settings).run(PROMPT).split("\n")]
 
-    def one_picture(self):
+    def one_image(self):
         return self.generate()
 
-    def two_pictures(self):
+    def two_images(self):
         return self.generate(n=2)
 
     def sizes(self):

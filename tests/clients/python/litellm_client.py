@@ -1,4 +1,4 @@
-"""LiteLLM as a library. Its pictures go through OpenAI's library, its edits through a client of its own."""
+"""LiteLLM as a library. Its images go through OpenAI's library, its edits through a client of its own."""
 
 import base64
 import time
@@ -7,7 +7,7 @@ import litellm
 
 from checks import PROMPT, Script, at_once, fetched, main
 
-NO_STREAM = "it has no streamed pictures"
+NO_STREAM = "it has no streamed images"
 MODEL = "openai/sd-xl-base-1.0"
 
 
@@ -23,9 +23,9 @@ class LiteLLM(Script):
     CANNOT = {"model": "it has no such call", "stream": NO_STREAM, "stream_edit": NO_STREAM}
 
     def ask(self, **more):
-        asked = {"model": MODEL, "prompt": PROMPT, "size": "512x512", "api_base": self.url, "api_key": self.token,
+        request = {"model": MODEL, "prompt": PROMPT, "size": "512x512", "api_base": self.url, "api_key": self.token,
                  **more}
-        return litellm.image_generation(**asked)
+        return litellm.image_generation(**request)
 
     def generate(self, **more):
         return either(self.ask(**more))
@@ -39,11 +39,11 @@ class LiteLLM(Script):
         return litellm.get_valid_models(check_provider_endpoint=True, custom_llm_provider="openai",
                                         api_base=self.url.removesuffix("/v1"), api_key=self.token)
 
-    def one_picture(self):
+    def one_image(self):
         # `response_format` itself it refuses to send.
         return decoded(self.ask(extra_body={"response_format": "b64_json"}))
 
-    def two_pictures(self):
+    def two_images(self):
         return self.generate(n=2)
 
     def sizes(self):

@@ -20,8 +20,8 @@ class OpenAIPython(Script):
         return OpenAI(**{"base_url": self.url, "api_key": self.token, **settings})
 
     def generate(self, client=None, **more):
-        asked = {"model": MODEL, "prompt": PROMPT, "size": "512x512", "response_format": "b64_json", **more}
-        return decoded((client or self.client()).images.generate(**asked))
+        request = {"model": MODEL, "prompt": PROMPT, "size": "512x512", "response_format": "b64_json", **more}
+        return decoded((client or self.client()).images.generate(**request))
 
     def models(self):
         return [model.id for model in self.client().models.list()]
@@ -29,10 +29,10 @@ class OpenAIPython(Script):
     def model(self):
         return self.client().models.retrieve("sd-v1-5").id
 
-    def one_picture(self):
+    def one_image(self):
         return self.generate()
 
-    def two_pictures(self):
+    def two_images(self):
         return self.generate(n=2)
 
     def sizes(self):

@@ -46,7 +46,7 @@ pub struct Gateway {
     temp_dir: Option<TempDir>,
 }
 
-/// One backend, `gpu_heavy`, with two places for images.
+/// One backend, `gpu_heavy`, with two image slots.
 pub fn gpu_heavy(upstream: &Upstream) -> String {
     format!(
         "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    \
@@ -55,7 +55,7 @@ pub fn gpu_heavy(upstream: &Upstream) -> String {
     )
 }
 
-/// One more backend of this class for chat and embeddings, with one place each; `more` are further lines of it.
+/// One more backend of this class for chat and embeddings, with one slot each; `more` are further lines of it.
 pub fn chat_backend(class: &str, url: &str, more: &str) -> String {
     format!(
         "  {class}:\n    base_url: {url}/v1\n    supported_capabilities: [chat, embeddings]\n    \
@@ -182,7 +182,7 @@ impl Gateway {
     pub async fn metrics(&self) -> String {
         let scrape = self.request(Method::GET, "/metrics").send().await.expect("an answer");
         assert_eq!(scrape.status().as_u16(), 200);
-        scrape.text().await.expect("a whole body")
+        scrape.text().await.expect("a complete body")
     }
 
     /// Requests images.
@@ -194,7 +194,7 @@ impl Gateway {
     pub async fn image(&self, path: &str) -> Vec<u8> {
         let answer = self.anonymous(Method::GET, path).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 200, "{path}");
-        answer.bytes().await.expect("a whole image").to_vec()
+        answer.bytes().await.expect("a complete image").to_vec()
     }
 
     /// Places taken under a key of the status, for example `gpu_heavy.images`.
@@ -203,9 +203,9 @@ impl Gateway {
         status.json["admission_control"][key]["inflight"].as_u64().expect("a configured key")
     }
 
-    /// Waits until this many places are taken (bounded).
-    pub async fn until_inflight(&self, key: &str, wanted: u64) {
-        fakes::eventually("places taken", async || (self.inflight(key).await == wanted).then_some(())).await;
+    /// Waits until this many slots are taken (bounded).
+    pub async fn until_inflight(&self, key: &str, expected: u64) {
+        fakes::eventually("slots taken", async || (self.inflight(key).await == expected).then_some(())).await;
     }
 
     /// The files in its store but the lock and the records beside images: images, and temporary files.
@@ -220,9 +220,9 @@ impl Gateway {
         self.in_store(|path| path.extension().is_some_and(|ending| ending == "json"))
     }
 
-    fn in_store(&self, wanted: impl Fn(&PathBuf) -> bool) -> Vec<PathBuf> {
+    fn in_store(&self, expected: impl Fn(&PathBuf) -> bool) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.store).expect("the store is a directory");
-        entries.map(|entry| entry.expect("it can be read").path()).filter(wanted).collect()
+        entries.map(|entry| entry.expect("it can be read").path()).filter(expected).collect()
     }
 
     /// Waits until nothing is in its store (bounded): what is given up is removed by the thread that writes it, which may
@@ -281,7 +281,7 @@ impl Gateway {
     pub async fn stop(mut self) {
         self.lifecycle.begin_drain();
         let ended = tokio::time::timeout(Duration::from_mins(1), &mut self.task).await.expect("it drains");
-        ended.expect("without panic").expect("in order");
+        ended.expect("without panic").expect("a clean end");
     }
 
     /// Waits until it ends by itself.

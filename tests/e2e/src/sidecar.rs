@@ -74,12 +74,12 @@ impl Sidecar {
             let sockets = Sockets { listeners: vec![listener], kept_open: false };
             ada2_sidecar::serve(sockets, loaded.config, source, life)
                 .await
-                .expect("the sidecar ends in order");
+                .expect("the sidecar shuts down cleanly");
         });
         Self { url, lifecycle, task, temp_dir: None }
     }
 
-    /// Waits until it is ready (bounded), and gives the report.
+    /// Waits until it is ready (bounded), and returns the report.
     pub async fn until_ready(&self) -> ReadyReport {
         fakes::eventually("the sidecar is ready", async || {
             Some(self.readyz().await).filter(ReadyReport::admits)
@@ -87,7 +87,7 @@ impl Sidecar {
         .await
     }
 
-    /// Waits until a check fails (bounded), and gives it.
+    /// Waits until a check fails (bounded), and returns it.
     pub async fn until_fails(&self, name: &str) -> Check {
         let failing = async || {
             let report = self.readyz().await;
@@ -106,16 +106,16 @@ impl Sidecar {
     pub async fn readyz(&self) -> ReadyReport {
         let answer =
             fakes::http().get(format!("{}/readyz", self.url)).send().await.expect("the sidecar answers");
-        serde_json::from_slice(&answer.bytes().await.expect("a whole body")).expect("a report")
+        serde_json::from_slice(&answer.bytes().await.expect("a complete body")).expect("a report")
     }
 
     /// Waits until this many slots are taken (bounded).
     pub async fn until_inflight(&self, taken: usize) {
-        let wanted = format!("{taken} of ");
+        let expected = format!("{taken} of ");
         fakes::eventually("slots taken", async || {
             let report = self.readyz().await;
             let slots = report.checks.iter().find(|check| check.name == "slots").cloned();
-            slots.filter(|slots| slots.observed.starts_with(&wanted))
+            slots.filter(|slots| slots.observed.starts_with(&expected))
         })
         .await;
     }
@@ -126,7 +126,7 @@ impl Sidecar {
         tokio::time::timeout(Duration::from_mins(1), &mut self.task)
             .await
             .expect("it drains")
-            .expect("in order");
+            .expect("a clean end");
     }
 }
 

@@ -71,7 +71,7 @@ async fn every_field_of_the_request_reaches_the_graph_and_nothing_else_does() {
     assert_eq!((&sampler["sampler_name"], &sampler["scheduler"]), (&json!("dpmpp_2m"), &json!("karras")));
     assert_eq!((&sampler["steps"], &sampler["cfg"], &sampler["seed"]), (&json!(3), &json!(3.5), &json!(7)));
     assert!(submitted["client_id"].as_str().unwrap().starts_with("ada2-sidecar-"));
-    assert_eq!(submitted["extra_data"], json!({"preview_method": "none"}), "nobody looks at previews");
+    assert_eq!(submitted["extra_data"], json!({"preview_method": "none"}), "previews are not read");
     assert_eq!(submitted["prompt"].as_object().unwrap().len(), 7);
     assert!(engine.files().iter().all(|file| file.starts_with("output/ada2/")), "{:?}", engine.files());
     stream(&sidecar, json!({"steps": 2, "partial_images": 1})).await.rest().await;
@@ -79,7 +79,7 @@ async fn every_field_of_the_request_reaches_the_graph_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn models_go_by_file_name_with_and_without_ending_and_by_alias() {
+async fn models_are_found_by_file_name_with_or_without_extension_and_by_alias() {
     let engine = FakeComfy::start().await;
     let files = ["juggernautXL_v9.safetensors", "old/mine_sd15.ckpt"];
     engine.script(|script| script.checkpoints = files.map(str::to_owned).to_vec());
@@ -114,7 +114,7 @@ async fn models_go_by_file_name_with_and_without_ending_and_by_alias() {
 #[tokio::test]
 async fn a_graph_that_the_engine_refuses_is_reported_by_node_and_input() {
     let (engine, sidecar) = start(|_: &mut ComfyState| (), &[]).await;
-    // Gone since the list was read.
+    // Deleted since the list was read.
     engine.script(|script| script.checkpoints = vec!["other.safetensors".to_owned()]);
     let answer = sidecar.generate(&json!({"prompt": "a", "size": "64x64", "model": "tiny-sd15"})).await;
     assert_eq!((answer.status, answer.code()), (502, "engine_error"));
@@ -169,7 +169,7 @@ async fn discarded_images_stay_out_of_the_output_directory() {
 }
 
 #[tokio::test]
-async fn an_uploaded_source_goes_where_the_engine_cleans_up() {
+async fn an_uploaded_source_is_stored_where_the_engine_cleans_up() {
     let (engine, sidecar) = start(|_: &mut ComfyState| (), &[]).await;
     let source = encoded(&source(), image::ImageFormat::Png);
     let form = EditForm::new().text("prompt", "a cat").text("steps", "2").file("image", &source);
@@ -221,7 +221,7 @@ async fn a_waiting_job_is_deleted_and_nothing_interrupted() {
 }
 
 #[tokio::test]
-async fn a_version_that_stops_whatever_runs_is_never_interrupted() {
+async fn a_version_without_targeted_interrupts_is_never_interrupted() {
     for version in [ComfyVersion(0, 3, 50), ComfyVersion::V0_3_56] {
         let (engine, sidecar) = held(version, &["--max-inflight", "1"]).await;
         let two = json!({"prompt": "a", "size": "64x64", "steps": 2, "n": 2});
@@ -255,7 +255,7 @@ async fn a_job_that_the_engine_no_longer_knows_is_reported_as_lost() {
 }
 
 #[tokio::test]
-async fn jobs_that_people_interrupt_are_reported_so_and_say_nothing_about_the_engine() {
+async fn a_job_interrupted_by_a_user_is_reported_as_such_and_does_not_count_against_the_engine() {
     let (engine, sidecar) = start(|engine: &mut ComfyState| engine.hold(true), &[]).await;
     let request = request();
     for _ in 0..2 {

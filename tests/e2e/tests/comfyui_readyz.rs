@@ -8,7 +8,7 @@ use wire::health::{self, CheckStatus};
 use crate::engine_behaviour::until_warning;
 
 #[tokio::test]
-async fn old_versions_are_refused_or_warned_of() {
+async fn old_versions_are_refused_or_warned_about() {
     let fake = FakeComfy::start().await;
     fake.script(|script| script.version = ComfyVersion(0, 3, 40));
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
@@ -36,7 +36,7 @@ async fn without_a_checkpoint_nothing_is_admitted() {
 }
 
 #[tokio::test]
-async fn jobs_of_others_that_wait_are_counted_apart_from_ours() {
+async fn waiting_jobs_of_others_are_counted_separately() {
     let fake = FakeComfy::start().await;
     fake.script(|script| script.hold = true);
     let sidecar = Sidecar::comfyui(&fake.url(), &["--max-engine-queue", "1"]).await;
@@ -61,7 +61,7 @@ async fn jobs_of_others_that_wait_are_counted_apart_from_ours() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_put_there_later_is_offered() {
+async fn a_model_added_later_is_listed() {
     let fake = FakeComfy::start().await;
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -75,7 +75,7 @@ async fn a_model_that_is_put_there_later_is_offered() {
 }
 
 #[tokio::test]
-async fn a_node_that_an_upgrade_took_away_is_named_before_an_image_fails() {
+async fn a_node_removed_by_an_upgrade_is_named_before_an_image_fails() {
     let fake = FakeComfy::start().await;
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -103,7 +103,7 @@ async fn a_node_that_an_upgrade_took_away_is_named_before_an_image_fails() {
         check.message
     );
     assert!(check.message.contains("and 2 more (`ada2-sidecar check-config --live`)"), "{}", check.message);
-    assert!(body() - before < 30, "each class once, and not at every survey: {}", body() - before);
+    assert!(body() - before < 30, "each class once, and not at every poll: {}", body() - before);
     fake.script(|script| {
         script.removed_classes.clear();
         script.version = ComfyVersion::V0_33_0;

@@ -35,13 +35,13 @@ fn assert_fits(name: &str, help: &str, lines: usize) {
 }
 
 #[test]
-fn the_short_help_has_the_ten_or_so_settings_that_people_set_on_one_screen() {
+fn the_short_help_fits_one_screen_with_the_common_settings() {
     for program in PROGRAMS {
         program.command().debug_assert();
         let help = grammar(&program).render_help().to_string();
         assert_fits(program.name, &help, 66);
-        let shown = flags(&program).filter(|key| explained(&help, key) == 1).count();
-        assert!((10..=12).contains(&shown), "{shown}");
+        let listed = flags(&program).filter(|key| explained(&help, key) == 1).count();
+        assert!((10..=12).contains(&listed), "{listed}");
         for key in flags(&program) {
             assert_eq!(explained(&help, key), usize::from(key.common), "{}: {help}", key.name);
         }
@@ -113,10 +113,10 @@ fn typing_errors_get_a_suggestion() {
         (&PROGRAMS[1], &["--gateway-prot", "1"], "'--gateway-port'"),
         (&PROGRAMS[1], &["verfy"], "'verify'"),
     ];
-    for (program, arguments, meant) in cases {
+    for (program, arguments, expected) in cases {
         let error =
             program.command().try_get_matches_from([&[program.name], arguments].concat()).unwrap_err();
-        assert!(error.to_string().contains(meant), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 
@@ -163,9 +163,9 @@ fn a_man_page_has_no_warnings_and_a_name_for_the_index() {
         std::fs::write(&file, program.man_page()).unwrap();
         let path = file.to_str().unwrap();
         if let Some(output) = tool("man", &["--warnings", "--local-file", path]) {
-            let shown = String::from_utf8(output.stdout).unwrap();
+            let page = String::from_utf8(output.stdout).unwrap();
             let expected = format!("{}(8)", program.name.to_uppercase());
-            assert!(shown.trim_start().starts_with(&expected), "{shown}");
+            assert!(page.trim_start().starts_with(&expected), "{page}");
             assert_eq!(String::from_utf8_lossy(&output.stderr), "");
         }
         if let Some(output) = tool("lexgrog", &[path]) {

@@ -29,7 +29,7 @@ async fn preflight(url: &str, path: &str, origin: &str) -> TestResponse {
     TestResponse::read(request.send().await.unwrap()).await
 }
 
-/// Sends it from the allowed origin, from another one and from none; gives the first answer.
+/// Sends it from the allowed origin, from another one and from none; returns the first answer.
 async fn from_all_origins(status: u16, foreign: u16, request: impl Fn() -> RequestBuilder) -> Response {
     let what = format!("{:?}", request());
     let read = request().header("origin", UI).send().await.unwrap();
@@ -115,7 +115,7 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn addresses_and_hosts_come_before_a_preflight() {
+async fn addresses_and_hosts_are_checked_before_a_preflight() {
     let upstream = Upstream::start().await;
     let flags = ["--gateway-allowed-origins", UI, "--ip-allowlist", "10.0.0.0/8", "--ui-ip-allowlist", ""];
     let gateway = Gateway::start(&upstream, &flags).await;
@@ -153,7 +153,7 @@ async fn without_allowed_origins_no_header_mentions_them() {
 }
 
 #[tokio::test]
-async fn what_an_old_gateway_allows_counts_for_its_own_pages_only() {
+async fn cors_headers_of_the_old_gateway_count_for_its_own_paths_only() {
     let (old, heavy) = (Upstream::start().await, Upstream::start().await);
     let flags = ["--gateway-legacy-upstream", &old.url, "--gateway-allowed-origins", UI];
     let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &flags).await;
@@ -182,15 +182,15 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_sidecar() {
     let url = &sidecar.url;
     preflights(url, &["/v1/models", "/v1/images/generations", "/v1/nothing", "/readyz", "/gpu", "/metrics"])
         .await;
-    let mine = |method: Method, path: &str| ask(method, url, path).bearer_auth("a-long-secret-token");
+    let with_token = |method: Method, path: &str| ask(method, url, path).bearer_auth("a-long-secret-token");
     let generate = |body: serde_json::Value| {
-        let request = mine(Method::POST, "/v1/images/generations");
+        let request = with_token(Method::POST, "/v1/images/generations");
         request.header("content-type", "application/json").body(body.to_string())
     };
-    from_all_origins(200, 200, || mine(Method::GET, "/v1/models")).await;
+    from_all_origins(200, 200, || with_token(Method::GET, "/v1/models")).await;
     from_all_origins(401, 403, || ask(Method::GET, url, "/v1/models")).await;
-    from_all_origins(404, 404, || mine(Method::GET, "/v1/nothing")).await;
-    from_all_origins(405, 405, || mine(Method::GET, "/v1/images/generations")).await;
+    from_all_origins(404, 404, || with_token(Method::GET, "/v1/nothing")).await;
+    from_all_origins(405, 405, || with_token(Method::GET, "/v1/images/generations")).await;
     from_all_origins(413, 413, || generate(json!({"prompt": "x".repeat(3000)}))).await;
     for path in ["/healthz", "/readyz", "/metrics"] {
         from_all_origins(200, 403, || ask(Method::GET, url, path)).await;
@@ -209,7 +209,7 @@ async fn a_page_of_an_allowed_origin_reads_every_answer_of_the_sidecar() {
 }
 
 #[tokio::test]
-async fn the_engines_own_paths_keep_the_engines_own_headers() {
+async fn the_engines_paths_keep_the_engines_cors_headers() {
     let engine = RawEngine::start().await;
     let sidecar = Sidecar::comfyui(&engine.url, &["--allowed-origins", UI]).await;
     let answer = ask(Method::GET, &sidecar.url, "/x").header("origin", UI).send().await.unwrap();

@@ -64,11 +64,11 @@ pub(crate) fn image_of(answer: &TestResponse) -> RgbImage {
 }
 
 /// The kept half equals the source byte for byte, and the other does not.
-pub(crate) fn assert_half_kept(made: &RgbImage) {
+pub(crate) fn assert_left_half_replaced(made: &RgbImage) {
     let source = source().into_rgb8();
     assert_eq!(made.dimensions(), (WIDTH, HEIGHT));
     let differs = |(x, y, pixel): &(u32, u32, &Rgb<u8>)| *pixel != source.get_pixel(*x, *y);
     let changed: Vec<_> = made.enumerate_pixels().filter(differs).collect();
-    assert!(changed.iter().all(|(x, ..)| *x < WIDTH / 2), "a kept pixel changed");
+    assert!(changed.iter().all(|(x, ..)| *x < WIDTH / 2), "a pixel that the mask keeps changed");
     assert!(changed.len() > (WIDTH * HEIGHT / 4) as usize, "the rest was replaced");
 }

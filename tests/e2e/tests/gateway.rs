@@ -3,13 +3,9 @@
 
 /// Tokens, addresses, hosts, origins, bodies.
 mod access;
-/// Places: the limit, and how each is freed.
+/// Slots: the limit, and how each is freed.
 mod admission;
-/// Images while they arrive from the backend.
-mod arriving;
-/// Several cards behind one address.
-mod balancer;
-/// Chat and embeddings: what passes, and how.
+/// Chat and embeddings: what is relayed, and how.
 mod chat;
 /// Chat answers that fail.
 mod chat_failures;
@@ -19,29 +15,33 @@ mod check_order;
 mod connections;
 /// Edits: what passes byte for byte, and what is refused.
 mod edits;
-/// What becomes of a backend's failures, and of requests for nothing.
+/// Failures of a backend, and unknown paths.
 mod errors;
 /// A store whose disk is full.
 mod full_disk;
 /// The list of stored images, and how they are deleted.
 mod gallery;
-/// Probes, and what requests find out.
+/// Probes, and what requests show about a backend's health.
 mod health;
-/// Images through the gateway: routing, delivery, what passes and what does not.
+/// Images through the gateway: routing, delivery, what is relayed and what is not.
 mod images;
-/// The old gateway: what is passed on, and what never is.
+/// The old gateway: what is proxied, and what never is.
 mod legacy;
-/// Lists of models: what counts, and for how long.
-mod lists;
-/// What is counted, and who may read it.
+/// Several cards behind one address.
+mod load_balancer;
+/// The metrics, and who may read them.
 mod metrics;
-/// Whose images a token sees, and how many places it may take.
+/// Lists of models: which entries count, and for how long.
+mod model_lists;
+/// Whose images a token sees, and how many slots it may take.
 mod owners;
-/// The configuration read again: all of it or nothing.
+/// Images while they arrive from the backend.
+mod receiving;
+/// Reloads of the configuration: all of it or nothing.
 mod reload;
 /// Where chat and embeddings go, and that there is no fallback.
 mod routing;
-/// The machine sleeps and wakes.
+/// After the machine has slept.
 mod sleep;
 /// Clients that read or send slowly.
 mod slow_clients;

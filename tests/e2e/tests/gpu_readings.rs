@@ -36,7 +36,7 @@ async fn every_reading_arrives() {
     });
     let mut samples = Samples::of(&card, "0");
     let reading = samples.reading(|_| true).await;
-    assert_eq!(reading.report, every_value(), "nobody knows the engine's share: its unit is not there");
+    assert_eq!(reading.report, every_value(), "the engine's share is unknown: its unit does not exist");
     assert_eq!(reading.memory.unwrap().free, 34_034 * MIB);
     let processes = reading.processes.expect("the lists are supported");
     assert_eq!(processes.iter().map(|process| process.pid).collect::<Vec<_>>(), [own_pid, NO_SUCH_PID]);
@@ -130,7 +130,7 @@ fn changing_values() -> wire::health::GpuReport {
 }
 
 #[tokio::test]
-async fn what_the_driver_does_not_support_is_absent() {
+async fn readings_that_the_driver_does_not_support_are_absent() {
     let card = FakeCard::new();
     card.set(|scenario| {
         scenario.gpus[0].pstate = 32;
@@ -204,7 +204,7 @@ fn kernel_with(unit: &str, pid: u32) -> KernelPaths {
 }
 
 #[tokio::test]
-async fn an_engine_on_another_card_is_found_there_and_nobody_looks_while_it_is_here() {
+async fn an_engine_on_another_card_is_looked_for_only_when_it_is_not_on_ours() {
     const LIST: &str = "nvmlDeviceGetComputeRunningProcesses_v3";
     let card = FakeCard::new();
     let engine = Process { pid: 4711, used_mib: Some(12_000), graphics: false };
@@ -229,7 +229,7 @@ async fn an_engine_on_another_card_is_found_there_and_nobody_looks_while_it_is_h
     let reading = Samples::with(of_engine("GPU-2")).reading(|_| true).await;
     assert!(reading.other_gpus.is_empty() && reading.report.memory_effective_free == Some(45_459));
     assert_eq!(card.calls(LIST) - body, 2, "one list, in the two calls that it takes");
-    // A sibling that does not answer is none of this card's troubles.
+    // A sibling that does not answer is no problem of this card.
     card.set(|scenario| scenario.gpus[1].lost = true);
     let reading = Samples::with(of_engine("0")).reading(|_| true).await;
     assert!(reading.other_gpus.is_empty());

@@ -1,4 +1,4 @@
-//! The thread that looks at the card, against a fake library: what it reads, and how it outlives every trouble.
+//! The thread that looks at the card, against a fake library: what it reads, and how it survives every fault.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use tokio::{
 };
 
 const INTERVAL: Duration = Duration::from_millis(20);
-/// No Linux gives out such a number.
+/// Linux assigns no such number.
 pub(crate) const NO_SUCH_PID: u32 = 4_194_305;
 pub(crate) const MIB: u64 = 1 << 20;
 
 #[tokio::test]
-async fn memory_and_its_holders_are_of_one_moment() {
+async fn memory_and_its_processes_are_read_together() {
     let card = FakeCard::new();
     let mut samples = Samples::of(&card, "0");
     samples.reading(|_| true).await;
@@ -33,9 +33,9 @@ async fn memory_and_its_holders_are_of_one_moment() {
         used == 5000 * MIB
     };
     samples.reading(both_seen).await;
-    let (often, seldom) =
+    let (frequent, rare) =
         (card.calls("nvmlDeviceGetTemperature"), card.calls("nvmlDeviceGetGraphicsRunningProcesses_v3"));
-    assert!(often > 3 * seldom, "processes are asked for as often as the rest: {seldom} of {often}");
+    assert!(frequent > 3 * rare, "processes are read as often as the rest: {rare} of {frequent}");
 }
 
 #[tokio::test]
@@ -50,8 +50,8 @@ async fn a_lost_card_comes_back_by_itself() {
         scenario.driver_version = "600.1".into();
     });
     let reading = samples.reading(|_| true).await;
-    assert_eq!(reading.report.driver_version.as_deref(), Some("600.1"), "a reloaded driver is asked again");
-    assert!(card.calls("nvmlShutdown") >= 1, "a lost card's driver is let go of");
+    assert_eq!(reading.report.driver_version.as_deref(), Some("600.1"), "a reloaded driver is read again");
+    assert!(card.calls("nvmlShutdown") >= 1, "a lost card's driver is unloaded");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn initialisation_says_why_it_fails() {
 }
 
 #[tokio::test]
-async fn a_library_that_is_missing_or_not_nvml_is_said() {
+async fn a_missing_or_wrong_library_is_reported() {
     let mut missing = Samples::with(sampling(Some("/does/not/exist/libnvidia-ml.so.1".into()), "0"));
     let text = |state: &GpuState| matches!(state, GpuState::LibraryUnavailable(text) if text.contains("No such file"));
     missing.state(text).await;
@@ -102,7 +102,7 @@ async fn a_library_that_is_missing_or_not_nvml_is_said() {
 }
 
 #[tokio::test]
-async fn a_card_is_found_by_uuid_and_else_the_others_are_named() {
+async fn a_card_is_found_by_uuid_or_the_others_are_named() {
     let card = FakeCard::new();
     card.set(|scenario| {
         let mut second = scenario.gpus[0].clone();
@@ -125,7 +125,7 @@ async fn a_card_is_found_by_uuid_and_else_the_others_are_named() {
 }
 
 #[tokio::test]
-async fn a_hanging_driver_only_makes_samples_old() {
+async fn a_hanging_driver_only_makes_samples_stale() {
     let card = FakeCard::new();
     let mut samples = Samples::of(&card, "0");
     samples.reading(|_| true).await;
@@ -139,7 +139,7 @@ async fn a_hanging_driver_only_makes_samples_old() {
 }
 
 #[tokio::test]
-async fn nobody_listening_ends_the_thread() {
+async fn the_thread_ends_when_nobody_listens() {
     let card = FakeCard::new();
     let mut samples = Samples::of(&card, "0");
     samples.reading(|_| true).await;
@@ -149,7 +149,7 @@ async fn nobody_listening_ends_the_thread() {
             sleep(INTERVAL).await;
         }
     };
-    timeout(Duration::from_secs(10), shut_down).await.expect("the library is let go of");
+    timeout(Duration::from_secs(10), shut_down).await.expect("the library is unloaded");
 }
 
 /// The samples of one sampler.
@@ -165,8 +165,8 @@ impl Samples {
     }
 
     /// The first sample of such a state.
-    async fn state(&mut self, wanted: impl Fn(&GpuState) -> bool) -> Arc<GpuSample> {
-        let comes = self.0.wait_for(|sample| sample.as_ref().is_some_and(|sample| wanted(&sample.state)));
+    async fn state(&mut self, condition: impl Fn(&GpuState) -> bool) -> Arc<GpuSample> {
+        let comes = self.0.wait_for(|sample| sample.as_ref().is_some_and(|sample| condition(&sample.state)));
         let found = timeout(Duration::from_secs(15), comes)
             .await
             .ok()
@@ -175,9 +175,9 @@ impl Samples {
         found.expect("just seen")
     }
 
-    pub(crate) async fn reading(&mut self, wanted: impl Fn(&GpuReading) -> bool) -> GpuReading {
-        let is_wanted = |state: &GpuState| matches!(state, GpuState::Present(reading) if wanted(reading));
-        let sample = self.state(is_wanted).await;
+    pub(crate) async fn reading(&mut self, condition: impl Fn(&GpuReading) -> bool) -> GpuReading {
+        let matches = |state: &GpuState| matches!(state, GpuState::Present(reading) if condition(reading));
+        let sample = self.state(matches).await;
         let GpuState::Present(reading) = &sample.state else { unreachable!("a reading was waited for") };
         GpuReading::clone(reading)
     }

@@ -52,7 +52,7 @@ async fn every_field_of_the_request_reaches_the_graph_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn models_go_by_key_name_and_alias_and_an_unknown_one_is_refused_with_what_exists() {
+async fn models_are_found_by_key_name_and_alias_and_an_unknown_one_is_refused_with_the_list() {
     let (engine, sidecar) = start().await;
     let list =
         TestResponse::read(fakes::http().get(format!("{}/v1/models", sidecar.url)).send().await.unwrap())
@@ -79,7 +79,7 @@ async fn models_go_by_key_name_and_alias_and_an_unknown_one_is_refused_with_what
 }
 
 #[tokio::test]
-async fn a_full_queue_is_429_and_what_it_accepted_is_cancelled() {
+async fn a_full_queue_is_429_and_accepted_items_are_cancelled() {
     let (engine, sidecar) = start().await;
     engine.script(|script| {
         script.hold = true;

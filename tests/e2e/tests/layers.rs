@@ -69,7 +69,7 @@ fn firsts(tree: &str) -> Vec<String> {
     names
 }
 
-/// Every import that runs up.
+/// Every import of a higher layer.
 fn upward(root: &Path, heading: &str) -> Vec<String> {
     let (source, places) = (root.join("src"), layers(heading));
     let mut found = Vec::new();
@@ -92,7 +92,7 @@ fn upward(root: &Path, heading: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_import_runs_up() {
+fn no_import_points_to_a_higher_layer() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for (program, heading) in
         [("gateway", "### Layers of the gateway"), ("ada2-sidecar", "### Layers of the sidecar")]
@@ -103,7 +103,7 @@ fn no_import_runs_up() {
 }
 
 #[test]
-fn use_trees_are_read() {
+fn use_trees_are_parsed() {
     let text =
         "use crate::{\n    a::{self, x},\n    b,\n};\nfn f() { crate::c::g(); super::d::h(); } // crate::e\n";
     assert_eq!(imports(text, 1), ["a", "b", "", "c", "d"]);

@@ -12,6 +12,8 @@ mod command_line;
 mod cors;
 /// The source, mask and form of edits.
 mod edit_form;
+/// Requests through both services down to the engine.
+mod end_to_end;
 /// What the sidecar does in front of any engine, over every fake.
 mod engine_behaviour;
 /// The gateway in front of a fake backend.
@@ -28,19 +30,20 @@ mod layers;
 mod models;
 /// Paths that the sidecar does not serve itself, on their way to the engine and back.
 mod passthrough;
-/// The references' tables of settings.
 /// Refusals arrive, however much of the request is unread.
 mod refusals;
-/// Requests as today's clients write them, read alike by both programs.
+/// Requests as current clients write them, parsed alike by both programs.
 mod request_shapes;
-/// The files for systemd and launchd, read as these read them.
+/// The files for systemd and launchd, parsed as these parse them.
 mod service_files;
-/// The edge: hosts, origins, bodies, tokens, paths.
-mod sidecar_edge;
+/// Access: hosts, origins, bodies, tokens, paths.
+mod sidecar_access;
 /// Edits: their forms, and what is refused.
 mod sidecar_edits;
 /// The card over HTTP: as nvidia-smi prints it, for Prometheus, and every latch seen from outside.
 mod sidecar_gpu;
+/// What the outcomes of recent images and missing nodes say about the engine.
+mod sidecar_outcomes;
 /// Behind a trusted proxy: addresses, names, origins.
 mod sidecar_proxies;
 /// Readiness: engine and card, each fault with its own message.
@@ -53,9 +56,5 @@ mod sidecar_stream;
 mod sidecar_vram;
 /// The default model is loaded before the first request.
 mod sidecar_warm_up;
-/// What the last images and the nodes of the engine prove about it.
-mod sidecar_works;
-/// Users' templates, from the request to what the engine is handed.
+/// Users' templates, from the request to what the engine gets.
 mod templates;
-/// The list of behaviours of the migration, through both services down to the engine.
-mod whole_path;

@@ -1,10 +1,10 @@
 //! Paths that the sidecar does not serve itself, on their way to the engine and back.
 
-/// What travels: heads, bodies, trailers, ranges, as they are.
+/// What is relayed unchanged: heads, bodies, trailers, ranges.
 mod bytes;
-/// The engine goes away, is slow, breaks off, closes idle connections.
+/// Engines that stop, are slow, break connections, or close idle ones.
 mod engine_faults;
-/// Who may come: addresses, proxies, pages of other sites, tokens.
+/// Access: addresses, proxies, pages of other sites, tokens.
 mod guards;
 /// Attacks on the framing, and proof that the engine never sees a smuggled request.
 mod smuggling;
@@ -14,7 +14,7 @@ mod upgrades;
 use e2e::sidecar::Sidecar;
 use fakes::{raw_engine::RawEngine, raw_http::RawClient};
 
-/// A sidecar in front of an engine of which only the bytes matter. It is never ready.
+/// A sidecar in front of a raw engine. It is never ready.
 async fn before(engine: &RawEngine, flags: &[&str]) -> Sidecar {
     Sidecar::invokeai(&engine.url, flags).await
 }

@@ -23,10 +23,13 @@ use tokio_rustls::{
 const LENGTH: usize = 10 << 20;
 
 /// A request's line and its headers but for the length.
-type Asked<'a> = (&'a str, &'a str);
+type RawRequest<'a> = (&'a str, &'a str);
 
 /// Writes all of it, then reads the status.
-async fn stubborn(mut stream: impl AsyncRead + AsyncWrite + Unpin, (line, headers): Asked<'_>) -> String {
+async fn send_all_then_read(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    (line, headers): RawRequest<'_>,
+) -> String {
     let head = format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}Content-Length: {LENGTH}\r\n\r\n");
     let exchange = async {
         stream.write_all(head.as_bytes()).await?;
@@ -42,12 +45,12 @@ async fn stubborn(mut stream: impl AsyncRead + AsyncWrite + Unpin, (line, header
     }
 }
 
-/// Eight of eight clients get this status.
-async fn arrives(url: &str, body: Asked<'_>, status: &str) {
+/// Asserts that eight of eight clients get this status.
+async fn arrives(url: &str, body: RawRequest<'_>, status: &str) {
     let address = url.strip_prefix("http://").unwrap();
     for _ in 0..8 {
         let stream = TcpStream::connect(address).await.unwrap();
-        assert_eq!(stubborn(stream, body).await, status, "{body:?}");
+        assert_eq!(send_all_then_read(stream, body).await, status, "{body:?}");
     }
 }
 
@@ -58,7 +61,7 @@ async fn nowhere() -> String {
 }
 
 #[tokio::test]
-async fn each_refusal_of_the_sidecars_arrives() {
+async fn every_refusal_of_the_sidecar_arrives() {
     let flags = ["--token", "a-token-of-some-length", "--max-request-bytes", "1000000"];
     let upload_limit = ["--max-upload-bytes", "1000000"];
     let sidecar = Sidecar::invokeai(&nowhere().await, &[&flags[..], &upload_limit].concat()).await;
@@ -86,7 +89,7 @@ fn with_token(more: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_refusal_of_the_gateways_arrives() {
+async fn every_refusal_of_the_gateway_arrives() {
     let upstream = Upstream::start().await;
     let legacy = nowhere().await;
     let flags = ["--max-request-bytes", "1000000", "--gateway-legacy-upstream", &legacy];
@@ -106,7 +109,7 @@ async fn each_refusal_of_the_gateways_arrives() {
     }
 }
 
-/// A head that is no request has no route; its refusal is one of ours all the same.
+/// A malformed head has no route; it is refused with the envelope as well.
 async fn refuses_heads<S: AsyncRead + AsyncWrite + Unpin>(connect: impl AsyncFn() -> S) {
     let post = |headers: &str| format!("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n");
     for (request, status, code) in [
@@ -139,7 +142,7 @@ async fn refuses_heads<S: AsyncRead + AsyncWrite + Unpin>(connect: impl AsyncFn(
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_in_the_one_envelope() {
+async fn malformed_requests_get_the_error_envelope() {
     let sidecar = Sidecar::builtin(&[]).await;
     let address = sidecar.url.strip_prefix("http://").unwrap();
     refuses_heads(async || TcpStream::connect(address).await.unwrap()).await;
@@ -166,7 +169,7 @@ async fn a_refusal_arrives_over_tls() {
             let stream = TcpStream::connect(address).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let stream = connector.connect(name, stream).await.unwrap();
-            assert_eq!(stubborn(stream, body).await, status, "{body:?}");
+            assert_eq!(send_all_then_read(stream, body).await, status, "{body:?}");
         }
     }
     refuses_heads(async || {

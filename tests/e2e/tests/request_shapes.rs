@@ -1,4 +1,4 @@
-//! Requests as today's clients write them, to the sidecar alone and through the gateway in front of it: both read them
+//! Requests as current clients write them, to the sidecar alone and through the gateway in front of it: both parse them
 //! alike.
 
 /// Edits whose images come in JSON.
@@ -63,7 +63,7 @@ impl Both {
     }
 }
 
-/// All are images.
+/// Asserts that all responses have images.
 fn made(answers: &[TestResponse], what: &str) {
     for answer in answers {
         assert_eq!(answer.status, 200, "{what}: {answer:?}");
@@ -71,7 +71,7 @@ fn made(answers: &[TestResponse], what: &str) {
     }
 }
 
-/// All refuse this field with this text in the message.
+/// Asserts that all refuse this field, with this text in the message.
 fn refused(answers: &[TestResponse], param: Option<&str>, text: &str, what: &str) {
     for answer in answers {
         assert_eq!(
@@ -104,7 +104,7 @@ fn least() -> Value {
 }
 
 #[tokio::test]
-async fn a_phones_portrait_stays_one() {
+async fn exif_orientation_is_respected() {
     let both = both().await;
     let upright = {
         let stored = image::load_from_memory(PORTRAIT).unwrap().into_rgb8();
@@ -112,14 +112,14 @@ async fn a_phones_portrait_stays_one() {
         image::imageops::rotate90(&stored)
     };
     let heads = ["prompt", "strength", "steps", "response_format"].map(text);
-    let whole = form(&[
+    let complete = form(&[
         (&file("image", "a.jpg"), PORTRAIT),
         (&heads[0], b"a"),
         (&heads[1], b"0"),
         (&heads[2], b"1.0"),
         (&heads[3], b"b64_json"),
     ]);
-    for answer in both.post("/v1/images/edits", KIND, &whole).await {
+    for answer in both.post("/v1/images/edits", KIND, &complete).await {
         made(std::slice::from_ref(&answer), "a form");
         assert_eq!(answer.json["size"], "448x640");
         let made = pixels(&answer);
@@ -131,7 +131,7 @@ async fn a_phones_portrait_stays_one() {
 }
 
 #[tokio::test]
-async fn whole_numbers_with_a_point_any_seed_and_no_guidance() {
+async fn integers_as_floats_random_seeds_and_zero_guidance_are_accepted() {
     let both = both().await;
     let recorded: Value =
         serde_json::from_str(include_str!("../../fixtures/requests/integers-as-1.0.json")).unwrap();
@@ -163,7 +163,7 @@ async fn whole_numbers_with_a_point_any_seed_and_no_guidance() {
 }
 
 #[tokio::test]
-async fn a_comfyui_takes_seeds_of_64_bits_to_the_last_one() {
+async fn comfyui_accepts_every_64_bit_seed() {
     let fake = FakeComfy::start().await;
     let both = in_front_of(Sidecar::comfyui(&fake.url(), &[]).await).await;
     fake.until_followed(1).await;
@@ -196,7 +196,7 @@ async fn a_comfyui_takes_seeds_of_64_bits_to_the_last_one() {
 }
 
 #[tokio::test]
-async fn what_is_blank_is_absent_and_a_prompt_is_needed() {
+async fn blank_fields_are_absent_and_a_prompt_is_required() {
     let both = both().await;
     let blank = json!({"prompt": "a", "steps": 1, "size": "64x64", "model": "", "n": "", "seed": "", "quality": "",
         "negative_prompt": "", "response_format": "", "output_format": "", "background": " ", "stream": "",
@@ -222,10 +222,10 @@ async fn what_is_blank_is_absent_and_a_prompt_is_needed() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_passed_over_whatever_is_asked_for() {
+async fn a_byte_order_mark_is_skipped_on_every_route() {
     let both = both().await;
     let marked = |body: &Value| format!("\u{feff}{body}").into_bytes();
-    made(&both.post("/v1/images/generations", JSON, &marked(&least())).await, "a picture");
+    made(&both.post("/v1/images/generations", JSON, &marked(&least())).await, "an image");
     let edit = with(least(), &json!({"images": [address(PORTRAIT)]}));
     made(&both.post("/v1/images/edits", JSON, &marked(&edit)).await, "an edit");
     let mlx = Upstream::start().await;
@@ -242,7 +242,7 @@ async fn a_byte_order_mark_is_passed_over_whatever_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_nobody_knows_may_come_twice_and_what_is_decided_on_may_not() {
+async fn unknown_fields_may_be_duplicated_and_used_ones_may_not() {
     let both = both().await;
     let kind = "multipart/form-data; boundary=bXyZ123";
     made(&both.post("/v1/images/edits", kind, TWICE).await, "the form as recorded");
@@ -251,18 +251,18 @@ async fn what_nobody_knows_may_come_twice_and_what_is_decided_on_may_not() {
         let rest = r#""prompt":"a","size":"64x64","steps":1"#;
         let unknown = format!(r#"{{{rest},"foo":1,"foo":{{"foo":2}},"foo":2{more}}}"#);
         made(&both.post(path, JSON, unknown.as_bytes()).await, "unknown, twice");
-        let known = format!(r#"{{{rest},"prompt":"b"{more}}}"#);
+        let duplicate = format!(r#"{{{rest},"prompt":"b"{more}}}"#);
         refused(
-            &both.post(path, JSON, known.as_bytes()).await,
+            &both.post(path, JSON, duplicate.as_bytes()).await,
             Some("prompt"),
             "given twice",
-            "known, twice",
+            "a used field, twice",
         );
     }
 }
 
 #[tokio::test]
-async fn images_sent_where_none_are_taken_are_refused_with_the_route_that_takes_them() {
+async fn images_on_the_wrong_route_are_refused_with_the_right_one() {
     let both = both().await;
     let data = address(PORTRAIT);
     for name in ["image", "images", "image[]", "mask", "ref_images"] {
@@ -280,7 +280,7 @@ async fn images_sent_where_none_are_taken_are_refused_with_the_route_that_takes_
 }
 
 #[tokio::test]
-async fn a_path_that_is_none_is_answered_with_the_one_that_is_near() {
+async fn an_unknown_path_gets_a_suggestion() {
     let both = both().await;
     let ask = async |path: &str| both.post(path, JSON, b"{}").await;
     for (path, near) in [
@@ -309,7 +309,7 @@ async fn a_path_that_is_none_is_answered_with_the_one_that_is_near() {
 }
 
 #[tokio::test]
-async fn full_hd_is_made_by_default_and_four_megapixels_are_the_bound() {
+async fn full_hd_is_allowed_by_default_and_four_megapixels_are_the_limit() {
     let both = both().await;
     let sized = |size: &str| json!({"prompt": "a", "steps": 1, "size": size, "response_format": "b64_json"});
     for (size, dimensions) in [("1920x1080", (1920, 1080)), ("2048x2048", (2048, 2048))] {

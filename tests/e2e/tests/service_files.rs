@@ -27,7 +27,7 @@ fn the_launchd_job_runs_the_binary_itself_and_waits_for_its_drain() {
         "or the drain is cut off"
     );
     let throttle = number("ThrottleInterval");
-    assert!((30..=60).contains(&throttle), "no fast loop after exit 78, and back soon after it is mended");
+    assert!((30..=60).contains(&throttle), "no fast loop after exit 78, and back soon after it is fixed");
     for limits in ["SoftResourceLimits", "HardResourceLimits"] {
         let files = job[limits].as_dictionary().unwrap()["NumberOfFiles"].as_unsigned_integer().unwrap();
         assert!(files >= 4096, "{limits}");
@@ -37,7 +37,7 @@ fn the_launchd_job_runs_the_binary_itself_and_waits_for_its_drain() {
         "a value here would win over the env file, where people look; and everybody can read it"
     );
     let umask = number("Umask");
-    assert_eq!(umask, 0o027, "the owner of the Mac may read logs and pictures, nobody else");
+    assert_eq!(umask, 0o027, "the owner of the Mac may read logs and images, nobody else");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn the_systemd_unit_notifies_waits_for_the_drain_and_keeps_the_card_visible() {
         ["char-195 rw"],
         "a name is looked up once, before a late driver is there"
     );
-    assert_eq!(values("ProtectProc"), ["default"], "or whose VRAM is whose cannot be told");
+    assert_eq!(values("ProtectProc"), ["default"], "otherwise VRAM cannot be assigned to processes");
     assert_eq!(values("StateDirectory"), ["ada2-sidecar"]);
 }
 
@@ -98,7 +98,7 @@ fn the_systemd_socket_listens_where_the_service_would() {
 }
 
 #[test]
-fn the_packaged_configuration_is_sound_as_it_is_and_with_every_setting_in_it() {
+fn the_packaged_configuration_is_valid_as_it_is_and_with_every_setting() {
     let packaged = include_str!("../../../systemd/config.yaml");
     let file = fakes::fresh_dir("packaged-config").join("config.yaml");
     let load = |text: &str| {
@@ -137,7 +137,7 @@ fn newsyslog_rotates_the_log_that_the_env_file_names_and_needs_neither_pid_file_
 }
 
 #[test]
-fn the_example_of_the_env_file_is_read_without_a_remark_once_it_has_a_token() {
+fn the_example_env_file_has_no_problems_once_it_has_a_token() {
     let dir = fakes::fresh_dir("env-example");
     let example = include_str!("../../../gateway/env/ada2-images.env.example");
     let load = |text: &str| {

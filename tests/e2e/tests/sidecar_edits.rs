@@ -5,10 +5,10 @@ use fakes::{TestResponse, engine::RequestKind, form, invokeai::FakeInvoke, large
 use image::{DynamicImage, ImageFormat, Rgb, Rgba, RgbaImage};
 use serde_json::{Value, json};
 
-use crate::edit_form::{EditForm, HEIGHT, WIDTH, assert_half_kept, encoded, image_of, mask, source};
+use crate::edit_form::{EditForm, HEIGHT, WIDTH, assert_left_half_replaced, encoded, image_of, mask, source};
 
 #[tokio::test]
-async fn a_mask_keeps_what_is_not_transparent_to_the_byte_on_both_engines() {
+async fn opaque_mask_pixels_keep_the_source_byte_for_byte_on_both_engines() {
     let fake = FakeInvoke::start().await;
     let png = encoded(&source(), ImageFormat::Png);
     for sidecar in [Sidecar::builtin(&[]).await, Sidecar::invokeai(&fake.url(), &[]).await] {
@@ -16,8 +16,8 @@ async fn a_mask_keeps_what_is_not_transparent_to_the_byte_on_both_engines() {
         for base in ["sd-v1-5", "sd-xl-base-1.0"] {
             let form = EditForm::new().text("prompt", "a cat").text("model", base).text("steps", "2");
             let answer = form.file("image", &png).file("mask", &mask()).send(&sidecar).await;
-            assert_half_kept(&image_of(&answer));
-            assert_eq!(answer.json["size"], "128x96", "the picture's own size");
+            assert_left_half_replaced(&image_of(&answer));
+            assert_eq!(answer.json["size"], "128x96", "the image's actual size");
         }
     }
     let last = fake.items().pop().unwrap();
@@ -40,7 +40,7 @@ async fn a_mask_keeps_what_is_not_transparent_to_the_byte_on_both_engines() {
 }
 
 #[tokio::test]
-async fn transparency_in_the_image_itself_is_a_mask() {
+async fn the_images_alpha_channel_is_a_mask() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let rgb = source().into_rgb8();
@@ -50,11 +50,11 @@ async fn transparency_in_the_image_itself_is_a_mask() {
     };
     let png = encoded(&DynamicImage::ImageRgba8(RgbaImage::from_fn(WIDTH, HEIGHT, pixel)), ImageFormat::Png);
     let form = EditForm::new().file("image", &png).text("prompt", "a cat").text("steps", "1");
-    assert_half_kept(&image_of(&form.send(&sidecar).await));
+    assert_left_half_replaced(&image_of(&form.send(&sidecar).await));
 }
 
 #[tokio::test]
-async fn what_cannot_be_edited_is_refused_by_name_and_the_engine_gets_nothing() {
+async fn invalid_edits_are_refused_before_the_engine_gets_them() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -82,7 +82,7 @@ async fn what_cannot_be_edited_is_refused_by_name_and_the_engine_gets_nothing() 
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_refused_with_a_status_where_a_stream_was_asked_for() {
+async fn an_undecodable_image_is_an_error_response_even_with_stream() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -94,7 +94,7 @@ async fn what_cannot_be_decoded_is_refused_with_a_status_where_a_stream_was_aske
 }
 
 #[tokio::test]
-async fn a_requests_time_covers_the_decoding_and_the_engine_gets_nothing() {
+async fn the_request_timeout_covers_decoding() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -108,7 +108,7 @@ async fn a_requests_time_covers_the_decoding_and_the_engine_gets_nothing() {
 }
 
 #[tokio::test]
-async fn json_with_a_data_address_is_an_edit_too() {
+async fn json_with_a_data_url_is_an_edit_too() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let address = format!(

@@ -9,11 +9,11 @@ use wire::health::{Check, CheckStatus, ReadyStatus};
 
 const NO_SUCH_PID: u32 = 4_194_305;
 
-async fn watched(card: &FakeCard) -> Sidecar {
-    watched_every(card, "20ms").await
+async fn start_watching(card: &FakeCard) -> Sidecar {
+    start_watching_every(card, "20ms").await
 }
 
-async fn watched_every(card: &FakeCard, interval: &str) -> Sidecar {
+async fn start_watching_every(card: &FakeCard, interval: &str) -> Sidecar {
     let library = card.library().display().to_string();
     let flags = ["--gpu", "required", "--nvml-lib", &library, "--sample-interval", interval];
     let sidecar = Sidecar::builtin(&flags).await;
@@ -31,10 +31,10 @@ async fn get_as(sidecar: &Sidecar, path: &str, accept: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-async fn until(sidecar: &Sidecar, name: &str, wanted: CheckStatus) -> Check {
+async fn until(sidecar: &Sidecar, name: &str, expected: CheckStatus) -> Check {
     fakes::eventually(name, async || {
         let report = sidecar.readyz().await;
-        report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == wanted)
+        report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == expected)
     })
     .await
 }
@@ -47,7 +47,7 @@ async fn the_table_and_json_report_the_card_its_processes_and_the_readiness() {
         scenario.gpus[0].processes =
             vec![Process { pid: NO_SUCH_PID, used_mib: Some(12_000), graphics: false }];
     });
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     let (status, table) = get(&sidecar, "/gpu").await;
     assert_eq!(status, 200);
     for text in [
@@ -72,9 +72,9 @@ async fn the_table_and_json_report_the_card_its_processes_and_the_readiness() {
 }
 
 #[tokio::test]
-async fn without_a_card_nvidia_smis_message_is_shown() {
+async fn without_a_card_nvidia_smis_message_is_printed() {
     let card = FakeCard::new();
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     card.set(|scenario| scenario.gpus[0].lost = true);
     sidecar.until_fails("gpu_present").await;
     let (status, table) = get(&sidecar, "/gpu").await;
@@ -93,7 +93,7 @@ async fn without_a_card_nvidia_smis_message_is_shown() {
 async fn no_request_calls_the_driver() {
     let card = FakeCard::new();
     // The sampler itself looks once in 5 s at most here: every further call would be a request's.
-    let sidecar = watched_every(&card, "5s").await;
+    let sidecar = start_watching_every(&card, "5s").await;
     let paths = [
         "/healthz",
         "/readyz",
@@ -122,9 +122,9 @@ async fn no_request_calls_the_driver() {
 }
 
 #[tokio::test]
-async fn a_hung_driver_holds_up_no_request() {
+async fn a_hung_driver_delays_no_request() {
     let card = FakeCard::new();
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     card.set(|scenario| scenario.hang.push("nvmlDeviceGetMemoryInfo_v2".to_owned()));
     sidecar.until_fails("snapshot_fresh").await;
     for path in ["/healthz", "/gpu", "/metrics"] {
@@ -140,7 +140,7 @@ async fn a_hung_driver_holds_up_no_request() {
 }
 
 #[tokio::test]
-async fn a_fatal_report_gates_at_once_and_outlives_the_service_until_it_is_acknowledged() {
+async fn a_fatal_xid_gates_at_once_and_survives_restarts_until_it_is_acknowledged() {
     let card = FakeCard::new();
     let state = fakes::fresh_dir("latch");
     let library = card.library().display().to_string();
@@ -152,7 +152,7 @@ async fn a_fatal_report_gates_at_once_and_outlives_the_service_until_it_is_ackno
     assert!(check.message.contains("XID 79 (GPU has fallen off the bus)"), "{check:?}");
     let (_, table) = get(&sidecar, "/gpu").await;
     assert!(table.contains("last XID 79"), "{table}");
-    fakes::eventually("it is kept", async || {
+    fakes::eventually("it is stored", async || {
         std::fs::read_to_string(state.join("latch.json")).ok().filter(|text| text.contains("\"79\""))
     })
     .await;
@@ -173,9 +173,9 @@ async fn a_fatal_report_gates_at_once_and_outlives_the_service_until_it_is_ackno
 }
 
 #[tokio::test]
-async fn the_drivers_advice_lets_go_of_the_driver_and_its_end_clears_a_fatal_report() {
+async fn reset_advice_unloads_the_library_and_its_end_clears_a_fatal_xid() {
     let card = FakeCard::new();
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     card.xid(95);
     sidecar.until_fails("xid").await;
     card.set(|scenario| scenario.gpus[0].recovery_action = 1);
@@ -188,9 +188,9 @@ async fn the_drivers_advice_lets_go_of_the_driver_and_its_end_clears_a_fatal_rep
 }
 
 #[tokio::test]
-async fn a_driver_that_is_loaded_anew_clears_what_was_latched() {
+async fn a_reloaded_driver_clears_latches() {
     let card = FakeCard::new();
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     card.set(|scenario| scenario.gpus[0].ecc.uncorrected.volatile = 3);
     let check = sidecar.until_fails("ecc").await;
     assert!(check.message.contains("rose above the 0"), "{check:?}");
@@ -212,9 +212,9 @@ async fn a_driver_that_is_loaded_anew_clears_what_was_latched() {
 }
 
 #[tokio::test]
-async fn a_driver_upgraded_under_us_is_degraded_with_this_message() {
+async fn a_driver_upgrade_while_running_is_degraded() {
     let card = FakeCard::new();
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     let library = card.library();
     let new = library.with_file_name("new");
     std::fs::copy(&library, &new).unwrap();
@@ -227,9 +227,9 @@ async fn a_driver_upgraded_under_us_is_degraded_with_this_message() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_opens_no_gate_that_the_last_reading_closed() {
+async fn a_failed_call_clears_no_failure_of_the_last_reading() {
     let card = FakeCard::new();
-    let sidecar = watched_every(&card, "200ms").await;
+    let sidecar = start_watching_every(&card, "200ms").await;
     card.set(|scenario| scenario.gpus[0].remapped_rows.failure = true);
     sidecar.until_fails("row_remap").await;
     card.set(|scenario| scenario.gpus[0].fail("nvmlDeviceGetMemoryInfo_v2", 999));

@@ -14,7 +14,7 @@ async fn get(sidecar: &Sidecar, headers: &str) -> RawResponse {
 }
 
 #[tokio::test]
-async fn an_images_address_is_the_one_that_its_client_reaches_us_by() {
+async fn image_urls_use_the_address_that_the_client_used() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--allowed-hosts", ".example.org"];
     let (behind, direct) = (Sidecar::builtin(&flags).await, Sidecar::builtin(&flags[2..]).await);
     let send = async |sidecar: &Sidecar, lines: &[(&str, &str)]| {
@@ -48,11 +48,11 @@ async fn an_images_address_is_the_one_that_its_client_reaches_us_by() {
     assert_eq!((foreign.status, foreign.code()), (421, "host_not_allowed"));
     let made = send(&direct, &[proto, ("x-forwarded-host", "pics.example.org")]).await;
     let url = made.json["data"][0]["url"].as_str().unwrap_or_default();
-    assert!(url.starts_with("http://ada2:7860/"), "anybody can say so: {url}");
+    assert!(url.starts_with("http://ada2:7860/"), "untrusted headers are ignored: {url}");
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_a_page_is_compared_with_the_host_that_it_was_asked_for() {
+async fn behind_a_trusted_proxy_the_origin_is_compared_with_the_forwarded_host() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--allowed-hosts", "pics.example.org"];
     let sidecar = Sidecar::builtin(&flags).await;
     for (origin, forwarded, status) in [

@@ -38,7 +38,7 @@ async fn a_paused_queue_gates_and_the_engine_gets_nothing() {
 }
 
 #[tokio::test]
-async fn an_invokeai_in_multi_user_mode_is_reported_as_such_and_the_address_is_not_blamed() {
+async fn an_invokeai_in_multi_user_mode_is_reported_as_such() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.users = Users::Multiple);
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
@@ -53,7 +53,7 @@ async fn an_invokeai_in_multi_user_mode_is_reported_as_such_and_the_address_is_n
 
 /// Longer than a label may be: no DNS server gets it.
 #[tokio::test]
-async fn an_engine_whose_name_cannot_be_resolved_is_distinguished_from_one_that_breaks_off() {
+async fn an_unresolvable_engine_is_distinguished_from_a_reset_connection() {
     let host = "a".repeat(70);
     let sidecar = Sidecar::invokeai(&format!("http://{host}:9090"), &[]).await;
     let check = sidecar.until_fails("engine_reachable").await;
@@ -66,7 +66,7 @@ async fn an_engine_whose_name_cannot_be_resolved_is_distinguished_from_one_that_
 }
 
 #[tokio::test]
-async fn without_a_model_that_is_served_here_nothing_is_admitted() {
+async fn without_a_supported_model_nothing_is_admitted() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.models.clear());
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
@@ -116,7 +116,7 @@ async fn the_cards_readings_are_reported_and_a_lost_card_gates_until_it_is_back(
 }
 
 #[tokio::test]
-async fn a_driver_that_hangs_makes_the_reading_old_and_nothing_else() {
+async fn a_hanging_driver_only_makes_the_reading_stale() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
     let sidecar =

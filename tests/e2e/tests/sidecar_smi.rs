@@ -49,7 +49,7 @@ const DASHBOARD: [&str; 33] = [
     "compute_app_used_memory_bytes",
 ];
 
-async fn watched(card: &FakeCard) -> Sidecar {
+async fn start_watching(card: &FakeCard) -> Sidecar {
     let library = card.library().display().to_string();
     let flags = ["--gpu", "required", "--nvml-lib", &library, "--sample-interval", "20ms"];
     let sidecar = Sidecar::builtin(&flags).await;
@@ -63,14 +63,14 @@ async fn get(sidecar: &Sidecar, path: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn csv_is_nvidia_smis_byte_for_byte() {
+async fn csv_equals_nvidia_smis_byte_for_byte() {
     let card = FakeCard::new();
     card.set(|scenario| {
         let gpu = &mut scenario.gpus[0];
         gpu.memory.used = 609;
         gpu.utilization.gpu = 97;
     });
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     for (path, expected) in [
         ("/gpu?query=memory.free,temperature.gpu&format=csv,noheader,nounits", "44850, 54\n"),
         (
@@ -116,6 +116,12 @@ async fn csv_is_nvidia_smis_byte_for_byte() {
             "{query}"
         );
     }
+}
+
+#[tokio::test]
+async fn invalid_queries_are_refused() {
+    let card = FakeCard::new();
+    let sidecar = start_watching(&card).await;
     for (path, param, message) in [
         ("/gpu?query=memory.fre&format=csv", "query", "Nearest: memory.free"),
         ("/gpu?query=name&format=xml", "format", "csv,noheader,nounits"),
@@ -128,21 +134,16 @@ async fn csv_is_nvidia_smis_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn metrics_are_prometheus_own_and_promtool_has_nothing_against_them() {
+async fn metrics_follow_the_exporters_names_and_promtool_accepts_them() {
     let card = FakeCard::new();
     card.set(|scenario| {
         scenario.gpus[0].memory.used = 1024;
         scenario.gpus[0].processes =
             vec![Process { pid: std::process::id(), used_mib: Some(1024), graphics: false }];
     });
-    let sidecar = watched(&card).await;
+    let sidecar = start_watching(&card).await;
     card.xid(31);
-    fakes::eventually("the report is seen", async || {
-        let report = sidecar.readyz().await;
-        let xid = report.checks.into_iter().find(|check| check.name == "xid")?;
-        (xid.status == CheckStatus::Warn).then_some(())
-    })
-    .await;
+    until_warns(&sidecar, "xid").await;
     sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
     get(&sidecar, "/no/such/path").await;
     let (status, text) = get(&sidecar, "/metrics").await;
@@ -180,18 +181,18 @@ async fn metrics_are_prometheus_own_and_promtool_has_nothing_against_them() {
         "ada2_sidecar_slots_limit 4",
         "ada2_sidecar_log_lines_dropped_total 0",
     ] {
-        assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
+        assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
     }
-    has_what_the_dashboard_asks_for(&text, uuid);
-    the_reference_has_every_metric(&text);
-    assert!(!text.contains("/no/such/path"), "nobody makes label values");
+    assert_has_dashboard_metrics(&text, uuid);
+    assert_reference_has_metrics(&text);
+    assert!(!text.contains("/no/such/path"), "clients cannot create label values");
     match lint(&text) {
         Some(complaints) => assert_eq!(complaints, "", "{text}"),
         None => println!("skipped: promtool is not on PATH"),
     }
 }
 
-fn the_reference_has_every_metric(text: &str) {
+fn assert_reference_has_metrics(text: &str) {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ada2-sidecar/REFERENCE.md");
     let readings = reference::reading_metrics(&page);
     let is_reading = |name: &String| {
@@ -204,7 +205,16 @@ fn the_reference_has_every_metric(text: &str) {
     reference::check_names(&page, "metrics", scraped.chain([of_engine]));
 }
 
-fn has_what_the_dashboard_asks_for(text: &str, uuid: &str) {
+async fn until_warns(sidecar: &Sidecar, name: &str) {
+    fakes::eventually("a warning", async || {
+        let report = sidecar.readyz().await;
+        let check = report.checks.into_iter().find(|check| check.name == name)?;
+        (check.status == CheckStatus::Warn).then_some(())
+    })
+    .await;
+}
+
+fn assert_has_dashboard_metrics(text: &str, uuid: &str) {
     let info = text.lines().find(|line| line.starts_with("nvidia_smi_gpu_info{")).unwrap();
     for label in [
         r#"index="0""#,

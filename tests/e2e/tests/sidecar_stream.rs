@@ -19,7 +19,7 @@ async fn the_builtin_engine_streams_previews_and_then_the_image() {
 }
 
 #[tokio::test]
-async fn a_stream_without_partials_has_one_event_in_the_format_asked_for() {
+async fn a_stream_without_partials_has_one_event_in_the_requested_format() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let events = stream(&sidecar, json!({"steps": 2, "output_format": "webp"})).await.rest().await;
@@ -30,7 +30,7 @@ async fn a_stream_without_partials_has_one_event_in_the_format_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_before_the_stream_begins_is_a_status() {
+async fn an_error_before_the_stream_begins_is_a_status() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     for (more, status) in
@@ -43,7 +43,7 @@ async fn what_is_wrong_before_the_stream_begins_is_a_status() {
 }
 
 #[tokio::test]
-async fn every_format_can_be_had_and_says_what_it_is() {
+async fn every_output_format_has_its_content_type() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     for (name, format) in [("png", Format::Png), ("jpeg", Format::Jpeg), ("webp", Format::Webp)] {
@@ -65,7 +65,7 @@ async fn every_format_can_be_had_and_says_what_it_is() {
 }
 
 #[tokio::test]
-async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
+async fn a_preset_is_a_model_with_settings_and_may_have_its_own_graph() {
     let fake = FakeInvoke::start().await;
     let dir = fakes::fresh_dir("presets");
     let graph = json!({"id": "graph", "nodes": {
@@ -106,20 +106,20 @@ async fn a_preset_is_a_model_with_settings_and_may_bring_its_own_graph() {
 }
 
 #[tokio::test]
-async fn what_the_engine_writes_into_a_png_is_taken_out_if_so_configured() {
+async fn png_metadata_of_the_engine_is_stripped_if_configured() {
     let fake = FakeInvoke::start().await;
-    for (flag, is_kept) in [("keep", true), ("strip", false)] {
+    for (flag, has_metadata) in [("keep", true), ("strip", false)] {
         let sidecar = Sidecar::invokeai(&fake.url(), &["--png-metadata", flag]).await;
         sidecar.until_ready().await;
         fake.script(|script| script.image_bytes = InvokeImageBytes::WithGraph);
         let answer = sidecar.generate(&json!({"prompt": "a secret", "size": "64x64", "steps": 1})).await;
         let has_graph = answer.images()[0].windows(14).any(|window| window == b"invokeai_graph");
-        assert_eq!(has_graph, is_kept, "{flag}");
+        assert_eq!(has_graph, has_metadata, "{flag}");
     }
 }
 
 #[tokio::test]
-async fn an_image_by_address_can_be_fetched_there() {
+async fn an_image_can_be_fetched_from_its_url() {
     let engine = FakeInvoke::start().await;
     let sidecar = Sidecar::of(&engine, &[]).await;
     sidecar.until_ready().await;

@@ -11,7 +11,7 @@ async fn text(url: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn vram_that_others_hold_gates_and_they_are_named() {
+async fn vram_held_by_others_gates_and_names_them() {
     let card = FakeCard::new();
     card.set(|scenario| {
         scenario.gpus[0].memory.used = 41_000;
@@ -43,7 +43,7 @@ async fn vram_that_others_hold_gates_and_they_are_named() {
 }
 
 #[tokio::test]
-async fn memory_that_no_listed_process_holds_gates_and_warn_only_lets_it_pass() {
+async fn memory_of_no_listed_process_gates_unless_warn_only() {
     let card = FakeCard::new();
     card.set(|scenario| scenario.gpus[0].memory.used = 43_000);
     let library = card.library().display().to_string();
@@ -64,7 +64,7 @@ async fn memory_that_no_listed_process_holds_gates_and_warn_only_lets_it_pass() 
 }
 
 #[tokio::test]
-async fn a_card_without_vram_figures_is_ready_and_is_reported_everywhere() {
+async fn a_card_without_vram_figures_is_ready() {
     let card = FakeCard::new();
     card.set(|scenario| {
         let unified = serde_json::from_str::<Scenario>(

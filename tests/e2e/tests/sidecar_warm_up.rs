@@ -29,7 +29,7 @@ async fn nothing_is_admitted_until_the_model_is_loaded_and_the_gallery_stays_emp
 }
 
 #[tokio::test]
-async fn an_engine_that_was_restarted_is_warmed_again_before_it_is_ready() {
+async fn a_restarted_engine_is_warmed_up_again_before_it_is_ready() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &["--warm-up", "on"]).await;
     sidecar.until_ready().await;
@@ -56,7 +56,7 @@ async fn a_model_that_cannot_be_loaded_is_a_warning_with_the_engines_message() {
 }
 
 #[tokio::test]
-async fn a_warm_up_that_runs_when_the_service_stops_is_taken_off_the_engine() {
+async fn shutdown_cancels_a_running_warm_up() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.hold = true);
     let sidecar = Sidecar::invokeai(&fake.url(), &["--warm-up", "on"]).await;
@@ -66,7 +66,7 @@ async fn a_warm_up_that_runs_when_the_service_stops_is_taken_off_the_engine() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_being_loaded_is_loaded_also_where_that_only_warns() {
+async fn a_warm_up_runs_also_if_its_check_only_warns() {
     let fake = FakeInvoke::start().await;
     fake.script(|script: &mut InvokeScript| script.hold = true);
     let flags = ["--warm-up", "on", "--warn-only", "engine_model"];

@@ -30,7 +30,7 @@ async fn comfyui(dir: &Path) -> (FakeComfy, Sidecar) {
     (fake, sidecar)
 }
 
-/// What the last prompt hands to each node.
+/// The inputs of each node in the last prompt.
 fn last(fake: &FakeComfy) -> impl Fn(&str) -> Value + use<> {
     let requests = fake.requests();
     let submission =
@@ -51,7 +51,7 @@ fn made(answer: &TestResponse) -> ImageSize {
 }
 
 #[tokio::test]
-async fn what_no_request_sets_keeps_the_workflows_own_value() {
+async fn values_that_the_request_does_not_set_stay_the_workflows() {
     let dir = dir("{turbo: {template: comfy-turbo.json}, marked: {template: comfy-bom.json}}");
     let (fake, sidecar) = comfyui(&dir).await;
     for model in ["turbo", "marked"] {
@@ -110,7 +110,7 @@ async fn a_preset_may_name_a_diffusion_model_that_no_built_in_graph_serves() {
 }
 
 #[tokio::test]
-async fn a_bound_model_that_no_preset_names_stays_the_workflows_own() {
+async fn a_bound_model_that_no_preset_names_stays_the_workflows() {
     let (fake, sidecar) = comfyui(&dir(
         "{own: {template: comfy-null-model.json}, named: {model: tiny-sd15, template: comfy-null-model.json}}",
     ))
@@ -122,7 +122,7 @@ async fn a_bound_model_that_no_preset_names_stays_the_workflows_own() {
 }
 
 #[tokio::test]
-async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_images_own() {
+async fn a_size_that_the_template_cannot_make_is_refused_and_the_response_has_the_actual_one() {
     let dir = dir("{fixed: {template: comfy-fixed-size.json}, lenient: {template: lenient.json}}");
     std::fs::copy(dir.join("comfy-fixed-size.json"), dir.join("lenient.json")).unwrap();
     let bindings = std::fs::read_to_string(dir.join("comfy-fixed-size.yaml")).unwrap();
@@ -154,7 +154,7 @@ async fn a_size_that_the_template_cannot_make_is_refused_and_the_answers_is_the_
 }
 
 #[tokio::test]
-async fn what_was_left_out_is_reported_through_the_gateway_as_well() {
+async fn ignored_parameters_are_reported_through_the_gateway() {
     let (_fake, sidecar) = comfyui(&dir("{fixed: {template: comfy-fixed-size.json}}")).await;
     let backends = format!(
         "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
@@ -184,7 +184,7 @@ fn uploaded(fake: &FakeComfy) -> (u32, u32) {
 }
 
 #[tokio::test]
-async fn an_edit_by_a_template_without_a_size_gets_the_image_as_it_is() {
+async fn an_edit_template_without_a_size_gets_the_image_unscaled() {
     let (fake, sidecar) = comfyui(&dir("{edit: {template: {edit: comfy-edit.json}}}")).await;
     let size = ImageSize::new(104, 77);
     let image = ProceduralImage { label: "test", prompt: "a", seed: 1, size }.to_png();
@@ -214,7 +214,7 @@ async fn an_edit_by_a_template_without_a_size_gets_the_image_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_export_becomes_what_the_page_would_send_and_the_requests_seed_runs() {
+async fn an_exported_workflow_runs_with_the_requests_seed() {
     let dir = dir("{plain: {template: invoke-plain.json}, edge: {template: invoke-seed-from-edge.json}}");
     let fake = FakeInvoke::start().await;
     let model = json!({"key": "k1", "hash": "h", "name": "k1", "base": "sd-1", "type": "main"});

@@ -1,4 +1,4 @@
-//! What every call does before it answers: note itself, look at the scenario, be slow or hang, fail as told.
+//! What every call does before it answers: note itself, look at the scenario, be slow or hang, fail as scripted.
 
 use std::{
     ffi::c_void,
@@ -24,7 +24,7 @@ pub(crate) const GPU_IS_LOST: Code = 15;
 pub(crate) const ARGUMENT_VERSION_MISMATCH: Code = 25;
 pub(crate) const UNKNOWN: Code = 999;
 
-/// How often whoever waits looks at the scenario again.
+/// How often a waiting call reads the scenario again.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A call that is about the machine.

@@ -1,5 +1,5 @@
-//! The two files beside this copy of the library, opened as seldom as can be: a call costs a look at the scenario's
-//! inode and a line in the list of calls. Whatever is kept belongs to this copy alone.
+//! The two files beside this copy of the library, opened as rarely as possible: a call costs a look at the scenario's
+//! inode and a line in the list of calls. State belongs to this copy alone.
 
 use std::{
     ffi::{CStr, OsStr, c_void},
@@ -15,7 +15,7 @@ use crate::{
     call::{Code, UNKNOWN},
 };
 
-/// What is kept from one call to the next.
+/// State between calls.
 struct OpenFiles {
     calls: Option<File>,
     scenario: Option<LastRead>,
@@ -113,8 +113,8 @@ fn library_dir() -> Option<PathBuf> {
         dli_saddr: std::ptr::null_mut(),
     };
     // SAFETY: the address is of a function in this library, and `found` is ours to be written.
-    let known = unsafe { libc::dladdr(library_dir as *const c_void, &raw mut found) };
-    if known == 0 || found.dli_fname.is_null() {
+    let result = unsafe { libc::dladdr(library_dir as *const c_void, &raw mut found) };
+    if result == 0 || found.dli_fname.is_null() {
         return None;
     }
     // SAFETY: the loader's string, which lives as long as the library is loaded.

@@ -14,7 +14,7 @@ use crate::{
     files,
 };
 
-/// Hears of every scenario that is renamed into place while it lives.
+/// Notices every scenario that is renamed into place while it lives.
 pub(crate) struct ScenarioWatch(OwnedFd);
 
 impl ScenarioWatch {
@@ -33,7 +33,7 @@ impl ScenarioWatch {
         if added < 0 { Err(UNKNOWN) } else { Ok(Self(notify)) }
     }
 
-    /// Until there is news, or that long.
+    /// Waits for a change, or that long.
     pub(crate) fn wait(&self, left: Duration) {
         let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // Not cut to zero, or the last millisecond would be spent in a loop.
@@ -42,7 +42,7 @@ impl ScenarioWatch {
         let ready = unsafe { libc::poll(&raw mut poll, 1, milliseconds) };
         if ready > 0 {
             let mut buffer = [0_u8; 4096];
-            // SAFETY: the buffer is ours, and as long as is said.
+            // SAFETY: the buffer is ours, and as long as stated.
             unsafe { libc::read(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// What `/proc` counts processor time in: `sysconf(_SC_CLK_TCK)` on every Linux that there is.
+/// What `/proc` counts processor time in: `sysconf(_SC_CLK_TCK)` on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The process. Dropping it kills it.
@@ -88,7 +88,7 @@ fn kib(id: u32, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }
 
-/// Begins anew.
+/// Resets the peak.
 pub fn reset_peak(id: u32) {
     let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
 }

@@ -1,4 +1,4 @@
-//! What the fake of an engine is made of. The suite `tests/e2e/tests/engine_behaviour.rs` runs over every engine that
+//! The parts of a fake engine. The suite `tests/e2e/tests/engine_behaviour.rs` runs over every engine that
 //! implements [`FakeEngine`]; a new engine's fake starts with that trait.
 
 use std::{
@@ -17,14 +17,14 @@ use crate::process::{Core, EngineRequest, Process};
 /// The state of a fake engine, and what the tests must know about the engine's API.
 ///
 /// A fake replays recordings of the real engine: it answers in recorded shapes, sends recorded events, and paints
-/// its images from prompt, seed and size (an edit mixes in its source, and leaves the kept part of a mask as it was).
+/// its images from prompt, seed and size (an edit mixes in its source, and does not change what a mask keeps).
 /// It runs one job at a time, in the engine's order, and must provide:
 ///
 /// - the engine's HTTP routes that the sidecar uses ([`FakeEngine::router`]), with [`crate::process::record`] as the
 ///   outermost layer, and its event socket,
 /// - a worker that runs jobs ([`FakeEngine::work`]) and waits in [`Core::unless_hung`] before everything that it does,
 /// - its jobs in terms that all engines share ([`FakeEngine::job`]),
-/// - the faults below, each of which holds until it is taken back.
+/// - the faults below, each of which lasts until it is reset.
 pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
     /// The value of `--engine`.
     const NAME: &'static str;
@@ -87,7 +87,7 @@ pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
     fn set_cancel_delay(&mut self, time: Duration);
     /// Every job fails in mid-run.
     fn fail(&mut self, failure: Option<EngineFailure>);
-    /// The failure of a job for which the card's memory is too small, as the engine words it.
+    /// The failure of a job for which the card's memory is too small, with the engine's message.
     fn out_of_memory() -> EngineFailure;
     /// What the bytes of an image are.
     fn serve_images(&mut self, bytes: ImageBytes);
@@ -172,7 +172,7 @@ pub enum RequestKind {
     Other,
 }
 
-/// What a job fails with, as the engine words it.
+/// The engine's message for a failed job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineFailure {
     /// The Python class.
@@ -192,7 +192,7 @@ impl EngineFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageBytes {
     /// The image.
-    Whole,
+    Complete,
     /// Its first half, as if that were all.
     CutOff,
     /// Its head, which says 0x0.
@@ -205,7 +205,7 @@ impl ImageBytes {
     /// What is served of an image. None for a web page.
     pub(crate) fn of(self, image: &Bytes) -> Option<Bytes> {
         match self {
-            Self::Whole => Some(image.clone()),
+            Self::Complete => Some(image.clone()),
             Self::CutOff => Some(image.slice(..image.len() / 2)),
             Self::Hollow => Some(crate::large_images::hollow(image).into()),
             Self::Html => None,
@@ -280,13 +280,13 @@ impl<E: FakeEngine> Fake<E> {
     }
 
     /// Waits until the jobs are so, in the engine's own terms (bounded).
-    pub async fn until(&self, wanted: impl Fn(&[E::Item]) -> bool) {
-        self.until_engine("items", |engine| wanted(engine.items())).await;
+    pub async fn until(&self, condition: impl Fn(&[E::Item]) -> bool) {
+        self.until_engine("items", |engine| condition(engine.items())).await;
     }
 
     /// Waits until the jobs are so (bounded).
-    pub async fn until_jobs(&self, wanted: impl Fn(&[EngineJob]) -> bool) {
-        self.until_engine("jobs", |engine| wanted(&jobs(engine))).await;
+    pub async fn until_jobs(&self, condition: impl Fn(&[EngineJob]) -> bool) {
+        self.until_engine("jobs", |engine| condition(&jobs(engine))).await;
     }
 
     /// Waits until nothing runs or waits (bounded).
@@ -299,8 +299,8 @@ impl<E: FakeEngine> Fake<E> {
         self.until_engine("the events are followed", |engine| engine.followers() == count).await;
     }
 
-    async fn until_engine(&self, what: &str, wanted: impl Fn(&E) -> bool) {
-        crate::bounded(what, self.process.core.until(|engine| wanted(engine).then_some(()))).await;
+    async fn until_engine(&self, what: &str, condition: impl Fn(&E) -> bool) {
+        crate::bounded(what, self.process.core.until(|engine| condition(engine).then_some(()))).await;
     }
 
     /// Enqueues a job of somebody else. Its state and [`Self::cancels`] show whether the sidecar touched it.

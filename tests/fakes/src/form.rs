@@ -1,4 +1,4 @@
-//! Forms: written by hand, so that every byte is known, and read.
+//! Forms: written by hand, byte by byte, and parsed.
 
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;

@@ -11,7 +11,7 @@ pub use fake_nvml::{
 
 use crate::fresh_dir;
 
-/// A machine with a fake card, gone with this value.
+/// A machine with a fake card, removed when this value is dropped.
 #[derive(Debug)]
 pub struct FakeCard {
     dir: PathBuf,

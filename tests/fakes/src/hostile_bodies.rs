@@ -57,7 +57,7 @@ impl HostileBody {
         let done = AtomicBool::new(false);
         let answered = async {
             let answer = request.send().await.expect("an answer");
-            let answer = (answer.status().as_u16(), answer.text().await.expect("a whole answer"));
+            let answer = (answer.status().as_u16(), answer.text().await.expect("a complete response"));
             done.store(true, Ordering::Release);
             answer
         };
@@ -152,7 +152,7 @@ fn many_keys() -> Vec<u8> {
     (body + "}").into_bytes()
 }
 
-/// A part's head and content with so much of what is repeated that the whole is [`LARGE`].
+/// A part's head and content with the repeated part so often that the total is [`LARGE`].
 fn filled(begin: &str, repeated: &str, end: &str) -> String {
     format!("{begin}{}{end}", repeated.repeat((LARGE - 1000) / repeated.len()))
 }

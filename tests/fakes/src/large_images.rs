@@ -48,7 +48,7 @@ pub fn hollow(png: &[u8]) -> Vec<u8> {
     png
 }
 
-/// A whole request for an edit of this image, as bytes.
+/// A complete request for an edit of this image, as bytes.
 pub fn edit_of(image: &[u8], fields: &[(&str, &str)]) -> Vec<u8> {
     let texts: Vec<_> = fields.iter().map(|(name, value)| (form::text(name), value.as_bytes())).collect();
     let file = form::file("image", "a.png");

@@ -34,10 +34,10 @@ use serde_json::Value;
 use service::outbound::{ConnectionPolicy, client_builder};
 use tempfile::TempDir;
 
-/// Far above anything that a loaded machine needs; a wait that gets here has failed.
+/// Far more than a loaded machine needs; a longer wait has failed.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Asks again and again until there is an answer; gives up loudly.
+/// Polls until there is a value; panics at the timeout.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -49,7 +49,7 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     }
 }
 
-/// Waits, but not for ever; gives up loudly.
+/// Waits for a future; panics at the timeout.
 pub async fn bounded<T>(what: &str, wait: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(TIMEOUT, wait).await;
     assert!(waited.is_ok(), "not within {TIMEOUT:?}: {what}");
@@ -99,7 +99,7 @@ fn remove_stale_dirs() {
     }
 }
 
-/// A client as curl is one: a new connection each time. An answer that does not come is a failure, not a hang.
+/// A client as curl is one: a new connection each time. A missing response is a failure, not a hang.
 pub fn http() -> &'static reqwest::Client {
     static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
         client_builder(ConnectionPolicy::PerRequest)
@@ -125,7 +125,7 @@ impl TestResponse {
     /// Reads it.
     pub async fn read(answer: reqwest::Response) -> Self {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let body = answer.bytes().await.expect("a whole body");
+        let body = answer.bytes().await.expect("a complete body");
         Self { status, headers, json: serde_json::from_slice(&body).unwrap_or_default() }
     }
 

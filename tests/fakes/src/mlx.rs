@@ -1,5 +1,5 @@
 //! A fake mlx_lm.server: HTTP/1.0 on a bare socket, as Python's `http.server` speaks it. It replays what mlx_lm 0.32.2 with
-//! mlx 0.32.4 answered (`fixtures/mlx_lm`), byte for byte, and writes down what it saw.
+//! mlx 0.32.4 answered (`fixtures/mlx_lm`), byte for byte, and records its requests.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -103,7 +103,7 @@ async fn serve(socket: TcpListener, shared: Arc<Shared>, lifecycle: Lifecycle) {
     let ends = lifecycle.draining();
     loop {
         let (stream, _) = tokio::select! {
-            came = socket.accept() => came.expect("loopback accepts"),
+            accepted = socket.accept() => accepted.expect("loopback accepts"),
             () = ends.cancelled() => return,
         };
         let shared = Arc::clone(&shared);

@@ -1,4 +1,4 @@
-//! What earlier versions left on the disk ([how it came about](../../fixtures/state-0.1/README.md)), for tests of what the
+//! The state that earlier versions left on the disk ([how it came about](../../fixtures/state-0.1/README.md)), for tests of what the
 //! current one makes of it.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};

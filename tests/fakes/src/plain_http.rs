@@ -21,7 +21,7 @@ use tokio::{
 const HEAD: usize = 16 << 10;
 /// What is read at a time.
 const BLOCK: usize = 256 << 10;
-/// For everything in a turn of the load; a wait that gets here has failed.
+/// The timeout of every wait; reaching it is a failure.
 const TURN: Duration = Duration::from_mins(5);
 /// Has Linux throw away what is received instead of copying it: tcp(7).
 const MSG_TRUNC: i32 = 0x20;
@@ -118,7 +118,7 @@ impl Connection {
         }
     }
 
-    /// Asks, and waits for a good answer.
+    /// Sends a request and waits for a successful response.
     pub async fn ask(&mut self, request: &[u8]) {
         self.send(request).await;
         let answer = self.message().await.expect("an answer");
@@ -167,20 +167,20 @@ impl LoadRequest {
         }
         let mut times = Vec::new();
         while more() {
-            let begun = Instant::now();
+            let started = Instant::now();
             if self.opening.is_some() {
                 connection.send(&self.request).await;
                 connection.read(self.request.len()).await;
             } else {
                 connection.ask(&self.request).await;
             }
-            times.push(begun.elapsed());
+            times.push(started.elapsed());
         }
         times
     }
 }
 
-/// Says where it listens, and answers until the process is killed.
+/// Prints its address, and serves until the process is killed.
 pub async fn serve<A>(answer: impl Fn(Message, Connection) -> A + Clone + Send + 'static)
 where
     A: Future<Output = Connection> + Send,

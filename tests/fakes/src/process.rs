@@ -40,7 +40,7 @@ pub struct EngineRequest {
     pub connection: u16,
     /// As sent.
     pub body: Bytes,
-    /// When it had arrived whole.
+    /// When it had arrived completely.
     pub at: Instant,
 }
 

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What `promtool check metrics` has against the text: nothing, where all is well. None where promtool is not there.
+/// The complaints of `promtool check metrics`; empty if there are none. `None` without promtool.
 pub fn lint(metrics: &str) -> Option<String> {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! An engine of which only the bytes matter: it writes down what came, byte by byte, and answers by path, in order or
+//! An engine for byte-exact tests: it records what arrives, byte by byte, and responds by path, in order or
 //! out of it. A plain loop over TCP, so that no HTTP library of ours hides what a proxy really sent.
 
 use std::{
@@ -23,7 +23,7 @@ pub struct RawRequest {
     /// The client's port: the same for all requests of one connection.
     pub connection: u16,
     /// The body came to its end.
-    pub whole: bool,
+    pub complete: bool,
 }
 
 impl RawRequest {
@@ -38,7 +38,7 @@ impl RawRequest {
         self.head.lines().next().unwrap_or_default()
     }
 
-    /// Its second word.
+    /// The second part of its first line.
     pub fn target(&self) -> &str {
         self.line().split(' ').nth(1).unwrap_or_default()
     }
@@ -88,13 +88,13 @@ impl RawEngine {
         requests.iter().filter(|request| request.target().starts_with(path)).cloned().collect()
     }
 
-    /// Waits until a request for a path that begins like this is as wanted (bounded), and gives it.
-    pub async fn until(&self, path: &str, wanted: impl Fn(&RawRequest) -> bool) -> RawRequest {
+    /// Waits until a request for a path that begins like this matches (bounded), and returns it.
+    pub async fn until(&self, path: &str, condition: impl Fn(&RawRequest) -> bool) -> RawRequest {
         let mut bell = self.shared.bell.subscribe();
         crate::bounded(path, async {
             loop {
                 bell.borrow_and_update();
-                if let Some(found) = self.requests(path).into_iter().find(|request| wanted(request)) {
+                if let Some(found) = self.requests(path).into_iter().find(|request| condition(request)) {
                     return found;
                 }
                 bell.changed().await.expect("the sender lives as long as self");
@@ -109,9 +109,11 @@ impl RawEngine {
     }
 
     /// Waits until this holds of the number of open connections (bounded).
-    pub async fn until_open(&self, wanted: impl Fn(usize) -> bool) {
+    pub async fn until_open(&self, condition: impl Fn(usize) -> bool) {
         let mut open = self.shared.open.subscribe();
-        crate::bounded("connections", open.wait_for(|open| wanted(*open))).await.expect("the sender lives");
+        crate::bounded("connections", open.wait_for(|open| condition(*open)))
+            .await
+            .expect("the sender lives");
     }
 }
 
@@ -230,7 +232,7 @@ impl Connection {
         } else if !early && let Some(length) = length {
             self.body(place, |body: &[u8]| (body.len() >= length).then_some(length)).await?;
         } else {
-            self.change(place, |request| request.whole = true);
+            self.change(place, |request| request.complete = true);
         }
         self.answer(&request).await
     }
@@ -239,7 +241,7 @@ impl Connection {
         loop {
             if let Some(end) = end(&self.rest) {
                 let body: Vec<u8> = self.rest.drain(..end).collect();
-                self.change(place, |request| (request.body, request.whole) = (body, true));
+                self.change(place, |request| (request.body, request.complete) = (body, true));
                 return Some(());
             }
             let so_far = self.rest.clone();
@@ -250,7 +252,7 @@ impl Connection {
 
     async fn answer(&mut self, request: &RawRequest) -> KeepGoing {
         let path = request.target().split('?').next().unwrap_or_default();
-        if let Some((_, bytes, goes)) = FIXED.iter().find(|(known, ..)| *known == path) {
+        if let Some((_, bytes, goes)) = FIXED.iter().find(|(fixed, ..)| *fixed == path) {
             self.write(bytes.as_bytes()).await?;
             return goes.then_some(());
         }
@@ -300,8 +302,8 @@ impl Connection {
     /// Echoes.
     async fn echo(&mut self) -> KeepGoing {
         loop {
-            let come = std::mem::take(&mut self.rest);
-            self.write(&come).await?;
+            let rest = std::mem::take(&mut self.rest);
+            self.write(&rest).await?;
             self.more().await?;
         }
     }
@@ -332,6 +334,6 @@ impl Connection {
     }
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
 }

@@ -48,12 +48,12 @@ impl RawClient {
         Self { stream, rest: Vec::new() }
     }
 
-    /// Sends these bytes. A peer that has hung up already is no failure.
+    /// Sends these bytes. A peer that has closed the connection is no failure.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = crate::bounded("sending", self.stream.write_all(bytes.as_ref())).await;
     }
 
-    /// Says that nothing more will come.
+    /// Closes the sending side.
     pub async fn half_close(&mut self) {
         let _ = self.stream.shutdown().await;
     }
@@ -99,7 +99,7 @@ impl RawClient {
         String::from_utf8_lossy(&self.rest).into_owned()
     }
 
-    /// The same, and whether the peer hung up in good order.
+    /// The same, and whether the peer closed the connection cleanly.
     pub async fn rest_and_end(mut self) -> (String, std::io::Result<()>) {
         let mut block = vec![0; 64 << 10];
         loop {

@@ -82,7 +82,7 @@ pub fn metric_names(scrape: &str) -> impl Iterator<Item = String> {
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ').map(|(name, _)| name.to_owned()))
 }
 
-/// As code.
+/// As Markdown code.
 pub fn code(text: &str) -> String {
     format!("`{text}`")
 }

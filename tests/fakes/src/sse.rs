@@ -45,7 +45,7 @@ impl SseReader {
     /// All that are left.
     pub async fn rest(mut self) -> Vec<Value> {
         let mut all = Vec::new();
-        while let Some(event) = self.next().await.expect("a whole stream") {
+        while let Some(event) = self.next().await.expect("a complete stream") {
             all.push(event);
         }
         all

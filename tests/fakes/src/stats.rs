@@ -1,14 +1,14 @@
-//! Figures of many measurements.
+//! Statistics of measurements.
 
 use std::time::Duration;
 
-/// So many of a hundred were at most this long; the times get sorted.
+/// The percentile of these times, which get sorted.
 pub fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     times[(times.len() * percent / 100).min(times.len() - 1)]
 }
 
-/// The middle one; 0 of none.
+/// The median; 0 of none.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<_> = figures.collect();
     figures.sort_unstable_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! A client that reads a stream as it comes.
+//! A client that reads a stream as it arrives.
 
 use serde_json::Value;
 
@@ -6,12 +6,12 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct StreamClient {
     answer: reqwest::Response,
-    /// What has come.
+    /// The bytes received so far.
     pub received: Vec<u8>,
 }
 
 impl StreamClient {
-    /// Reads what this request brings.
+    /// Sends this request and reads its response.
     pub async fn start(request: reqwest::RequestBuilder) -> Self {
         let answer = crate::bounded("the head", request.send()).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 200);

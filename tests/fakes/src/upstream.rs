@@ -104,20 +104,20 @@ impl Upstream {
         Self { url, script, lifecycle }
     }
 
-    /// From now on the path answers this.
+    /// Sets the path's response from now on.
     pub fn set(&self, path: &str, reply: UpstreamReply) {
         let mut paths = lock(&self.script.paths);
-        paths.retain(|(known, _)| known != path);
+        paths.retain(|(other, _)| other != path);
         paths.push((path.to_owned(), reply));
     }
 
-    /// From now on image requests are answered like this.
+    /// Sets the response to image requests from now on.
     pub fn set_images(&self, reply: UpstreamReply) {
         self.set(IMAGES[0], reply.clone());
         self.set(IMAGES[1], reply);
     }
 
-    /// The next image request is answered like this; further calls are for those after it.
+    /// Queues a response to the next image request.
     pub fn next_image(&self, reply: UpstreamReply) {
         lock(&self.script.once).push_back(reply);
     }
@@ -133,22 +133,22 @@ impl Upstream {
     }
 
     /// Waits until this many image requests are held here (bounded).
-    pub async fn until_held(&self, wanted: usize) {
+    pub async fn until_held(&self, count: usize) {
         crate::eventually("image requests held", async || {
-            (self.script.held.borrow().0 == wanted).then_some(())
+            (self.script.held.borrow().0 == count).then_some(())
         })
         .await;
     }
 
     /// Waits until this many clients disconnected before their answer (bounded).
-    pub async fn until_disconnected(&self, wanted: usize) {
+    pub async fn until_disconnected(&self, count: usize) {
         crate::eventually("clients disconnected", async || {
-            (self.script.held.borrow().1 == wanted).then_some(())
+            (self.script.held.borrow().1 == count).then_some(())
         })
         .await;
     }
 
-    /// What arrived on a path.
+    /// The requests to a path so far.
     pub fn requests(&self, path: &str) -> Vec<UpstreamRequest> {
         let ends = format!(" {path}");
         lock(&self.script.requests).iter().filter(|request| request.line.ends_with(&ends)).cloned().collect()
@@ -159,7 +159,7 @@ impl Upstream {
         self.requests(IMAGES[0])
     }
 
-    /// The requests to edit images that arrived.
+    /// The edit requests so far.
     pub fn edits(&self) -> Vec<UpstreamRequest> {
         self.requests(IMAGES[1])
     }
@@ -168,7 +168,7 @@ impl Upstream {
     pub async fn stop(&self) {
         self.lifecycle.begin_drain();
         self.lifecycle.aborting().cancel();
-        self.lifecycle.wait_until_stopped(std::time::Duration::ZERO).await.expect("it ends in order");
+        self.lifecycle.wait_until_stopped(std::time::Duration::ZERO).await.expect("it shuts down cleanly");
     }
 }
 
@@ -184,7 +184,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
     let bytes = to_bytes(body, 64 << 20).await.unwrap_or_default();
     let form = form::read(&parts.headers, &bytes).await;
     let body = texts(&form).unwrap_or_else(|| serde_json::from_slice(&bytes).unwrap_or_default());
-    let peer = parts.extensions.get::<PeerAddr>().expect("the accept loop tells the peer").0;
+    let peer = parts.extensions.get::<PeerAddr>().expect("the accept loop sets the peer's address").0;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let line = format!("{} {target}", parts.method);
     lock(&script.requests).push(UpstreamRequest {
@@ -215,7 +215,7 @@ async fn answer(State(script): State<Arc<UpstreamScript>>, request: Request) -> 
     }
 }
 
-/// A held request; dropped early when its client leaves.
+/// A held request; dropped early when its client disconnects.
 struct HeldRequest {
     script: Arc<UpstreamScript>,
     answered: bool,

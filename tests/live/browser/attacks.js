@@ -5,7 +5,7 @@ import http from "node:http";
 import { check, engine, inBrowser, sidecar } from "./browser.js";
 
 const port = new URL(sidecar).port;
-// Paths that nobody but the attacks asks for; the engine's own answer would be another than the sidecar's.
+// Paths that only the attacks request; the engine's own response would differ from the sidecar's.
 const attacks = {
   "a simple POST": (url) => fetch(`${url}/prompt`, { method: "POST", mode: "no-cors", body: "{}" }).then((a) => a.type),
   "a readable GET": (url) => fetch(`${url}/`).then((a) => a.status),
@@ -17,12 +17,12 @@ const attacks = {
       socket.onopen = () => done("open");
       socket.onerror = () => done("refused");
     }),
-  "a picture": (url) =>
+  "an image": (url) =>
     new Promise((done) => {
-      const picture = new Image();
-      picture.onload = () => done("loaded");
-      picture.onerror = () => done("refused");
-      picture.src = `${url}/favicon.ico`;
+      const image = new Image();
+      image.onload = () => done("loaded");
+      image.onerror = () => done("refused");
+      image.src = `${url}/favicon.ico`;
     }),
 };
 

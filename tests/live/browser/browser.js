@@ -1,4 +1,4 @@
-// A headless browser that reaches nothing but what it is told to, and one line for each check.
+// A headless browser that reaches only the given addresses, and one line for each check.
 
 import { chromium } from "playwright-core";
 

@@ -1,4 +1,4 @@
-// ComfyUI's page: it loads, its socket connects, a workflow that was run in it makes a picture, which shows.
+// ComfyUI's page: it loads, its socket connects, a workflow that was run in it makes an image, which shows.
 
 import { check, inBrowser, shot, sidecar, socketsOf, until } from "./browser.js";
 
@@ -31,15 +31,15 @@ await inBrowser(async (page) => {
   await page.waitForTimeout(2_000);
   await page.keyboard.press("Escape");
   await page.evaluate((workflow) => window.app.loadApiJson(workflow, "lighthouse"), workflow);
-  // Nodes that are not in view load no pictures: the view is fitted to all.
+  // Nodes that are not in view load no images: the view is fitted to all.
   await page.mouse.click(700, 800);
   await page.keyboard.press(".");
   await page.getByRole("button", { name: /^run/i }).first().click();
   const done = await until(120, () =>
     sockets.flatMap((socket) => socket.frames).some((frame) => frame.includes('"executed"')),
   );
-  check("a workflow that is run in the page makes a picture", done);
-  const picture = await until(10, () =>
+  check("a workflow that is run in the page makes an image", done);
+  const image = await until(10, () =>
     page.evaluate(() => {
       // Previews are blobs; what the engine has saved has an address.
       const images = window.app.graph.nodes.flatMap((node) => node.imgs ?? []);
@@ -47,7 +47,7 @@ await inBrowser(async (page) => {
       return shown.map((image) => image.src).find((src) => src.includes("/view?filename=page"));
     }),
   );
-  check("the picture shows", picture?.startsWith(sidecar), picture);
+  check("the image shows", image?.startsWith(sidecar), image);
   await page.waitForTimeout(1_000);
   await shot(page, "comfyui");
 });

@@ -56,20 +56,20 @@ async function uses(gateway, sidecar, token) {
   form.append("image", new Blob(["x"]), "a.png");
   const small = { prompt: "x", size: "64x64", steps: 1 };
   await read("gateway: models", `${gateway}/v1/models`, { headers: authorized });
-  const made = await read("gateway: a picture", `${gateway}/v1/images/generations`, json(small));
+  const made = await read("gateway: an image", `${gateway}/v1/images/generations`, json(small));
   await read("gateway: a refused edit", `${gateway}/v1/images/edits`, { method: "POST", headers: authorized, body: form });
   await read("gateway: a refused token", `${gateway}/v1/models`, { headers: { Authorization: "Bearer wrong" } });
   await read("gateway: a path that is not there", `${gateway}/v1/nothing`, { headers: authorized });
   await read("gateway: a stream", `${gateway}/v1/images/generations`, json({ ...small, stream: true }));
   const stored = JSON.parse(made).data?.[0].url ?? "/ui/images/1736697234_0123456789abcdef.png";
-  await read("gateway: the picture itself", `${gateway}${stored}`);
+  await read("gateway: the image itself", `${gateway}${stored}`);
   await read("gateway: health", `${gateway}/healthz`);
   await read("sidecar: models", `${sidecar}/v1/models`);
-  await read("sidecar: a picture", `${sidecar}/v1/images/generations`, json({ ...small, response_format: "b64_json" }));
+  await read("sidecar: an image", `${sidecar}/v1/images/generations`, json({ ...small, response_format: "b64_json" }));
   await read("sidecar: a stream", `${sidecar}/v1/images/generations`, json({ ...small, stream: true }));
-  const kept = await read("sidecar: a picture's address", `${sidecar}/v1/images/generations`, json({ ...small, response_format: "url" }));
-  await read("sidecar: the picture itself", JSON.parse(kept).data?.[0].url ?? `${sidecar}/v1/images/files/x.png`);
-  await read("sidecar: a refused picture", `${sidecar}/v1/images/generations`, json({ ...small, n: 99 }));
+  const kept = await read("sidecar: an image's address", `${sidecar}/v1/images/generations`, json({ ...small, response_format: "url" }));
+  await read("sidecar: the image itself", JSON.parse(kept).data?.[0].url ?? `${sidecar}/v1/images/files/x.png`);
+  await read("sidecar: a refused image", `${sidecar}/v1/images/generations`, json({ ...small, n: 99 }));
   await read("sidecar: readiness", `${sidecar}/readyz`);
   return seen;
 }
@@ -78,7 +78,7 @@ const expected = {
   "gateway: a refused edit": 400,
   "gateway: a refused token": 401,
   "gateway: a path that is not there": 404,
-  "sidecar: a refused picture": 400,
+  "sidecar: a refused image": 400,
 };
 
 async function site() {
@@ -139,8 +139,8 @@ try {
     }
     check("without a word in the console", messages.length === 0, messages.join(", "));
     const plain = await page.goto(`${secure.replace("https:", "http:")}/`);
-    const told = (await plain.text()).includes(`Use ${secure} instead`);
-    check("plain HTTP on the port for HTTPS is told where to go", plain.status() === 400 && told, plain.status());
+    const hasHint = (await plain.text()).includes(`Use ${secure} instead`);
+    check("plain HTTP on the HTTPS port gets the HTTPS URL", plain.status() === 400 && hasHint, plain.status());
   });
 } finally {
   for (const program of running) {

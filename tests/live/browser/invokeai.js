@@ -1,4 +1,4 @@
-// InvokeAI's page: it loads, its socket connects, a picture that was started in it is made and shows.
+// InvokeAI's page: it loads, its socket connects, an image that was started in it is made and shows.
 
 import { check, inBrowser, shot, sidecar, socketsOf, until } from "./browser.js";
 
@@ -23,11 +23,11 @@ await inBrowser(async (page) => {
     const now = await newest();
     return now.total > before.total && now.items[0].image_name;
   });
-  check("a picture that is started in the page is made", made, made);
+  check("an image that is started in the page is made", made, made);
   const events = sockets.flatMap((socket) => socket.frames).filter((frame) => frame.includes("invocation_progress"));
   check("its progress comes over the socket", events.length > 0, events.length);
   const shown = await until(10, () => page.locator(`img[src*="${made}"]`).first().isVisible());
-  check("the picture shows", shown);
+  check("the image shows", shown);
   check("nothing on the page failed", bad.length === 0, bad.join(", "));
   await shot(page, "invokeai");
 });

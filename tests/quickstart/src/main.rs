@@ -61,7 +61,7 @@ fn run() -> Outcome<()> {
 /// This program lies in `target/PROFILE`, wherever the target directory is.
 fn target_dir() -> Outcome<PathBuf> {
     let program = std::env::current_exe()?;
-    let target = program.parent().and_then(Path::parent).ok_or("cannot tell where the target folder is")?;
+    let target = program.parent().and_then(Path::parent).ok_or("cannot find the target directory")?;
     Ok(target.to_owned())
 }
 
@@ -80,7 +80,7 @@ fn build(target: &Path) -> Outcome<()> {
     let cargo = option_env!("CARGO").unwrap_or("cargo");
     let mut command = Command::new(cargo);
     command.args(["build", "--release", "-p", "ada2-sidecar", "-p", "gateway"]).current_dir(&root);
-    // What `cargo run` tells this program of itself; build scripts that read it would build again, and again after the
+    // What `cargo run` sets for this program; build scripts that read it would build again, and again after the
     // next `cargo build`.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -92,14 +92,14 @@ fn build(target: &Path) -> Outcome<()> {
     if status.success() { Ok(()) } else { Err("the build failed; cargo says why above".into()) }
 }
 
-/// Starts both and has `gateway verify` look at the whole path, with an image.
+/// Starts both and has `gateway verify` check everything, including an image.
 fn first_image(programs: &mut Programs, started: Instant, stop: &AtomicBool) -> Outcome<()> {
     programs.start()?;
     loop {
         let check = programs.verify()?;
         if check.status.success() {
             io::stdout().write_all(&check.stdout)?;
-            say(&format!("\nFirst picture {:.1} s after the start.", started.elapsed().as_secs_f64()));
+            say(&format!("\nFirst image {:.1} s after the start.", started.elapsed().as_secs_f64()));
             return Ok(());
         }
         if stop.load(Ordering::Relaxed) {
@@ -112,7 +112,7 @@ fn first_image(programs: &mut Programs, started: Instant, stop: &AtomicBool) -> 
         if started.elapsed() > START_TIME {
             io::stdout().write_all(&check.stdout)?;
             io::stdout().write_all(&check.stderr)?;
-            return Err(format!("no picture within {} s; logs are in {logs}", START_TIME.as_secs()).into());
+            return Err(format!("no image within {} s; logs are in {logs}", START_TIME.as_secs()).into());
         }
         sleep(POLL);
     }
@@ -131,6 +131,6 @@ fn wait(programs: &mut Programs, stop: &AtomicBool) {
 
 fn say(text: &str) {
     let mut out = io::stdout();
-    // Nobody reads on: there is nobody to tell.
+    // The reader is gone: the message has no recipient.
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -58,12 +58,12 @@ impl Programs {
         self.spawn("gateway", gateway)
     }
 
-    /// `gateway verify --generate`: the whole path, with an image.
+    /// `gateway verify --generate`: checks everything, including an image.
     pub(super) fn verify(&self) -> Outcome<Output> {
         Ok(self.gateway_command().args(["verify", "--generate"]).output()?)
     }
 
-    /// The first that has ended, in words.
+    /// The first that has ended, as a message.
     pub(super) fn ended(&mut self) -> Option<String> {
         let mut all = self.children.iter_mut();
         all.find_map(|(name, child)| Some(format!("{name} ended with {}", child.try_wait().ok()??)))
@@ -100,7 +100,7 @@ Try:
        -H 'Content-Type: application/json' -d '{{\"prompt\":\"a red cat\",\"size\":\"512x512\"}}'
   {binaries}/gateway status --env-file {dir}/gateway.env
 
-Pictures, logs, certificates and configuration are in {dir}. Ctrl-C stops both."
+Images, logs, certificates and configuration are in {dir}. Ctrl-C stops both."
         )
     }
 
@@ -149,7 +149,7 @@ Pictures, logs, certificates and configuration are in {dir}. Ctrl-C stops both."
     }
 }
 
-/// The documented port on loopback, or a free one if somebody has it.
+/// The documented port on loopback, or a free one if it is taken.
 fn free_address(port: u16) -> Outcome<String> {
     let listener = TcpListener::bind(("127.0.0.1", port)).or_else(|_| TcpListener::bind("127.0.0.1:0"))?;
     Ok(listener.local_addr()?.to_string())

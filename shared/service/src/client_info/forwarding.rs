@@ -103,7 +103,7 @@ pub(super) fn list_entries<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a st
     entries.collect()
 }
 
-/// The entry of the outermost proxy that is ours, when so many are: what stands left of it is the caller's own. A list that
+/// The entry of the outermost proxy that is ours, when so many are: what stands left of it is the client's own. A list that
 /// is shorter was not added to by every proxy.
 pub(super) fn from_right<T>(entries: &[T], hops: usize) -> Option<&T> {
     let last = entries.len().checked_sub(1)?;
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_list_the_entry_of_the_outermost_proxy_of_ours_counts() {
+    fn the_entry_of_the_outermost_trusted_proxy_counts() {
         let entries = ["a", "b", "c"];
         let at = |hops| from_right(&entries, hops).copied();
         assert_eq!([0, 1, 2, 3, 9].map(at), [Some("c"), Some("c"), Some("b"), Some("a"), Some("a")]);

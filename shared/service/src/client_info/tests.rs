@@ -97,7 +97,7 @@ fn scheme_and_host_are_those_of_the_outermost_trusted_proxy() {
         (&[(host, "Pics.example:8443")], "http://pics.example:8443"),
         (&[("forwarded", "for=1.2.3.4;proto=https;host=\"pics.example:8443\"")], "https://pics.example:8443"),
         (&[("forwarded", "proto=https;host=pics.example")], "https://pics.example"),
-        // Whatever stands left of the caller's own address is the caller's own.
+        // Whatever stands left of the client's own address is the client's own.
         (
             &[(XFF, "1.2.3.4"), (proto, "http, https"), (host, "evil.example, pics.example")],
             "https://pics.example",

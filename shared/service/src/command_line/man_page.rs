@@ -45,9 +45,9 @@ impl Program {
         list(&mut page, self.environment);
         entries(&mut page, "EXIT STATUS", self.exit_codes);
         page.control("SH", ["EXAMPLES"]);
-        for (command, meaning) in self.examples.iter().chain(self.more_examples) {
+        for (command, description) in self.examples.iter().chain(self.more_examples) {
             page.control("PP", []);
-            page.text([roman(capitalize(meaning))]);
+            page.text([roman(capitalize(description))]);
             page.control("PP", []);
             page.control("RS", ["4"]).control("nf", []);
             page.text([roman(*command)]);
@@ -156,8 +156,8 @@ fn entries(page: &mut Roff, section: &str, entries: &[HelpEntry]) {
 }
 
 fn list(page: &mut Roff, entries: &[HelpEntry]) {
-    for (term, meaning) in entries {
-        tagged_paragraph(page, vec![bold(*term)], &capitalize(meaning));
+    for (term, description) in entries {
+        tagged_paragraph(page, vec![bold(*term)], &capitalize(description));
     }
 }
 

@@ -46,7 +46,7 @@ fn value(arguments: &[&str], name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_setting_is_taken_before_and_behind_a_subcommand() {
+fn a_flag_is_accepted_before_and_after_a_subcommand() {
     for arguments in
         [["--depth", "5", "show"].as_slice(), &["show", "--depth", "5"], &["key", "new", "--depth", "5", "x"]]
     {
@@ -57,10 +57,10 @@ fn a_setting_is_taken_before_and_behind_a_subcommand() {
 }
 
 #[test]
-fn the_short_help_has_the_common_settings_and_the_whole_one_every_setting() {
+fn the_short_help_has_the_common_settings_and_the_long_help_every_setting() {
     let short = PROGRAM.command().render_help().to_string();
-    let whole = PROGRAM.command().render_long_help().to_string();
-    for (part, in_short, in_whole) in [
+    let long = PROGRAM.command().render_long_help().to_string();
+    for (part, in_short, in_long) in [
         ("Reach it:\n", true, true),
         ("--listen <ADDRESS>", true, true),
         ("[env: T_LISTEN] [default: 0.0.0.0:1]", true, true),
@@ -74,9 +74,9 @@ fn the_short_help_has_the_common_settings_and_the_whole_one_every_setting() {
         ("prog --help-all shows every setting.", true, false),
     ] {
         assert_eq!(
-            (short.contains(part), whole.contains(part)),
-            (in_short, in_whole),
-            "{part}: {short}\n{whole}"
+            (short.contains(part), long.contains(part)),
+            (in_short, in_long),
+            "{part}: {short}\n{long}"
         );
     }
 }
@@ -91,7 +91,7 @@ fn a_subcommands_help_is_its_own() {
 }
 
 #[test]
-fn a_mistake_is_78_and_help_ends_well() {
+fn a_usage_error_exits_with_78_and_help_with_0() {
     let code = |arguments: &[&str]| {
         let arguments = ["prog"].iter().chain(arguments).map(OsString::from);
         format!("{:?}", PROGRAM.parse_args(arguments).err())
@@ -117,7 +117,7 @@ fn a_mistake_is_78_and_help_ends_well() {
 }
 
 #[test]
-fn text_in_the_man_page_is_never_a_request() {
+fn text_in_the_man_page_is_never_a_roff_request() {
     let page = PROGRAM.man_page();
     for part in [
         ".TH PROG 8 2026-11-30 \"prog 1.2\" \"System Administration\"",
@@ -133,7 +133,7 @@ fn text_in_the_man_page_is_never_a_request() {
 }
 
 #[test]
-fn what_is_too_wide_for_its_column_is_explained_on_the_next_line() {
+fn a_term_too_wide_for_its_column_is_explained_on_the_next_line() {
     let wide = "x".repeat(60);
     let wide: &'static str = wide.leak();
     assert_eq!(

@@ -5,7 +5,7 @@ fn direct() -> ClientInfo {
     ClientInfo::from_request("192.168.1.7".parse().unwrap(), &HeaderMap::new(), &[])
 }
 
-/// A client whose trusted proxy was asked for this host.
+/// A client that requested this host from a trusted proxy.
 fn forwarded(host: &str) -> ClientInfo {
     let peer: std::net::IpAddr = "192.168.1.7".parse().unwrap();
     ClientInfo::from_request(peer, &headers(&[("x-forwarded-host", host)]), &[peer.into()])

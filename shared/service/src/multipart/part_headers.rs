@@ -10,8 +10,8 @@ pub(super) fn parse(head: &[u8]) -> Option<(String, bool)> {
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':')?;
         let is_token = !name.is_empty() && name.bytes().all(is_token);
-        let is_known = names.iter().any(|known| known.eq_ignore_ascii_case(name));
-        if !is_token || is_known || value.contains(['\r', '\n', '\0']) || names.len() == MAX_LINES {
+        let is_duplicate = names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        if !is_token || is_duplicate || value.contains(['\r', '\n', '\0']) || names.len() == MAX_LINES {
             return None;
         }
         names.push(name);

@@ -117,7 +117,7 @@ fn a_boundary_is_bounded() {
 
 /// Time by the length alone: what nearly is a delimiter, again and again, costs as much as anything else.
 #[test]
-fn nothing_is_searched_twice() {
+fn the_search_is_linear() {
     let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={}", "-".repeat(70))).unwrap();
     let near = format!("{}\r\n", "-".repeat(71));
     let body = format!("{}{}", near.repeat(60_000), "\r\n".repeat(2 << 20));

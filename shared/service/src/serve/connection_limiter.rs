@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_evicts_its_own_and_never_a_busy_or_writing_one() {
+    fn an_address_evicts_its_own_connection_and_never_a_busy_or_writing_one() {
         let limiter = limiter(9, 2);
         let (here, there) = (address("10.0.0.1"), address("10.0.0.2"));
         let other = limiter.try_acquire(there).unwrap();

@@ -1,4 +1,4 @@
-//! The bounds of the accept loop, over real sockets; time is paused.
+//! The limits of the accept loop, over real sockets; time is paused.
 
 mod breaks;
 mod heads;
@@ -59,20 +59,20 @@ fn hello() -> Router {
 #[tokio::test(start_paused = true)]
 async fn an_endless_head_times_out() {
     let (address, _life) = start(hello(), ServerLimits::default()).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow").await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
-    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert_eq!(started.elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_dropped_after_the_timeout() {
     let large = Router::new().route("/", get(async || vec![0u8; 64 << 20]));
     let (address, life) = start(large, ServerLimits::default()).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     while life.inflight() == 0 {
@@ -80,9 +80,9 @@ async fn a_client_that_reads_nothing_is_dropped_after_the_timeout() {
     }
     while life.inflight() > 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(begun.elapsed() < Duration::from_secs(70), "the connection is still held");
+        assert!(started.elapsed() < Duration::from_secs(70), "the connection is still held");
     }
-    assert!(begun.elapsed() >= Duration::from_secs(59));
+    assert!(started.elapsed() >= Duration::from_secs(59));
 }
 
 #[tokio::test]
@@ -126,10 +126,10 @@ async fn waiting(address: SocketAddr) -> Vec<TcpStream> {
 }
 
 /// Serves a socket while already draining, to the end.
-async fn drain_on(socket: TcpListener, kept_open: bool) {
+async fn drain_on(socket: TcpListener, socket_activated: bool) {
     let life = Lifecycle::new();
     life.begin_drain();
-    let listener = HttpServer { socket_activated: kept_open, ..HttpServer::plain(hello()) };
+    let listener = HttpServer { socket_activated, ..HttpServer::plain(hello()) };
     life.spawn_worker("accept", accept(socket, listener, life.clone()));
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
 }
@@ -163,14 +163,14 @@ async fn a_socket_that_outlives_the_service_keeps_its_backlog_for_the_next_one()
 
 /// As a WebSocket does, whose HTTP connection has ended.
 #[tokio::test]
-async fn whoever_holds_the_permit_counts_as_a_connection() {
-    let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
-    let keeps = get(async move |Extension(permit): Extension<Arc<ConnectionPermit>>| {
+async fn a_held_permit_counts_as_a_connection() {
+    let (sender, mut permits) = tokio::sync::mpsc::unbounded_channel();
+    let hold_permit = get(async move |Extension(permit): Extension<Arc<ConnectionPermit>>| {
         let _ = sender.send(permit);
         "kept"
     });
     let bounds = ServerLimits { max_per_address: 1, ..ServerLimits::default() };
-    let (address, life) = start(Router::new().route("/", keeps), bounds).await;
+    let (address, life) = start(Router::new().route("/", hold_permit), bounds).await;
     let ask = async || {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
@@ -179,7 +179,7 @@ async fn whoever_holds_the_permit_counts_as_a_connection() {
         answer.starts_with(b"HTTP/1.1 200")
     };
     assert!(ask().await);
-    let permit = kept.recv().await.unwrap();
+    let permit = permits.recv().await.unwrap();
     while life.inflight() > 0 {
         tokio::task::yield_now().await;
     }
@@ -191,20 +191,20 @@ async fn whoever_holds_the_permit_counts_as_a_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_client_connected_before_the_drain_is_answered_and_a_silent_one_is_not_waited_for() {
     let (address, life) = start(hello(), ServerLimits::default()).await;
-    let mut asks = TcpStream::connect(address).await.unwrap();
+    let mut active = TcpStream::connect(address).await.unwrap();
     let _silent = TcpStream::connect(address).await.unwrap();
     while life.inflight() < 2 {
         tokio::task::yield_now().await;
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     life.begin_drain();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    asks.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    active.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
-    asks.read_to_end(&mut answer).await.unwrap();
+    active.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"hello"));
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
-    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
+    assert_eq!(started.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
 }
 
 /// Also after half of a head, which may otherwise take 10 s.
@@ -219,8 +219,8 @@ async fn draining_does_not_wait_for_the_rest_of_a_head() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(life.inflight(), 2);
-    let begun = Instant::now();
+    let started = Instant::now();
     life.begin_drain();
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
-    assert_eq!(begun.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
+    assert_eq!(started.elapsed(), connection::FIRST_REQUEST_TIMEOUT);
 }

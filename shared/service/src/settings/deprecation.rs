@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_has_the_line_to_write_instead() {
+    fn a_deprecation_warning_shows_the_replacement() {
         assert_eq!(settings(&[]).deprecated(), [""; 0]);
         for (given, advice) in [
             (&[("T_OLD", "warn")][..], "set list: entry in its place"),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_beside_what_replaces_it_is_a_problem_that_says_which_to_remove() {
+    fn a_deprecated_setting_beside_its_replacement_is_a_problem() {
         let problems = |given: &[(&str, &str)]| {
             let mut settings = settings(given);
             settings.report_conflicts();

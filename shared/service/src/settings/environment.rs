@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_near_or_has_the_prefix_is_reported() {
+    fn only_similar_or_prefixed_names_are_reported() {
         let keys =
             [SettingSpec::new("port", "GATEWAY_PORT", ""), SettingSpec::new("max", "MAX_REQUEST_BYTES", "")];
         let lints_of = |names: &[&str]| {

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_follows_from_what_could_not_be_read_is_dropped() {
+    fn consequences_of_an_unreadable_file_are_not_reported() {
         let problem = |source: &str, key: &str| Problem::new(source, key, "expected x");
         let problems =
             || vec![problem("f:3", "token_file"), problem("default", "token"), problem("default", "url")];
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_read_it_is_told_where_it_is_not_allowed() {
+    fn a_permission_error_names_who_may_read_the_file() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let path = std::env::temp_dir().join("nowhere/at/all");
         let message = describe_read_error(&path, &denied);

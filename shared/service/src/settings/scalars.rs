@@ -136,47 +136,49 @@ mod tests {
 
     use super::*;
 
+    const SCALARS: &[&str] = &[
+        "0012345678901234",
+        "0012",
+        "012",
+        "-012",
+        "+12",
+        "1e3",
+        "6e1234567",
+        "1E+3",
+        "0x10",
+        "0o17",
+        "0b11",
+        "1_000",
+        "12:30",
+        "2024-01-02",
+        "2024-01-02T03:04:05Z",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "True",
+        "FALSE",
+        "1.50",
+        "1.",
+        ".5",
+        "007.5",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "12345678901234567890123456789",
+        "0.1000000000000000055511151231257827",
+        "1.0.0",
+        "12",
+        "1.5",
+        "true",
+        "-3",
+        "18446744073709551615",
+    ];
+
     #[test]
-    fn scalars_keep_the_text_that_they_were_written_with() {
-        for text in [
-            "0012345678901234",
-            "0012",
-            "012",
-            "-012",
-            "+12",
-            "1e3",
-            "6e1234567",
-            "1E+3",
-            "0x10",
-            "0o17",
-            "0b11",
-            "1_000",
-            "12:30",
-            "2024-01-02",
-            "2024-01-02T03:04:05Z",
-            "yes",
-            "no",
-            "on",
-            "off",
-            "y",
-            "True",
-            "FALSE",
-            "1.50",
-            "1.",
-            ".5",
-            "007.5",
-            ".inf",
-            "-.INF",
-            ".nan",
-            "12345678901234567890123456789",
-            "0.1000000000000000055511151231257827",
-            "1.0.0",
-            "12",
-            "1.5",
-            "true",
-            "-3",
-            "18446744073709551615",
-        ] {
+    fn scalars_keep_their_source_text() {
+        for &text in SCALARS {
             for yaml in [
                 format!("k: {text}"),
                 format!("k: {text}  # comment"),
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_as_json_writes_it_stays_what_it_is_and_nothing_is_nothing() {
+    fn json_scalars_keep_their_type_and_an_empty_value_is_null() {
         let read = yaml_value("a: 12\nb: -1.5\nc: true\nd: ~\ne: null\nf:\ng: 'true'\nh: []\ni: {}\nj: '~'")
             .unwrap();
         let expected = json!({"a": 12, "b": -1.5, "c": true, "d": null, "e": null, "f": null, "g": "true", "h": [], "i": {}, "j": "~"});
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_its_place() {
+    fn yaml_errors_have_a_position() {
         for (text, expected) in [
             ("a: 1\na: 2", "line 2, column 1: a key is given twice"),
             ("a: [1", "line 1"),
@@ -233,10 +235,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_panics_and_a_plain_word_stays_itself(text in "[ -~\n]{0,40}", word in "[0-9a-fA-F_.+-]{1,24}") {
+        fn no_input_panics_and_a_plain_scalar_round_trips(text in "[ -~\n]{0,40}", scalar in "[0-9a-fA-F_.+-]{1,24}") {
             let _ = yaml_value(&text);
-            if let Ok(read) = yaml_value(&format!("k: {word}")) && let Some(kept) = scalar_text(&read["k"]) {
-                proptest::prop_assert_eq!(kept, word);
+            if let Ok(read) = yaml_value(&format!("k: {scalar}")) && let Some(parsed) = scalar_text(&read["k"]) {
+                proptest::prop_assert_eq!(parsed, scalar);
             }
         }
     }

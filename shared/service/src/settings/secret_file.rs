@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gives_the_value_and_both_at_once_are_a_problem() {
+    fn a_secret_file_gives_the_value_and_both_at_once_are_a_problem() {
         let path = std::env::temp_dir().join(format!("secret-file-{}", std::process::id()));
         std::fs::write(&path, "hush-hush\n").unwrap();
         let path = path.display().to_string();

@@ -28,7 +28,7 @@ fn flag_over_environment_over_file_over_default() {
 }
 
 #[test]
-fn every_problem_is_collected_and_no_secret_shown() {
+fn every_problem_is_collected_without_secrets() {
     let mut settings = gather(&["--listen", "x"], &[("T_MAX", "many"), ("T_TOKEN", "hush")], "");
     let number = settings.required("max_inflight", "a number", |text| text.parse::<u32>().ok());
     assert_eq!(number, None);
@@ -47,7 +47,7 @@ fn every_problem_is_collected_and_no_secret_shown() {
 }
 
 #[test]
-fn neither_a_problem_nor_what_is_printed_shows_a_password() {
+fn no_problem_and_no_printed_setting_shows_a_password() {
     const ADDRESS: &[SettingSpec] =
         &[SettingSpec::new("url", "T_URL", "").url(), SettingSpec::new("dir", "T_DIR", "")];
     for given in
@@ -58,15 +58,15 @@ fn neither_a_problem_nor_what_is_printed_shows_a_password() {
         let mut settings = Settings::resolve(ADDRESS, &flags, &env, &|_| None);
         let _ = settings.optional::<()>("url", "an address", |_| None);
         settings.add_problem("dir", format!("expected another place than\n{:?}", redact_url_text(given)));
-        let shown = settings.effective().lines().next().unwrap().to_owned();
-        for line in settings.problems.iter().map(ToString::to_string).chain([shown]) {
+        let printed = settings.effective().lines().next().unwrap().to_owned();
+        for line in settings.problems.iter().map(ToString::to_string).chain([printed]) {
             assert!(!line.contains("sh") && !line.contains('\n'), "{line}");
         }
     }
 }
 
 #[test]
-fn a_broken_file_is_told_by_its_place_and_never_quoted() {
+fn a_syntax_error_is_located_and_never_quoted() {
     for (text, place) in [
         ("listen: x\ntoken: \"hush", "line 2"),
         ("token: hush\n  listen: [", "line"),
@@ -77,9 +77,9 @@ fn a_broken_file_is_told_by_its_place_and_never_quoted() {
         ("token: !hush hush\n\tlisten: x", "line"),
     ] {
         let problems = YamlFile::parse(Path::new("f.yaml"), text, KEYS).unwrap_err();
-        let said = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(said.len(), 1, "{text:?}: {said:?}");
-        assert!(said[0].contains(place) && !said[0].contains("hush"), "{text:?}: {said:?}");
+        let messages = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(messages.len(), 1, "{text:?}: {messages:?}");
+        assert!(messages[0].contains(place) && !messages[0].contains("hush"), "{text:?}: {messages:?}");
     }
 }
 
@@ -115,18 +115,18 @@ fn units() {
 }
 
 #[test]
-fn a_token_in_the_file_is_the_one_that_is_written() {
+fn a_token_in_the_file_keeps_its_source_text() {
     let settings = gather(&[], &[], "token: 0012345678901234\nlisten: [1e3, 0x10, yes, 1.50]");
     assert_eq!(settings.raw("token"), Some("0012345678901234"));
     assert_eq!(settings.raw("listen"), Some("1e3,0x10,yes,1.50"));
 }
 
 #[test]
-fn what_the_file_says_in_vain_is_told_and_no_secret_with_it() {
+fn overridden_file_settings_are_reported_without_secrets() {
     let file = "max_inflight: 3\ntoken: hush\nlisten: x";
-    let told = |flags: &[&str], env: &[(&str, &str)]| gather(flags, env, file).overridden();
+    let overridden_by = |flags: &[&str], env: &[(&str, &str)]| gather(flags, env, file).overridden();
     assert_eq!(
-        told(&["--listen", "y"], &[("T_MAX", "2"), ("T_TOKEN", "hush-hush")]),
+        overridden_by(&["--listen", "y"], &[("T_MAX", "2"), ("T_TOKEN", "hush-hush")]),
         [
             "f.yaml: max_inflight: \"3\" has no effect: environment T_MAX says \"2\"; remove it there (the service's plist \
              or unit, or the shell), or here",
@@ -135,6 +135,10 @@ fn what_the_file_says_in_vain_is_told_and_no_secret_with_it() {
             "f.yaml: listen: \"x\" has no effect: --listen says \"y\"",
         ]
     );
-    assert_eq!(told(&[], &[("T_MAX", " 3")]), [""; 0], "the same is no contradiction");
-    assert_eq!(told(&["--max-inflight", "3"], &[("T_MAX", "2")]), [""; 0], "nor is what is not in the file");
+    assert_eq!(overridden_by(&[], &[("T_MAX", " 3")]), [""; 0], "the same is no contradiction");
+    assert_eq!(
+        overridden_by(&["--max-inflight", "3"], &[("T_MAX", "2")]),
+        [""; 0],
+        "nor is what is not in the file"
+    );
 }

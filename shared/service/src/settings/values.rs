@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 /// `unknown key; did you mean …?`
-pub fn unknown_key<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    nearest(name, known)
-        .map_or_else(|| "unknown key".to_owned(), |known| format!("unknown key; did you mean {known:?}?"))
+pub fn unknown_key<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, candidates).map_or_else(
+        || "unknown key".to_owned(),
+        |candidate| format!("unknown key; did you mean {candidate:?}?"),
+    )
 }
 
 /// The known name that is likely meant, if any. Case, and dashes for underscores, make no difference.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = |name: &str| name.to_ascii_lowercase().replace('-', "_");
     let name = folded(name);
-    known
-        .map(|known| (strsim::damerau_levenshtein(&name, &folded(known)), known))
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 5)
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&name, &folded(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 5)
         .min()
-        .map(|(_, known)| known)
+        .map(|(_, candidate)| candidate)
 }
 
 /// The variable that a name is likely to stand for. Strict: among other programs' names a false guess is noise.
@@ -29,10 +31,11 @@ pub fn nearest_variable<'a>(name: &str, ours: impl Iterator<Item = &'a str>) -> 
 }
 
 /// The nearest known names, however far away; the nearest first.
-pub fn nearest_n<'a>(name: &str, known: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
-    let mut all: Vec<_> = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).collect();
+pub fn nearest_n<'a>(name: &str, candidates: impl Iterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
+    let mut all: Vec<_> =
+        candidates.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).collect();
     all.sort_unstable();
-    all.into_iter().take(count).map(|(_, known)| known).collect()
+    all.into_iter().take(count).map(|(_, candidate)| candidate).collect()
 }
 
 /// A number of bytes: `0`, `512MiB`, `8GiB`, `8G`; a bare number is bytes.
@@ -155,11 +158,12 @@ mod tests {
 
     #[test]
     fn a_name_in_capitals_or_with_dashes_is_near() {
-        let known = || ["liveness", "bearer_env"].into_iter();
-        for (name, meant) in [("LIVNESS", "liveness"), ("bearer-env", "bearer_env"), ("Liveness", "liveness")]
+        let candidates = || ["liveness", "bearer_env"].into_iter();
+        for (name, expected) in
+            [("LIVNESS", "liveness"), ("bearer-env", "bearer_env"), ("Liveness", "liveness")]
         {
-            assert_eq!(nearest(name, known()), Some(meant));
+            assert_eq!(nearest(name, candidates()), Some(expected));
         }
-        assert_eq!(nearest("timeout", known()), None);
+        assert_eq!(nearest("timeout", candidates()), None);
     }
 }

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn if_reopening_fails_the_old_file_goes_on_and_says_so_once() {
+    fn if_reopening_fails_the_old_file_stays_in_use_and_reports_it_once() {
         let dir = temp_dir();
         let (log, moved) = (dir.join("logs/log"), dir.join("moved"));
         fs::create_dir(dir.join("logs")).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_regular_file_is_refused_without_blocking() {
+    fn a_file_that_is_not_regular_is_refused_without_blocking() {
         let dir = temp_dir();
         let log = dir.join("log");
         pipe(&log);

@@ -203,12 +203,12 @@ mod tests {
 
     impl Write for Disk {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            let (kept, room) = &mut *self.0.lock().unwrap();
+            let (written, room) = &mut *self.0.lock().unwrap();
             let count = bytes.len().min(*room);
             if count == 0 {
                 return Err(ErrorKind::StorageFull.into());
             }
-            kept.extend_from_slice(&bytes[..count]);
+            written.extend_from_slice(&bytes[..count]);
             *room -= count;
             Ok(count)
         }
@@ -227,7 +227,7 @@ mod tests {
         let mut line = LogLine(Arc::new(LogWriter::new(disk.clone(), LogFormat::Text, &DROPPED)));
         disk.make_room(6);
         line.write_all(b"first\n").unwrap();
-        line.write_all(b"second\n").expect("no error reaches the caller");
+        line.write_all(b"second\n").expect("no error is returned");
         line.write_all(b"third\n").unwrap();
         assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
         assert_eq!(disk.lines(), ["first"]);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_line_is_ended_before_the_next_and_json_stays_json() {
+    fn a_partial_line_is_terminated_before_the_next() {
         static DROPPED: AtomicU64 = AtomicU64::new(0);
         let disk = Disk::default();
         let mut line = LogLine(Arc::new(LogWriter::new(disk.clone(), LogFormat::Json, &DROPPED)));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum FieldUnit {
     /// Text, even where it looks like a number: not a metric.
     Text,
-    /// A number, a bit mask or one of two words.
+    /// A number, a bit mask or one of two names.
     Unitless,
     Mib,
     Percent,

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn only_content_in_base64_is_decoded_and_escapes_are_as_good_as_characters() {
+    fn only_base64_content_is_decoded_and_percent_escapes_are_accepted() {
         for json in [
             r#""data:image/png;base64,a/+=""#,
             r#""data:image\/png;base64,a\/+=""#,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_read_as_browsers_do() {
+    fn base64_is_parsed_as_browsers_do() {
         for text in [
             "data:;base64,aGk_-w==",
             "data:;base64,aGk/+w",
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn many_line_ends_cost_no_more_than_their_length() {
+    fn line_breaks_are_skipped_in_linear_time() {
         let begin = std::time::Instant::now();
         for text in [r"AA\nA".repeat(2 << 20), r"\n_".repeat(2 << 20), "%41".repeat(2 << 20)] {
             assert!(decoded(&format!("\"data:;base64,{text}\"")).is_some());

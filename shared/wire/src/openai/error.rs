@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_keys_of_the_sdks_are_always_there() {
+    fn the_four_keys_that_sdks_expect_are_always_present() {
         let json =
             serde_json::to_value(ErrorEnvelope::new(ErrorCode::InvalidSize, "no").with_param(Some("size")))
                 .unwrap();

@@ -87,8 +87,8 @@ impl Fields {
     ) -> Result<Self, FieldError> {
         let mut fields: Vec<(&'static str, Value)> = Vec::new();
         for (name, text) in texts {
-            let Some(name) = names.iter().copied().find(|known| *known == name) else { continue };
-            if fields.iter().any(|(known, _)| *known == name) {
+            let Some(name) = names.iter().copied().find(|other| *other == name) else { continue };
+            if fields.iter().any(|(other, _)| *other == name) {
                 return Err(FieldError::new(name, format!("{name} is given twice.")));
             }
             fields.push((name, if text.trim().is_empty() { Value::Null } else { text.into() }));
@@ -107,7 +107,7 @@ impl Fields {
 
     /// The value unless it is blank; lists and objects are empty.
     pub fn value(&self, name: &str) -> Option<&Value> {
-        let (_, value) = self.0.iter().find(|(known, _)| *known == name)?;
+        let (_, value) = self.0.iter().find(|(other, _)| *other == name)?;
         Some(value).filter(|value| !value.is_null())
     }
 
@@ -152,7 +152,7 @@ impl Fields {
         let Some(value) = self.value(name) else { return Ok(None) };
         let integer = self.as_number(value).as_ref().and_then(as_integer);
         let in_range =
-            integer.and_then(|whole| u64::try_from(whole).ok()).filter(|whole| range.contains(whole));
+            integer.and_then(|integer| u64::try_from(integer).ok()).filter(|integer| range.contains(integer));
         in_range.map(Some).ok_or_else(|| {
             FieldError::new(
                 name,

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_other_members() {
+    fn other_members_are_discarded() {
         let deep = format!("{{\"x\":{}{},\"a\":1}}", "[".repeat(100_000), "]".repeat(100_000));
         let object = parse(&deep).unwrap();
         assert_eq!((object.len, object.members.len(), object.members.capacity()), (2, 1, 4));

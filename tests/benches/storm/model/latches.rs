@@ -56,7 +56,7 @@ impl Latches {
         let caused =
             history.xids.iter().any(|(at, code)| is_fatal(*code) && since.is_none_or(|since| *at >= since));
         if fails("xid") && !caused {
-            wrong.push("a fatal XID is told, and there was none".to_owned());
+            wrong.push("a fatal XID is reported, and there was none".to_owned());
         }
         self.counted(history, observation, fails("ecc"), wrong);
     }
@@ -84,7 +84,7 @@ impl Latches {
             });
             let reported = check(report, "xid").status == CheckStatus::Fail;
             if alone && peace && !history.acknowledged(at, observation.received) && !reported {
-                wrong.push("a fatal XID is not told".to_owned());
+                wrong.push("a fatal XID is not reported".to_owned());
             }
         }
     }

@@ -7,11 +7,11 @@ use wire::health::{CheckStatus, GpuReport};
 
 use super::{SLACK, check, earlier};
 use crate::{
+    fault_generator::TEMPERATURE,
     history::{History, Observation},
-    weather::TEMPERATURE,
 };
 
-/// As `nvidia-smi` words it.
+/// As `nvidia-smi` prints it.
 const ADVICE: [&str; 8] =
     ["None", "Reset", "Reboot", "Drain P2P", "Drain and Reset", "IMEX Restart", "Bus Reset", "System Reboot"];
 /// Two times closer than this are one.

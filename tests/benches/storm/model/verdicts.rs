@@ -10,8 +10,8 @@ use wire::health::{CheckStatus, ReadyReport};
 
 use super::{SLACK, check, earlier};
 use crate::{
+    fault_generator::MEMORY,
     history::{History, Observation, impedes},
-    weather::MEMORY,
 };
 
 const SOON: Duration = Duration::from_millis(1500);
@@ -100,7 +100,7 @@ impl Verdicts {
     }
 }
 
-/// NVML is not loaded, as the checks word it.
+/// NVML is not loaded, in the checks' message.
 fn is_closed(report: &ReadyReport) -> bool {
     let nvml = check(report, "nvml").observed.as_str();
     matches!(nvml, "driver not loaded" | "no permission" | "not found")

@@ -3,20 +3,20 @@
 use fakes::engine::{FakeEngine, RequestKind};
 
 use super::start;
-use crate::edit_form::{EditForm, assert_half_kept, encoded, image_of, mask, source};
+use crate::edit_form::{EditForm, assert_left_half_replaced, encoded, image_of, mask, source};
 use image::ImageFormat;
 
-pub(super) async fn a_mask_keeps_what_is_not_transparent_to_the_byte<E: FakeEngine>() {
+pub(super) async fn opaque_mask_pixels_keep_the_source_byte_for_byte<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(|_| (), &[]).await;
     let source = encoded(&source(), ImageFormat::Png);
     let form = EditForm::new().text("prompt", "a cat").text("steps", "2");
     let answer = form.file("image", &source).file("mask", &mask()).send(&sidecar).await;
-    assert_half_kept(&image_of(&answer));
+    assert_left_half_replaced(&image_of(&answer));
     assert_eq!(answer.json["size"], "128x96", "the image's own size");
     assert_eq!(engine.jobs()[0].denoise.to_string(), "1");
 }
 
-pub(super) async fn an_image_alone_is_kept_as_far_as_strength_says<E: FakeEngine>() {
+pub(super) async fn without_a_mask_strength_decides_how_much_of_the_image_stays<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(|_| (), &[]).await;
     let source = encoded(&source(), ImageFormat::Jpeg);
     let form = EditForm::new().file("image[]", &source).text("prompt", "a cat").text("strength", "0.25");

@@ -47,7 +47,9 @@ pub(super) async fn a_submission_shares_its_connection_with_no_other_request<E: 
     }
 }
 
-pub(super) async fn a_failed_job_is_reported_in_the_engines_words_and_the_rest_is_cancelled<E: FakeEngine>() {
+pub(super) async fn a_failed_job_is_reported_with_the_engines_message_and_the_rest_is_cancelled<
+    E: FakeEngine,
+>() {
     let (engine, sidecar) = start::<E>(|_| (), &[]).await;
     let message = "No such file: /srv/engine/models/x.safetensors\nTraceback (most)";
     engine.change(|engine| engine.fail(Some(EngineFailure::new("FileNotFoundError", message))));
@@ -72,7 +74,7 @@ pub(super) async fn running_out_of_memory_frees_the_engines_memory<E: FakeEngine
     assert!(!engine.requests_of(RequestKind::FreeMemory).is_empty());
 }
 
-pub(super) async fn half_an_image_or_a_web_page_is_no_image<E: FakeEngine>() {
+pub(super) async fn a_truncated_image_or_a_web_page_is_refused<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(|_| (), &[]).await;
     for bytes in [ImageBytes::CutOff, ImageBytes::Hollow, ImageBytes::Html] {
         engine.change(|engine| engine.serve_images(bytes));
@@ -82,7 +84,7 @@ pub(super) async fn half_an_image_or_a_web_page_is_no_image<E: FakeEngine>() {
     }
 }
 
-pub(super) async fn a_completion_event_that_never_comes_is_made_up_for<E: FakeEngine>() {
+pub(super) async fn a_missing_completion_event_is_recovered_from<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(E::withhold_completions, &[]).await;
     let request = request();
     let (answer, ()) = tokio::join!(sidecar.generate(&request), async {

@@ -49,7 +49,7 @@ pub(super) async fn a_client_that_disconnects_cancels_its_own_job_and_no_other<E
     assert!(!engine.cancels().is_empty() && !engine.cancels().iter().any(names_it), "{:?}", engine.cancels());
 }
 
-pub(super) async fn a_waiting_job_leaves_the_queue_and_the_running_one_goes_on<E: FakeEngine>() {
+pub(super) async fn cancelling_a_waiting_job_leaves_the_running_one_alone<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(|engine| engine.hold(true), &[]).await;
     let foreign = engine.foreign_job().to_string();
     until_running(&engine, &foreign).await;
@@ -66,7 +66,7 @@ pub(super) async fn the_slot_is_held_until_the_engine_has_stopped_a_cancelled_jo
     };
     let (engine, sidecar) = start::<E>(held, &["--max-inflight", "1"]).await;
     disconnect_when(&engine, &sidecar, &request(), ours_is(JobState::Running)).await;
-    fakes::eventually("the engine is asked to stop it, and again and again whether it has", async || {
+    fakes::eventually("the engine is told to stop it and then polled", async || {
         let queries = engine.requests_of(RequestKind::JobStatus).len();
         (!engine.cancels().is_empty() && queries >= 3).then_some(())
     })
@@ -82,7 +82,7 @@ pub(super) async fn the_slot_is_held_until_the_engine_has_stopped_a_cancelled_jo
     assert_eq!(sidecar.generate(&request()).await.status, 200);
 }
 
-pub(super) async fn a_request_that_takes_too_long_is_answered_in_time_and_its_job_cancelled<E: FakeEngine>() {
+pub(super) async fn a_request_timeout_is_answered_in_time_and_cancels_its_job<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(|engine| engine.hold(true), &[]).await;
     let start = Instant::now();
     let url = format!("{}/v1/images/generations", sidecar.url);
@@ -154,7 +154,7 @@ pub(super) async fn an_engine_killed_in_mid_job_ends_the_request_and_frees_the_s
     assert_eq!(sidecar.generate(&request()).await.status, 200, "no restart of ours was needed");
 }
 
-pub(super) async fn jobs_run_in_the_order_of_their_requests<E: FakeEngine>() {
+pub(super) async fn jobs_run_in_request_order<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(|engine| engine.hold(true), &[]).await;
     let request = |seed: u64| json!({"prompt": "a", "size": "64x64", "steps": 2, "seed": seed});
     let (first, second, third) = (request(3), request(1), request(2));

@@ -40,7 +40,7 @@ pub(crate) async fn until_warning(sidecar: &Sidecar, text: &str) {
     .await;
 }
 
-pub(super) async fn an_engine_that_is_not_there_yet_is_waited_for<E: FakeEngine>() {
+pub(super) async fn readiness_waits_for_an_engine_that_has_not_started<E: FakeEngine>() {
     let engine = Fake::<E>::start().await;
     engine.stop().await;
     let sidecar = Sidecar::of(&engine, &[]).await;
@@ -55,7 +55,7 @@ pub(super) async fn an_engine_that_is_not_there_yet_is_waited_for<E: FakeEngine>
     assert_eq!(report.engine.models, 2);
 }
 
-pub(super) async fn an_engine_that_hangs_is_distinguished_from_one_that_is_gone<E: FakeEngine>() {
+pub(super) async fn a_hanging_engine_is_distinguished_from_a_stopped_one<E: FakeEngine>() {
     let (engine, sidecar) = super::start::<E>(|_| (), &[]).await;
     engine.change(|engine| engine.set_hung(true));
     let start = Instant::now();

@@ -67,7 +67,7 @@ pub(super) async fn a_failure_in_mid_stream_is_an_event_that_sdks_raise<E: FakeE
     assert!(error["type"].is_string() && error.as_object().unwrap().contains_key("param"));
 }
 
-pub(super) async fn a_stream_that_takes_too_long_ends_with_an_error_and_cancels_its_job<E: FakeEngine>() {
+pub(super) async fn a_stream_timeout_is_an_error_event_and_cancels_its_job<E: FakeEngine>() {
     let (engine, sidecar) = start::<E>(|engine| engine.hold(true), &["--request-timeout", "1s"]).await;
     let events = stream(&sidecar, json!({"steps": 4})).await.rest().await;
     assert_eq!(events[0]["error"]["code"], "engine_timeout");

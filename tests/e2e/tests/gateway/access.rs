@@ -18,7 +18,7 @@ async fn with(gateway: &Gateway, path: &str, lines: &[(&str, &str)]) -> TestResp
 }
 
 #[tokio::test]
-async fn without_a_good_token_nothing_is_reported() {
+async fn without_a_valid_token_no_details_are_reported() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for path in ["/v1/models", "/v1/gateway/status", "/v1/images/generations", "/nothing"] {
@@ -35,7 +35,7 @@ async fn without_a_good_token_nothing_is_reported() {
 }
 
 #[tokio::test]
-async fn bare_liveness_and_readiness_are_for_everybody_and_details_for_clients() {
+async fn liveness_and_readiness_are_public_and_details_need_a_token() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for path in ["/healthz", "/readyz"] {
@@ -109,7 +109,7 @@ async fn addresses_come_from_the_connection_unless_a_trusted_proxy_says_otherwis
     let tale = ("x-forwarded-for", "10.1.1.1");
     let bearer = format!("Bearer {TOKEN}");
     let lines = [tale, ("authorization", bearer.as_str())];
-    assert_eq!(with(&gateway, "/v1/models", &lines).await.status, 403, "anybody can tell a tale");
+    assert_eq!(with(&gateway, "/v1/models", &lines).await.status, 403, "untrusted headers are ignored");
     assert_eq!(with(&gateway, "/ui/images/x", &[]).await.status, 404);
     assert_eq!(with(&gateway, "/ui/images/x", &[tale]).await.status, 403);
     drop(gateway);
@@ -123,7 +123,7 @@ async fn addresses_come_from_the_connection_unless_a_trusted_proxy_says_otherwis
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_may_give_the_address_in_any_form_and_in_one_only() {
+async fn a_trusted_proxy_may_give_the_address_in_any_notation_but_only_one() {
     let upstream = Upstream::start().await;
     let flags = ["--ip-allowlist", "10.0.0.0/8,2001:db8::/32", "--trust-proxy-cidrs", "127.0.0.1"];
     let gateway = Gateway::start(&upstream, &flags).await;
@@ -181,7 +181,7 @@ async fn an_old_gateway_gets_the_client_address_that_we_determined() {
 }
 
 #[tokio::test]
-async fn a_browser_that_opens_the_bare_address_gets_a_page() {
+async fn a_browser_at_the_root_path_gets_a_page() {
     let (old, heavy) = (Upstream::start().await, Upstream::start().await);
     old.set("/", UpstreamReply::Respond(200, Vec::new(), b"old".to_vec()));
     let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8"), ("sec-fetch-dest", "document")];
@@ -235,17 +235,17 @@ async fn bodies_are_bounded_and_never_compressed() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_not_sane_is_replaced() {
+async fn an_invalid_request_id_is_replaced() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let kept = with(&gateway, "/healthz", &[("x-request-id", "abc.1")]).await;
-    assert_eq!(kept.header("x-request-id"), "abc.1");
+    let valid = with(&gateway, "/healthz", &[("x-request-id", "abc.1")]).await;
+    assert_eq!(valid.header("x-request-id"), "abc.1");
     let replaced = with(&gateway, "/healthz", &[("x-request-id", "a b\"c")]).await;
     assert_eq!(replaced.header("x-request-id").len(), 36);
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_answered_in_the_envelope() {
+async fn undecodable_requests_get_the_error_envelope() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let long = format!("/v1/models/{}", "x".repeat(8000));

@@ -6,25 +6,25 @@ use serde_json::json;
 
 const KEY: &str = "gpu_heavy.images";
 
-/// Two held requests fill the two places.
+/// Two held requests take both slots.
 async fn full(upstream: &Upstream, gateway: &Gateway) -> Vec<tokio::task::JoinHandle<u16>> {
     upstream.set_images(UpstreamReply::Hold);
     let requests: Vec<_> = (0..2).map(|_| gateway.image_request(&json!({"prompt": "p"})).send()).collect();
-    let send = |request: _| async move { Result::expect(order_status(request).await, "an answer") };
-    #[expect(clippy::disallowed_methods, reason = "two callers at once")]
+    let send = |request: _| async move { Result::expect(request_status(request).await, "an answer") };
+    #[expect(clippy::disallowed_methods, reason = "two clients at once")]
     let clients = requests.into_iter().map(|request| tokio::spawn(send(request))).collect();
     upstream.until_held(2).await;
     clients
 }
 
-async fn order_status(
+async fn request_status(
     request: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
 ) -> Result<u16, reqwest::Error> {
     request.await.map(|answer| answer.status().as_u16())
 }
 
 #[tokio::test]
-async fn a_third_request_at_once_is_429_with_retry_after_5() {
+async fn a_third_concurrent_request_is_429_with_retry_after_5() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let clients = full(&upstream, &gateway).await;
@@ -45,7 +45,7 @@ async fn a_third_request_at_once_is_429_with_retry_after_5() {
 }
 
 #[tokio::test]
-async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_place() {
+async fn a_client_disconnect_closes_the_backends_connection_and_frees_the_slot() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let clients = full(&upstream, &gateway).await;
@@ -58,7 +58,7 @@ async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_
 }
 
 #[tokio::test]
-async fn every_failure_frees_its_place() {
+async fn every_failure_frees_its_slot() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "1"]).await;
     for reply in [

@@ -1,4 +1,4 @@
-//! Words and numbers: what passes, and how.
+//! Chat and embeddings: what is relayed, and how.
 
 use e2e::gateway::{Gateway, TOKEN, chat_backend, gpu_heavy, with_local_mlx};
 use fakes::{
@@ -12,15 +12,15 @@ pub(super) const CHAT: &str = "/v1/chat/completions";
 pub(super) const EMBEDDINGS: &str = "/v1/embeddings";
 pub(super) const KEY: &str = "local_mlx.chat";
 
-/// A gateway before `local_mlx`, which has two places for chat, and `gpu_heavy`.
+/// A gateway before `local_mlx`, which has two chat slots, and `gpu_heavy`.
 pub(super) async fn before(mlx: &Upstream, heavy: &Upstream) -> Gateway {
     let gateway = Gateway::with_backends(&with_local_mlx(heavy, mlx), &[]).await;
     gateway.until_ready("local_mlx", true).await;
     gateway
 }
 
-pub(super) fn token(word: &str) -> SseStep {
-    let choices = json!([{"index": 0, "delta": {"content": word}}]);
+pub(super) fn token(content: &str) -> SseStep {
+    let choices = json!([{"index": 0, "delta": {"content": content}}]);
     SseStep::Send(
         format!("data: {}\n\n", json!({"object": "chat.completion.chunk", "choices": choices})).into_bytes(),
     )
@@ -118,7 +118,7 @@ async fn a_backend_gets_its_own_token_and_never_a_clients() {
 }
 
 #[tokio::test]
-async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
+async fn a_stream_is_relayed_token_by_token_and_holds_its_slot_to_the_end() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     let keepalive = || SseStep::Send(b": keepalive 19/20\n\n".to_vec());
@@ -146,7 +146,7 @@ async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
     client.until(&bytes_of(&script[..1])).await;
     mlx.step();
     client.until(&bytes_of(&script[..3])).await;
-    assert_eq!(gateway.inflight(KEY).await, 1, "the place is held while it streams");
+    assert_eq!(gateway.inflight(KEY).await, 1, "the slot is held while it streams");
     assert!(
         !gateway.metrics().await.contains(&format!("route=\"{CHAT}\",status")),
         "it is counted at its end"
@@ -159,7 +159,7 @@ async fn a_stream_passes_token_by_token_and_holds_its_place_to_the_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_place() {
+async fn a_client_disconnect_closes_the_backends_connection_and_frees_the_slot() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     mlx.set(CHAT, UpstreamReply::Events(vec![token("one"), SseStep::Wait, token("two")]));
@@ -181,7 +181,7 @@ async fn a_client_that_disconnects_closes_the_backends_connection_and_frees_the_
 }
 
 #[tokio::test]
-async fn embeddings_pass_in_the_form_that_the_client_asked_for() {
+async fn embeddings_keep_the_requested_encoding_format() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     let list = |embedding: serde_json::Value| {
@@ -202,7 +202,7 @@ async fn embeddings_pass_in_the_form_that_the_client_asked_for() {
 }
 
 #[tokio::test]
-async fn a_backend_that_speaks_http_1_0_and_takes_no_chunks_is_spoken_to_in_its_way() {
+async fn an_http_1_0_backend_gets_no_chunked_body() {
     let (mlx, heavy) = (FakeMlx::start().await, Upstream::start().await);
     let health = "    health: {liveness: /health, readiness: /health}\n";
     let yaml = gpu_heavy(&heavy) + &chat_backend("local_mlx", &mlx.url, health);

@@ -1,4 +1,4 @@
-//! Words that do not come. Before the head every failure is one envelope; after it, the connection breaks.
+//! Chat responses that fail. Before the head every failure is one envelope; after it, the connection is reset.
 
 use e2e::gateway::{Gateway, TOKEN, chat_backend, gpu_heavy};
 use fakes::{
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::chat::{CHAT, EMBEDDINGS, KEY, before, bytes_of, token, until_counted};
 
 #[tokio::test]
-async fn a_refusal_is_kept_if_it_is_an_envelope_and_becomes_one_if_not() {
+async fn a_backends_error_is_relayed_if_it_is_an_envelope_and_wrapped_otherwise() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     let html = || b"<html>Traceback: /opt/mlx.py</html>".to_vec();
@@ -91,7 +91,7 @@ async fn what_mlx_lm_refuses_is_reported_in_its_own_text() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_cuts_the_clients_connection() {
+async fn a_truncated_stream_resets_the_clients_connection() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     let probes = mlx.requests("/readyz").len();
@@ -99,7 +99,7 @@ async fn a_stream_that_breaks_off_cuts_the_clients_connection() {
     let mut client = StreamClient::start(gateway.json_request(CHAT, r#"{"stream":true}"#)).await;
     client.until(&bytes_of(&[token("one")])).await;
     mlx.step();
-    assert!(!client.end().await, "no end in order");
+    assert!(!client.end().await, "no clean end");
     assert_eq!(client.received, bytes_of(&[token("one")]), "and nothing of ours in it");
     gateway.until_inflight(KEY, 0).await;
     until_counted(&gateway, 502).await;
@@ -123,7 +123,7 @@ async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_fini
     let new = unframed("1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nConnection: close");
     let json = unframed("0 200 OK\r\nContent-Type: application/json");
     let zipped = unframed("0 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip");
-    for (head, body, whole) in [
+    for (head, body, is_complete) in [
         (&old, recorded, true),
         (&new, recorded, true),
         (&old, &recorded[..recorded.len() - 14], true), // with finish_reason, without [DONE]
@@ -141,7 +141,7 @@ async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_fini
             let mut client =
                 StreamClient::start(gateway.json_request(path, r#"{"stream":true,"messages":[]}"#)).await;
             let text = String::from_utf8_lossy(&[head, body].concat()).into_owned();
-            assert_eq!(client.end().await, whole, "{path}: {text}");
+            assert_eq!(client.end().await, is_complete, "{path}: {text}");
             assert_eq!(client.received, body, "it passes as it came: {text}");
         }
     }
@@ -150,14 +150,14 @@ async fn a_backend_that_is_killed_in_a_stream_without_framing_does_not_look_fini
     fakes::eventually(&broken, async || gateway.metrics().await.contains(&broken).then_some(())).await;
 }
 
-/// Without chunks, only the way in which the connection ends tells the two apart.
+/// Without chunks, only the way in which the connection ends distinguishes them.
 #[tokio::test]
 async fn a_client_of_http_1_0_sees_that_an_answer_was_cut_off() {
     let (gateway, mlx, _heavy) = before_mlx_lm().await;
     let recorded = mlx::body(mlx::CHAT_STREAM);
     let events = unframed("0 200 OK\r\nContent-Type: text/event-stream");
     let json = unframed("0 200 OK\r\nContent-Type: application/json");
-    for (head, body, whole) in [
+    for (head, body, is_complete) in [
         (&events, recorded, true),
         (&events, &recorded[..recorded.len() / 2], false),
         (&json, b"{\"choices\":[]}", true),
@@ -171,13 +171,13 @@ async fn a_client_of_http_1_0_sees_that_an_answer_was_cut_off() {
         );
         wire.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{ask}", ask.len())).await;
         let (answer, end) = wire.rest_and_end().await;
-        assert_eq!(end.is_ok(), whole, "{end:?}: {answer}");
-        assert!(!whole || answer.as_bytes().ends_with(body), "{answer}");
+        assert_eq!(end.is_ok(), is_complete, "{end:?}: {answer}");
+        assert!(!is_complete || answer.as_bytes().ends_with(body), "{answer}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_is_shorter_than_announced_is_none_for_the_client() {
+async fn a_response_shorter_than_announced_fails_at_the_client() {
     let (gateway, _mlx, _heavy) = before_mlx_lm().await;
     let ask = json!({"model": mlx::CUT_SHORT, "messages": []});
     let mut client = StreamClient::start(gateway.json_request(CHAT, ask.to_string())).await;
@@ -188,7 +188,7 @@ async fn an_answer_that_is_shorter_than_announced_is_none_for_the_client() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_gone_is_503_at_once_and_no_other_backend_is_tried() {
+async fn a_stopped_backend_is_503_at_once_and_no_other_backend_is_tried() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     mlx.stop().await;
@@ -203,7 +203,7 @@ async fn a_backend_that_is_gone_is_503_at_once_and_no_other_backend_is_tried() {
 }
 
 #[tokio::test]
-async fn of_several_faults_the_first_in_order_answers() {
+async fn of_several_errors_the_first_check_answers() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let flags = ["--max-request-bytes", "200", "--health-check-interval-sec", "0.2"];
     let yaml = e2e::gateway::with_local_mlx(&heavy, &mlx);
@@ -239,7 +239,7 @@ async fn of_several_faults_the_first_in_order_answers() {
 }
 
 #[tokio::test]
-async fn a_page_in_a_200_is_502_and_what_acts_on_a_browser_does_not_pass() {
+async fn a_web_page_with_status_200_is_502_and_browser_headers_are_removed() {
     let (mlx, heavy) = (Upstream::start().await, Upstream::start().await);
     let gateway = before(&mlx, &heavy).await;
     for kind in ["text/html; charset=utf-8", "application/xhtml+xml", "image/svg+xml"] {

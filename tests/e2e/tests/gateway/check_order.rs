@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test]
-async fn of_several_faults_the_first_in_order_answers() {
+async fn of_several_errors_the_first_check_answers() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let flags = [
         "--ip-allowlist",
@@ -22,7 +22,7 @@ async fn of_several_faults_the_first_in_order_answers() {
         "0.2",
     ];
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &flags).await;
-    // All places are taken, then the backend is no longer ready.
+    // All slots are taken, then the backend is no longer ready.
     heavy.set_images(UpstreamReply::Hold);
     let ask = async |from: &str, token: &str, backend: &str, body: &str| {
         let request = gateway

@@ -50,7 +50,7 @@ async fn images_one_after_another_share_connections() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_the_backend_closed_is_dialled_anew() {
+async fn a_pooled_connection_that_the_backend_closed_is_replaced() {
     let (url, counted, _backend) = backend(Then::Closed).await;
     let gateway = gateway(&url).await;
     for nth in 1..=5 {
@@ -61,7 +61,7 @@ async fn a_kept_connection_that_the_backend_closed_is_dialled_anew() {
 }
 
 #[tokio::test]
-async fn an_order_that_was_read_from_a_kept_connection_is_never_sent_again() {
+async fn a_request_read_by_the_backend_is_never_sent_again() {
     let (url, counted, _backend) = backend(Then::Broken).await;
     let gateway = gateway(&url).await;
     let mut last = gateway.generate(&json!({"prompt": "p"})).await;
@@ -105,8 +105,8 @@ async fn backend(then: Then) -> (String, Arc<Counted>, JoinSet<()>) {
 async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
     let mut stream = BufReader::new(stream);
     let mut images = 0;
-    while let Some(is_order) = request(&mut stream).await {
-        if !is_order {
+    while let Some(is_post) = request(&mut stream).await {
+        if !is_post {
             say(&mut stream, "ok").await;
             continue;
         }
@@ -128,13 +128,13 @@ async fn connection(stream: TcpStream, then: Then, counted: Arc<Counted>) {
 
 /// Reads a request; whether it asks for images. None at the end.
 async fn request(stream: &mut BufReader<TcpStream>) -> Option<bool> {
-    let (mut is_order, mut length) = (false, 0);
+    let (mut is_post, mut length) = (false, 0);
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.ok()? == 0 {
             return None;
         }
-        is_order |= line.starts_with("POST ");
+        is_post |= line.starts_with("POST ");
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
@@ -143,7 +143,7 @@ async fn request(stream: &mut BufReader<TcpStream>) -> Option<bool> {
         }
     }
     stream.read_exact(&mut vec![0; length]).await.ok()?;
-    Some(is_order)
+    Some(is_post)
 }
 
 async fn say(stream: &mut BufReader<TcpStream>, body: &str) {

@@ -24,7 +24,7 @@ async fn edit(gateway: &Gateway, texts: &[(&str, &str)]) -> TestResponse {
 }
 
 #[tokio::test]
-async fn an_edit_is_kept_and_handed_out_as_any_other_image() {
+async fn an_edit_is_stored_and_served_as_any_other_image() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = edit(&gateway, &[("prompt", "a red cat"), ("size", "64x64"), ("seed", "7")]).await;
@@ -53,7 +53,7 @@ async fn an_edit_is_kept_and_handed_out_as_any_other_image() {
 }
 
 #[tokio::test]
-async fn every_part_but_model_and_form_passes_byte_for_byte_and_in_order() {
+async fn every_part_but_model_and_response_format_is_relayed_unchanged_and_in_order() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-openai-model", "sd-xl-base-1.0"]).await;
     let look_alike = format!("\r\n--{}\r\n--\r\n\r\n\n--{BOUNDARY}\r\0\u{1}\r", &BOUNDARY[..31]).into_bytes();
@@ -118,7 +118,7 @@ const RECORDED: [(&str, &[&str]); 6] = [
 ];
 
 #[tokio::test]
-async fn the_forms_of_todays_clients_pass() {
+async fn the_forms_of_current_clients_are_accepted() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let png = fake_image("p", 0, ImageSize::new(8, 8));
@@ -133,11 +133,11 @@ async fn the_forms_of_todays_clients_pass() {
             .collect();
         let parts: Vec<RawPart> = parts.iter().map(|(head, content)| (head.as_str(), *content)).collect();
         // openai-node sends a file stream in chunks, without a length.
-        let whole = form(&parts);
+        let complete = form(&parts);
         let chunks: Vec<Result<Vec<u8>, std::io::Error>> =
-            whole.chunks(7).map(|chunk| Ok(chunk.to_vec())).collect();
+            complete.chunks(7).map(|chunk| Ok(chunk.to_vec())).collect();
         let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
-        for body in [reqwest::Body::from(whole.clone()), chunked] {
+        for body in [reqwest::Body::from(complete.clone()), chunked] {
             let answer = TestResponse::read(gateway.edit(KIND, body).send().await.unwrap()).await;
             assert_eq!(answer.status, 200, "{client}: {:?}", answer.json);
             let request = upstream.edits().pop().unwrap();
@@ -149,7 +149,7 @@ async fn the_forms_of_todays_clients_pass() {
 }
 
 #[tokio::test]
-async fn the_json_form_passes_with_images_in_it() {
+async fn a_json_edit_with_inline_images_is_relayed() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let data = json!({"image_url": "data:image/png;base64,aGk="});
@@ -205,7 +205,7 @@ async fn an_edit_that_cannot_be_made_is_refused_before_the_backend_gets_it() {
 }
 
 #[tokio::test]
-async fn the_order_of_checks_and_the_one_backend_hold_for_edits_too() {
+async fn edits_have_the_same_order_of_checks_and_no_fallback() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let flags = ["--max-request-bytes", "1000"];
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &flags).await;
@@ -233,7 +233,7 @@ async fn the_order_of_checks_and_the_one_backend_hold_for_edits_too() {
 }
 
 #[tokio::test]
-async fn a_large_form_passes_whole() {
+async fn a_large_form_is_relayed_complete() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let large: Vec<u8> = (0..=255).cycle().take(20 << 20).collect();

@@ -19,7 +19,7 @@ fn assert_envelope(answer: &TestResponse) {
 }
 
 #[tokio::test]
-async fn a_backends_envelope_passes_and_says_where_it_came_from() {
+async fn a_backends_error_envelope_is_relayed_with_its_origin() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     for (status, code, after) in [
@@ -28,12 +28,12 @@ async fn a_backends_envelope_passes_and_says_where_it_came_from() {
         (404, "model_not_found", ""),
         (429, "backend_overloaded", "5"),
     ] {
-        let reply = UpstreamReply::error(status, code, "in the engine's own words");
+        let reply = UpstreamReply::error(status, code, "the engine's message");
         upstream.next_image(if after == "9" { reply.with_header("retry-after", "9") } else { reply });
         let answer = gateway.generate(&json!({"prompt": "p"})).await;
         assert_envelope(&answer);
         assert_eq!((answer.status, answer.code(), answer.header("retry-after")), (status, code, after));
-        assert_eq!(answer.message(), "in the engine's own words");
+        assert_eq!(answer.message(), "the engine's message");
         assert_eq!(answer.json["error"]["backend_class"], "gpu_heavy");
         assert_eq!(answer.json["error"]["route_kind"], "images");
         assert_eq!(answer.header("x-should-retry"), if status >= 500 { "false" } else { "" });
@@ -85,7 +85,7 @@ async fn images_without_pixels_and_too_few_or_too_many_are_502_and_nothing_is_st
 }
 
 #[tokio::test]
-async fn anything_else_becomes_an_envelope_without_its_text() {
+async fn any_other_error_becomes_an_envelope_without_its_text() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let html = || b"<html><body>Traceback (most recent call last): /opt/engine/x.py</body></html>".to_vec();
@@ -125,13 +125,16 @@ async fn anything_else_becomes_an_envelope_without_its_text() {
 }
 
 #[tokio::test]
-async fn a_cut_off_image_is_neither_stored_nor_sent() {
+async fn a_truncated_image_is_neither_stored_nor_sent() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let whole = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
-    let cut = base64_simd::STANDARD.encode_to_string(&whole[..whole.len() - 20]);
-    let whole = base64_simd::STANDARD.encode_to_string(&whole);
-    upstream.next_image(UpstreamReply::json(200, json!({"data": [{"b64_json": whole}, {"b64_json": cut}]})));
+    let complete = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
+    let truncated = base64_simd::STANDARD.encode_to_string(&complete[..complete.len() - 20]);
+    let complete = base64_simd::STANDARD.encode_to_string(&complete);
+    upstream.next_image(UpstreamReply::json(
+        200,
+        json!({"data": [{"b64_json": complete}, {"b64_json": truncated}]}),
+    ));
     let answer = gateway.generate(&json!({"prompt": "p", "n": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "backend_error"));
     assert!(answer.message().contains("damaged or cut off"), "{}", answer.message());
@@ -139,16 +142,16 @@ async fn a_cut_off_image_is_neither_stored_nor_sent() {
 }
 
 #[tokio::test]
-async fn an_images_address_is_fetched_from_the_backend_itself_and_nowhere_else() {
+async fn image_urls_are_fetched_only_from_the_backend_itself() {
     let (upstream, elsewhere) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::start(&upstream, &[]).await;
-    let whole = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
-    upstream.set("/outputs/1.png", UpstreamReply::Respond(200, vec![], whole.clone()));
+    let complete = fakes::upstream::fake_image("p", 0, wire::openai::images::ImageSize::new(32, 32));
+    upstream.set("/outputs/1.png", UpstreamReply::Respond(200, vec![], complete.clone()));
     upstream.set(
         "/outputs/2.png",
         UpstreamReply::Respond(302, vec![("location", format!("{}/x", elsewhere.url))], vec![]),
     );
-    let data = base64_simd::STANDARD.encode_to_string(&whole);
+    let data = base64_simd::STANDARD.encode_to_string(&complete);
     for (url, status) in [
         ("/outputs/1.png".to_owned(), 200),
         (format!("{}/outputs/1.png", upstream.url), 200),
@@ -166,7 +169,7 @@ async fn an_images_address_is_fetched_from_the_backend_itself_and_nowhere_else()
 }
 
 #[tokio::test]
-async fn a_backend_that_takes_too_long_is_504_and_is_let_go() {
+async fn a_backend_timeout_is_504_and_closes_the_connection() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "1"]).await;
     upstream.set_images(UpstreamReply::Hold);
@@ -200,7 +203,7 @@ async fn unknown_paths_and_wrong_methods_are_envelopes_too() {
 }
 
 #[tokio::test]
-async fn a_store_whose_name_is_taken_by_other_bytes_is_an_error_and_keeps_them() {
+async fn a_name_collision_in_the_store_is_an_error_and_overwrites_nothing() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let ask = json!({"prompt": "p", "size": "8x8"});

@@ -50,7 +50,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
+async fn a_full_disk_is_507_frees_the_slot_and_recovers_when_there_is_space() {
     let dir = fakes::fresh_dir("full-disk");
     let Some(disk) = SmallDisk::mount(&dir.join("pictures")) else { return };
     let upstream = Upstream::start().await;
@@ -61,10 +61,10 @@ async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
     drop(file);
-    let ready = async |wanted: u16| {
+    let ready = async |status: u16| {
         let follows = async || {
             let answer = gateway.anonymous(Method::GET, "/readyz").send().await.unwrap();
-            (answer.status().as_u16() == wanted).then_some(())
+            (answer.status().as_u16() == status).then_some(())
         };
         fakes::eventually("readiness follows the disk", follows).await;
     };
@@ -80,7 +80,7 @@ async fn a_full_disk_is_507_frees_the_place_and_is_over_when_there_is_room() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.retain(|name| ![".lock", "filler"].contains(&name.as_str()) && name.strip_suffix(".json").is_none());
-    assert_eq!(left.len(), 1, "the first picture, and nothing unfinished: {left:?}");
+    assert_eq!(left.len(), 1, "the first image, and no unfinished file: {left:?}");
     std::fs::remove_file(filler).unwrap();
     let answer = gateway.generate(&ask).await;
     assert_eq!(answer.status, 200, "without restart: {answer:?}");
@@ -105,11 +105,12 @@ async fn a_disk_nine_tenths_full_is_a_warning_while_images_are_still_made() {
     let about = |report: &serde_json::Value| report.to_string().contains("the disk with the images");
     assert!(!about(&warnings(&gateway).await));
     gateway.stop().await;
-    // A quarter is kept free before images are refused; a warning is given at nine tenths of the rest.
+    // Images are refused when less than a quarter is free; a warning is given at nine tenths of the rest.
     std::fs::write(disk.0.join("more"), vec![0; 600 << 10]).unwrap();
     let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
     let report =
-        fakes::eventually("the disk is told", async || Some(warnings(&gateway).await).filter(about)).await;
+        fakes::eventually("the disk is reported", async || Some(warnings(&gateway).await).filter(about))
+            .await;
     assert!(
         report.to_string().contains("% full") && report.to_string().contains("UI_IMAGE_STORE_MAX_BYTES"),
         "{report}"
@@ -124,10 +125,10 @@ async fn a_disk_without_room_for_an_image_is_507_before_a_backend_gets_it() {
     let Some(disk) = SmallDisk::mount(&dir.join("pictures")) else { return };
     let upstream = Upstream::start().await;
     let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
-    let ready = async |wanted: u16| {
+    let ready = async |status: u16| {
         fakes::eventually("readiness follows the disk", async || {
             let answer = gateway.anonymous(Method::GET, "/readyz").send().await.unwrap();
-            (answer.status().as_u16() == wanted).then_some(())
+            (answer.status().as_u16() == status).then_some(())
         })
         .await;
     };

@@ -97,7 +97,7 @@ async fn list_and_deletion_are_for_clients_with_a_token() {
 }
 
 #[tokio::test]
-async fn what_is_too_old_or_too_much_goes_at_the_start_and_new_images_stay() {
+async fn retention_at_start_deletes_expired_and_excess_images() {
     let upstream = Upstream::start().await;
     let dir = fakes::fresh_dir("retention");
     let store = dir.join("pictures");

@@ -63,7 +63,7 @@ async fn nothing_is_admitted_before_the_first_probe_is_answered() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_marks_it_not_ready_at_once_and_no_other_backend_is_tried() {
+async fn a_refused_connection_marks_the_backend_not_ready_and_no_other_is_tried() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
@@ -82,7 +82,7 @@ async fn a_refused_connection_marks_it_not_ready_at_once_and_no_other_backend_is
 }
 
 #[tokio::test]
-async fn a_backends_own_not_ready_refuses_its_request_and_a_probe_at_once_decides() {
+async fn a_not_ready_response_triggers_an_immediate_probe() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
@@ -111,7 +111,7 @@ async fn a_backends_own_not_ready_refuses_its_request_and_a_probe_at_once_decide
 }
 
 #[tokio::test]
-async fn a_host_name_that_nobody_knows_is_named() {
+async fn an_unresolvable_host_name_is_named() {
     let yaml = "backends:\n  gpu_heavy:\n    base_url: http://ada2.invalid:7860\n    supported_capabilities: [images]\n";
     let gateway = Gateway::with_backends(yaml, &[]).await;
     let named = |text: &str| text.contains("\"ada2.invalid\" cannot be resolved") && !text.contains("lost");
@@ -127,7 +127,7 @@ async fn a_host_name_that_nobody_knows_is_named() {
 }
 
 #[tokio::test]
-async fn a_limit_above_the_sidecars_own_is_a_warning_that_follows_both() {
+async fn a_limit_above_the_sidecars_is_a_warning_that_follows_both() {
     let upstream = Upstream::start().await;
     let slots = |limit: u32| {
         let check = json!([{"name": "slots", "status": "pass", "observed": format!("0 of {limit} taken")}]);
@@ -135,10 +135,11 @@ async fn a_limit_above_the_sidecars_own_is_a_warning_that_follows_both() {
     };
     upstream.set("/readyz", slots(1));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;
-    let warnings = async |wanted: bool| {
+    let warnings = async |expected: bool| {
         fakes::eventually("the warning", async || {
             let backend = gateway.backend("gpu_heavy").await["warnings"].to_string();
-            (backend.contains("images is 2, but the sidecar accepts only 1 at once") == wanted).then_some(())
+            (backend.contains("images is 2, but the sidecar accepts only 1 at once") == expected)
+                .then_some(())
         })
         .await;
     };
@@ -149,7 +150,7 @@ async fn a_limit_above_the_sidecars_own_is_a_warning_that_follows_both() {
 }
 
 #[tokio::test]
-async fn a_reset_asks_for_a_probe_now() {
+async fn a_connection_reset_triggers_a_probe() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
@@ -166,7 +167,7 @@ async fn a_reset_asks_for_a_probe_now() {
 }
 
 #[tokio::test]
-async fn a_probe_that_gets_404_is_a_wrong_probe_and_the_models_list_decides() {
+async fn a_probe_that_gets_404_is_misconfigured_and_the_model_list_decides() {
     let upstream = Upstream::start().await;
     for path in ["/healthz", "/readyz"] {
         upstream.set(path, UpstreamReply::Respond(404, vec![], b"Not Found".to_vec()));
@@ -202,7 +203,7 @@ async fn probes_go_to_the_origin_of_the_base_address() {
 }
 
 #[tokio::test]
-async fn an_mlx_server_behind_the_usual_paths_is_ready_and_its_probes_are_called_wrong() {
+async fn an_mlx_server_with_the_default_paths_is_ready_and_its_probes_are_reported() {
     let (mlx, heavy) = (fakes::mlx::FakeMlx::start().await, Upstream::start().await);
     let yaml = gpu_heavy(&heavy) + &e2e::gateway::chat_backend("local_mlx", &mlx.url, "");
     let gateway = Gateway::with_backends(&yaml, &[]).await;
@@ -232,7 +233,7 @@ async fn a_server_that_answers_every_path_with_200_is_recognized() {
 }
 
 #[tokio::test]
-async fn a_wrong_probe_is_distinguished_from_a_backend_that_is_down() {
+async fn a_misconfigured_probe_is_distinguished_from_a_backend_that_is_down() {
     let upstream = Upstream::start().await;
     upstream.set("/readyz", UpstreamReply::Respond(404, vec![], vec![]));
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.2"]).await;

@@ -7,7 +7,7 @@ use serde_json::json;
 use wire::openai::images::ImageSize;
 
 #[tokio::test]
-async fn an_image_comes_from_gpu_heavy_as_an_address_in_the_store() {
+async fn gpu_heavy_makes_the_image_and_the_response_has_its_url() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = gateway.generate(&json!({"prompt": "a red cat", "size": "64x64", "seed": 7})).await;
@@ -27,7 +27,7 @@ async fn an_image_comes_from_gpu_heavy_as_an_address_in_the_store() {
 }
 
 #[tokio::test]
-async fn base64_is_opt_in_and_the_image_is_stored_all_the_same() {
+async fn base64_is_opt_in_and_the_image_is_stored() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let ask = json!({"prompt": "p", "size": "32x32", "response_format": "b64_json"});
@@ -42,7 +42,7 @@ async fn base64_is_opt_in_and_the_image_is_stored_all_the_same() {
 }
 
 #[tokio::test]
-async fn openai_model_names_get_base64_unless_they_ask_otherwise() {
+async fn openai_model_names_default_to_base64() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = gateway.generate(&json!({"prompt": "p", "model": "gpt-image-1"})).await;
@@ -96,7 +96,7 @@ async fn there_is_no_fallback_when_the_one_backend_fails() {
 }
 
 #[tokio::test]
-async fn an_unknown_backend_is_named_and_the_known_ones_listed() {
+async fn an_unknown_backend_is_an_error_that_lists_the_configured_ones() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let request = gateway.image_request(&json!({"prompt": "p"})).header("x-backend", "nobody");
@@ -107,7 +107,7 @@ async fn an_unknown_backend_is_named_and_the_known_ones_listed() {
 }
 
 #[tokio::test]
-async fn the_body_passes_untouched_but_for_model_and_form() {
+async fn the_body_is_relayed_unchanged_but_for_model_and_response_format() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-openai-model", "sd-xl-base-1.0"]).await;
     let ask = json!({"prompt": "p", "steps": 9, "cfg_scale": 7.5, "negative_prompt": "x", "odd": {"a": [1, null]},
@@ -147,7 +147,7 @@ async fn the_backend_gets_its_own_token_an_id_and_a_deadline_and_nothing_of_the_
     assert_eq!(request.header("x-request-id"), "abc-1");
     assert_eq!(request.header("cookie"), "");
     let left: u64 = request.header("x-request-timeout-ms").parse().unwrap();
-    assert!((40_000..=58_000).contains(&left), "{left}: the caller's 60 s less 2 s, less what passed");
+    assert!((40_000..=58_000).contains(&left), "{left}: the client's 60 s less 2 s, less the time passed");
     let mut names: Vec<_> = request.headers.keys().map(|name| name.as_str().to_owned()).collect();
     names.sort_unstable();
     assert_eq!(
@@ -176,7 +176,7 @@ async fn the_clients_token_stays_at_the_gateway() {
 }
 
 #[tokio::test]
-async fn a_batch_and_a_large_image_come_whole() {
+async fn a_batch_and_a_large_image_arrive_complete() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let answer = gateway.generate(&json!({"prompt": "p", "n": 4, "size": "32x32", "seed": 10})).await;

@@ -17,7 +17,7 @@ async fn in_front(old: &Upstream, flags: &[&str]) -> (Upstream, Gateway) {
 }
 
 #[tokio::test]
-async fn a_path_that_is_not_ours_goes_on_unchanged_and_its_answer_comes_back() {
+async fn other_paths_are_proxied_unchanged() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     let target = "/v1/tools/a%20b;c//d?x=%2F&y=1&y=2";
@@ -26,7 +26,7 @@ async fn a_path_that_is_not_ours_goes_on_unchanged_and_its_answer_comes_back() {
         target,
         reply
             .with_header("x-tool", "tea")
-            .with_header("x-backend-used", "old words")
+            .with_header("x-backend-used", "old gateway")
             .with_header("keep-alive", "5"),
     );
     let request = gateway.request(Method::PATCH, target).header("x-mine", "yes").header("cookie", "a=b");
@@ -61,7 +61,7 @@ async fn a_path_that_is_not_ours_goes_on_unchanged_and_its_answer_comes_back() {
 }
 
 #[tokio::test]
-async fn our_own_paths_never_go_there_however_they_are_spelt() {
+async fn our_paths_are_never_proxied_however_they_are_spelt() {
     let old = Upstream::start().await;
     let (heavy, gateway) = in_front(&old, &[]).await;
     for (method, path) in [
@@ -84,7 +84,7 @@ async fn our_own_paths_never_go_there_however_they_are_spelt() {
 }
 
 #[tokio::test]
-async fn the_gate_is_the_same_and_bodies_are_bounded() {
+async fn proxied_paths_have_the_same_access_checks_and_body_limit() {
     let old = Upstream::start().await;
     old.set("/tools", UpstreamReply::Respond(200, vec![], b"ok".to_vec()));
     let (_heavy, gateway) = in_front(&old, &["--max-request-bytes", "1000"]).await;
@@ -100,7 +100,7 @@ async fn the_gate_is_the_same_and_bodies_are_bounded() {
     }
     assert_eq!(post(reqwest::Body::from(vec![b'x'; 1000])).await.unwrap().status().as_u16(), 200);
     let without = Gateway::start(&old, &[]).await;
-    assert_eq!(without.get("/tools").await.code(), "not_found", "without an old gateway it is nobody's");
+    assert_eq!(without.get("/tools").await.code(), "not_found", "without an old gateway it is not found");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn the_old_gateways_own_token_replaces_the_clients() {
 }
 
 #[tokio::test]
-async fn an_answer_comes_piece_by_piece_and_a_client_that_disconnects_closes_it() {
+async fn a_response_is_relayed_as_it_arrives_and_a_client_disconnect_closes_it() {
     let old = Upstream::start().await;
     old.set(
         "/stream",
@@ -142,7 +142,7 @@ async fn an_answer_comes_piece_by_piece_and_a_client_that_disconnects_closes_it(
 }
 
 #[tokio::test]
-async fn an_old_gateway_that_is_away_or_breaks_off_is_reported_in_the_envelope() {
+async fn an_unreachable_or_interrupted_old_gateway_gets_the_error_envelope() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     old.set(
@@ -151,7 +151,7 @@ async fn an_old_gateway_that_is_away_or_breaks_off_is_reported_in_the_envelope()
     );
     let mut client = StreamClient::start(gateway.request(Method::GET, "/broken")).await;
     old.step();
-    assert!(!client.end().await, "what broke off must not look whole");
+    assert!(!client.end().await, "a truncated response must not look complete");
     old.stop().await;
     let answer = gateway.get("/tools").await;
     assert_eq!((answer.status, answer.code()), (503, "backend_not_ready"));
@@ -162,7 +162,7 @@ async fn an_old_gateway_that_is_away_or_breaks_off_is_reported_in_the_envelope()
 }
 
 #[tokio::test]
-async fn what_acts_on_all_of_the_origin_is_not_the_old_gateways_to_say() {
+async fn origin_wide_headers_of_the_old_gateway_are_removed() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     let reply =
@@ -181,13 +181,13 @@ async fn what_acts_on_all_of_the_origin_is_not_the_old_gateways_to_say() {
 }
 
 #[tokio::test]
-async fn our_token_is_never_passed_on_and_a_path_of_escapes_blocks_nobody() {
+async fn our_token_is_never_forwarded_and_a_path_of_escapes_blocks_no_other_request() {
     let old = Upstream::start().await;
     let (_heavy, gateway) = in_front(&old, &[]).await;
     let target = "/v1/tools";
     old.set(target, UpstreamReply::Respond(200, Vec::new(), Vec::new()));
     let both = gateway.request(Method::GET, target).header("authorization", "Basic bWU6bWU=");
-    assert_eq!(both.send().await.unwrap().status().as_u16(), 401, "which of them is meant nobody knows");
+    assert_eq!(both.send().await.unwrap().status().as_u16(), 401, "two credentials are ambiguous");
     assert!(old.requests(target).is_empty());
     // Each round of decoding takes one `25` of it: a reader who starts anew each time reads a gigabyte,
     // which takes a debug build half a minute.
@@ -199,7 +199,7 @@ async fn our_token_is_never_passed_on_and_a_path_of_escapes_blocks_nobody() {
 }
 
 #[tokio::test]
-async fn an_answer_has_one_framing_or_is_a_502() {
+async fn ambiguous_response_framing_is_502() {
     let (old, heavy) = (RawEngine::start().await, Upstream::start().await);
     let legacy = ["--gateway-legacy-upstream", &old.url];
     let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &legacy).await;

@@ -1,4 +1,4 @@
-//! What is counted, and who may read it.
+//! The metrics, and who may read them.
 
 use e2e::gateway::{Gateway, with_local_mlx};
 use fakes::{
@@ -9,11 +9,11 @@ use fakes::{
 use serde_json::json;
 
 fn has(metrics: &str, line: &str) -> bool {
-    metrics.lines().any(|known| known == line)
+    metrics.lines().any(|other| other == line)
 }
 
 #[tokio::test]
-async fn everything_that_happens_is_counted_and_promtool_has_nothing_against_it() {
+async fn requests_are_counted_and_promtool_accepts_the_page() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
@@ -50,7 +50,7 @@ async fn everything_that_happens_is_counted_and_promtool_has_nothing_against_it(
 }
 
 #[tokio::test]
-async fn a_backend_that_is_gone_is_reported() {
+async fn a_stopped_backend_is_reported() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;
@@ -61,7 +61,7 @@ async fn a_backend_that_is_gone_is_reported() {
     for line in [
         r#"gateway_backend_ready{backend="gpu_heavy"} 0"#,
         r#"gateway_backend_healthy{backend="gpu_heavy"} 0"#,
-        // The first one met the refusal itself.
+        // The first request saw the refusal itself.
         r#"gateway_rejected_total{reason="backend_not_ready"} 1"#,
         r#"gateway_requests_total{backend="gpu_heavy",route="/v1/images/generations",status="503"} 2"#,
     ] {
@@ -103,7 +103,7 @@ async fn on_the_main_port_metrics_need_the_token() {
 }
 
 #[tokio::test]
-async fn a_listener_of_their_own_serves_metrics_and_nothing_else_without_token() {
+async fn a_separate_listener_serves_only_metrics_and_needs_no_token() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--gateway-metrics-listen", "127.0.0.1:0"]).await;
     let url = gateway.metrics_url.clone().unwrap();

@@ -1,4 +1,4 @@
-//! The configuration read again: all of it or nothing.
+//! Reloads of the configuration: all of it or nothing.
 
 use e2e::gateway::{Gateway, TOKEN, gpu_heavy};
 use fakes::{
@@ -24,7 +24,7 @@ async fn until_status(request: reqwest::RequestBuilder) -> u16 {
 }
 
 #[tokio::test]
-async fn a_raised_limit_counts_what_is_in_flight() {
+async fn a_changed_limit_counts_requests_in_flight() {
     let upstream = Upstream::start().await;
     upstream.set_images(UpstreamReply::Hold);
     let gateway = Gateway::with_backends(&one_place(&upstream), &[]).await;
@@ -36,8 +36,8 @@ async fn a_raised_limit_counts_what_is_in_flight() {
         let (second, ()) = tokio::join!(until_status(gateway.image_request(&image())), async {
             upstream.until_held(2).await;
             let status = gateway.get("/v1/gateway/status").await;
-            let places = &status.json["admission_control"][KEY];
-            assert_eq!(places, &json!({"limit": 2, "available": 0, "inflight": 2}));
+            let slots = &status.json["admission_control"][KEY];
+            assert_eq!(slots, &json!({"limit": 2, "available": 0, "inflight": 2}));
             assert_eq!(gateway.generate(&image()).await.status, 429);
             upstream.release();
         });
@@ -48,7 +48,7 @@ async fn a_raised_limit_counts_what_is_in_flight() {
 }
 
 #[tokio::test]
-async fn a_broken_file_keeps_what_is_in_force_and_the_status_says_why() {
+async fn an_invalid_file_keeps_the_configuration_in_force_and_the_status_says_why() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.set_env("GATEWAY_BEARER_TOKEN=another-token-012345\nIMAGES_MAX_PIXELS=lots\n");
@@ -93,7 +93,7 @@ async fn a_revoked_token_is_refused_at_once_and_what_it_began_is_finished() {
 }
 
 #[tokio::test]
-async fn what_cannot_change_is_named_and_nothing_else_changes() {
+async fn a_setting_that_needs_a_restart_is_named_and_nothing_changes() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.set_env("GATEWAY_BEARER_TOKEN=another-token-012345\nGATEWAY_PORT=8801\nGATEWAY_HOST=localhost\n");
@@ -123,7 +123,7 @@ async fn a_backend_that_moved_is_probed_at_its_new_address_and_no_longer_at_the_
     });
     assert_eq!((begun, new.images().len(), old.images().len()), (200, 1, 1));
     let (probes, others) = (old.requests("/readyz").len(), new.requests("/readyz").len());
-    fakes::eventually("probes of the new place", async || {
+    fakes::eventually("probes of the new address", async || {
         (new.requests("/readyz").len() > others + 3).then_some(())
     })
     .await;
@@ -132,7 +132,7 @@ async fn a_backend_that_moved_is_probed_at_its_new_address_and_no_longer_at_the_
 }
 
 #[tokio::test]
-async fn new_connections_are_shown_the_new_certificate() {
+async fn new_connections_get_the_new_certificate() {
     let upstream = Upstream::start().await;
     let yaml = gpu_heavy(&upstream);
     let made = async |name: &str| {

@@ -116,7 +116,7 @@ async fn the_default_backend_is_the_settings() {
 }
 
 #[tokio::test]
-async fn what_leads_nowhere_or_to_one_that_cannot_is_refused_and_reaches_no_backend() {
+async fn unroutable_requests_are_refused_and_reach_no_backend() {
     let three = Three::start(&[]).await;
     three.heavy.set("/v1/models", models(&["sd-xl"]));
     fakes::eventually("the new list", async || {
@@ -183,7 +183,7 @@ async fn a_chosen_backend_that_is_down_or_full_is_not_replaced() {
 }
 
 #[tokio::test]
-async fn every_class_and_kind_has_places_of_its_own() {
+async fn every_class_and_kind_has_its_own_slots() {
     let three = Three::start(&[]).await;
     three.mlx.set(CHAT, UpstreamReply::Hold);
     three.mlx.set(EMBEDDINGS, UpstreamReply::Hold);
@@ -192,7 +192,7 @@ async fn every_class_and_kind_has_places_of_its_own() {
         three.gateway.chat(&ask),
         three.gateway.json_request(EMBEDDINGS, ask.to_string()).send(),
         async {
-            three.mlx.until_held(2).await; // one of each: neither is in the other's place
+            three.mlx.until_held(2).await; // one of each: neither takes the other's slot
             assert_eq!(three.ask(CHAT, Some("mlx"), &json!(null)).await.0.status, 429);
             assert_eq!(
                 three.ask("/v1/completions", Some("mlx"), &json!(null)).await.0.status,
@@ -215,7 +215,7 @@ async fn every_class_and_kind_has_places_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_list_of_models_is_the_one_that_routing_knows_with_the_aliases() {
+async fn the_model_list_is_the_one_that_routing_uses_with_the_aliases() {
     let three = Three::start(&[]).await;
     let listed = async || {
         let list = three.gateway.get("/v1/models").await.json;
@@ -233,7 +233,7 @@ async fn the_list_of_models_is_the_one_that_routing_knows_with_the_aliases() {
         "coder local_mlx",
     ];
     let mut sorted = listed().await;
-    sorted.sort_by_key(|entry| all.iter().position(|known| known == entry));
+    sorted.sort_by_key(|entry| all.iter().position(|other| other == entry));
     assert_eq!(sorted, all);
     let one = three.gateway.get("/v1/models/llama/8b").await;
     assert_eq!((one.status, &one.json["owned_by"]), (200, &json!("gpu_fast")));

@@ -1,4 +1,4 @@
-//! The machine sleeps and wakes: what was known before counts no more.
+//! After a sleep, health from before it no longer counts.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn every_backend_is_probed_at_once_and_no_idle_connection_is_used_again() 
         [&heavy, &mlx].map(|one| [probe(one, "/healthz"), probe(one, "/readyz")]).concat()
     };
     let before = used(0);
-    assert_eq!(before[0], before[1], "a connection is kept between questions");
+    assert_eq!(before[0], before[1], "a connection is reused between probes");
     // There are no requests: the worker notices, although the next probes are 30 s away.
     gateway.sleep(NIGHT);
     until_probed(&heavy, 2).await;
@@ -66,7 +66,7 @@ async fn every_backend_is_probed_at_once_and_no_idle_connection_is_used_again() 
 }
 
 #[tokio::test]
-async fn a_probe_under_way_when_the_machine_fell_asleep_is_not_waited_for() {
+async fn a_probe_in_flight_when_the_machine_fell_asleep_is_abandoned() {
     let upstream = Upstream::start().await;
     upstream.set("/readyz", UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &[]).await;
@@ -80,7 +80,7 @@ async fn a_probe_under_way_when_the_machine_fell_asleep_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_corrected_a_little_is_no_sleep() {
+async fn a_small_clock_correction_is_no_sleep() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     gateway.until_ready("gpu_heavy", true).await;

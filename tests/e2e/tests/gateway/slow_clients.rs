@@ -1,4 +1,4 @@
-//! Clients who take or send slowly hold nothing that others need for longer than it is theirs.
+//! Slow clients do not hold slots, connections or memory that others need.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::{
 use super::stream::{KEY, ask, until_counted};
 
 #[tokio::test]
-async fn a_reader_who_takes_nothing_of_a_stream_gives_the_place_back_at_the_requests_time_limit() {
+async fn a_stalled_stream_reader_frees_its_slot_at_the_request_timeout() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "2"]).await;
     let comment = [&b": "[..], &vec![b'x'; 1 << 20], b"\n\n"].concat();
@@ -31,23 +31,26 @@ async fn a_reader_who_takes_nothing_of_a_stream_gives_the_place_back_at_the_requ
     stream.write_all(head.as_bytes()).await.unwrap();
     gateway.until_inflight(KEY, 1).await;
     gateway.until_inflight(KEY, 0).await;
-    let mut come = Vec::new();
+    let mut received = Vec::new();
     fakes::bounded("the end", async {
-        while !come.ends_with(b"\r\n0\r\n\r\n") {
-            assert!(stream.read_buf(&mut come).await.unwrap() > 0, "it is told why, and ends in order");
+        while !received.ends_with(b"\r\n0\r\n\r\n") {
+            assert!(
+                stream.read_buf(&mut received).await.unwrap() > 0,
+                "it gets an error event, and the stream ends cleanly"
+            );
         }
     })
     .await;
-    let last = String::from_utf8_lossy(&come[come.len() - 600..]).into_owned();
+    let last = String::from_utf8_lossy(&received[received.len() - 600..]).into_owned();
     assert!(last.contains("event: error") && last.contains("backend_timeout"), "{last}");
     until_counted(&gateway, 504).await;
 }
 
 #[tokio::test]
-async fn one_clients_unfinished_bodies_leave_half_of_the_budget_to_others() {
+async fn the_unfinished_bodies_of_one_client_leave_half_of_the_budget_to_others() {
     const PIECE: usize = 31 << 20;
     let upstream = Upstream::start().await;
-    let tokens = fakes::fresh_dir("slow-callers").join("tokens");
+    let tokens = fakes::fresh_dir("slow-clients").join("tokens");
     std::fs::write(&tokens, "mine=mine-token-0123456789").unwrap();
     let file = tokens.display().to_string();
     let gateway = Gateway::start(&upstream, &["--gateway-bearer-tokens-file", &file]).await;

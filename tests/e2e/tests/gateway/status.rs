@@ -7,7 +7,7 @@ use fakes::upstream::{Upstream, UpstreamReply};
 use serde_json::json;
 
 #[tokio::test]
-async fn the_status_names_every_place_and_every_backend() {
+async fn the_status_lists_every_slot_and_every_backend() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     let gateway = Gateway::with_backends(&with_local_mlx(&heavy, &mlx), &[]).await;
     gateway.until_ready("local_mlx", true).await;
@@ -30,7 +30,7 @@ async fn the_status_names_every_place_and_every_backend() {
 }
 
 #[tokio::test]
-async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
+async fn models_of_all_ready_backends_are_listed_and_owned_by_their_class() {
     let (heavy, mlx) = (Upstream::start().await, Upstream::start().await);
     mlx.set(
         "/v1/models",
@@ -68,9 +68,9 @@ async fn models_are_those_of_all_ready_backends_owned_by_their_class() {
 }
 
 #[tokio::test]
-async fn a_store_near_its_bound_is_a_warning_and_its_figures_are_reported() {
+async fn a_store_near_its_limit_is_a_warning_with_its_figures() {
     let upstream = Upstream::start().await;
-    let dir = fakes::fresh_dir("near-its-bound");
+    let dir = fakes::fresh_dir("near-its-limit");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     std::fs::create_dir(dir.join("pictures")).unwrap();
     // So young that it is not deleted yet.
@@ -78,7 +78,7 @@ async fn a_store_near_its_bound_is_a_warning_and_its_figures_are_reported() {
     let bound = ["--ui-image-store-max-bytes", "10"];
     let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &bound).await;
     let store = async || gateway.get("/v1/gateway/status").await.json;
-    let warning = fakes::eventually("the bound is told", async || {
+    let warning = fakes::eventually("the limit is reported", async || {
         let warnings = store().await["gateway"]["warnings"].to_string();
         warnings.contains("the image store uses").then_some(warnings)
     })

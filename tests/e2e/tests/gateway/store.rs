@@ -17,7 +17,7 @@ fn header(response: &Response, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_stored_image_is_served_with_the_headers_that_keep_it_an_image() {
+async fn a_stored_image_is_served_with_security_headers() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (url, bytes) = stored(&gateway).await;
@@ -42,7 +42,7 @@ async fn a_stored_image_is_served_with_the_headers_that_keep_it_an_image() {
 }
 
 #[tokio::test]
-async fn a_part_of_an_image_can_be_had_and_what_is_known_is_not_sent_again() {
+async fn range_and_conditional_requests_are_supported() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (url, bytes) = stored(&gateway).await;
@@ -83,7 +83,7 @@ async fn a_part_of_an_image_can_be_had_and_what_is_known_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn names_of_another_form_are_404_and_old_drawings_are_sandboxed() {
+async fn invalid_names_are_404_and_old_svg_files_are_sandboxed() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     std::fs::write(gateway.store.join("secret.txt"), b"x").unwrap();
@@ -109,7 +109,7 @@ async fn names_of_another_form_are_404_and_old_drawings_are_sandboxed() {
 }
 
 #[tokio::test]
-async fn images_outlast_a_restart_and_unfinished_files_do_not() {
+async fn a_restart_keeps_images_and_removes_unfinished_files() {
     let upstream = Upstream::start().await;
     let dir = fakes::fresh_dir("restart");
     let gateway = Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), &[]).await;
@@ -133,7 +133,7 @@ async fn the_same_image_has_the_same_hash_in_its_name() {
 }
 
 #[tokio::test]
-async fn a_store_that_another_gateway_holds_is_refused() {
+async fn a_store_locked_by_another_gateway_is_refused() {
     let upstream = Upstream::start().await;
     let dir = fakes::fresh_dir("held");
     let first = Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), &[]).await;

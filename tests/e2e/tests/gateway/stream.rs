@@ -40,7 +40,7 @@ pub(super) async fn until_counted(gateway: &Gateway, status: u16) {
 }
 
 #[tokio::test]
-async fn events_pass_one_by_one_and_the_last_gains_its_address() {
+async fn events_are_relayed_one_by_one_and_the_last_gains_its_url() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (first, second) = (partial(MADE, 0), partial(MADE, 1));
@@ -75,11 +75,11 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
     upstream.step();
     expected.extend(bytes_of(&first));
     client.until(&expected).await;
-    assert_eq!(gateway.inflight(KEY).await, 1, "the place is held while it streams");
+    assert_eq!(gateway.inflight(KEY).await, 1, "the slot is held while it streams");
     upstream.step();
     expected.extend([bytes_of(&second), bytes_of(&odd)].concat());
     client.until(&expected).await;
-    assert!(gateway.stored().is_empty(), "no picture yet");
+    assert!(gateway.stored().is_empty(), "no image yet");
     let reported = gateway.metrics().await.contains("route=\"/v1/images/generations\",status");
     assert!(!reported, "its line is written and counted at its end");
     upstream.step();
@@ -98,7 +98,7 @@ async fn events_pass_one_by_one_and_the_last_gains_its_address() {
     let request = &upstream.images()[0];
     assert_eq!((&request.body["stream"], request.header("accept")), (&json!(true), "text/event-stream"));
     let left: u64 = request.header("x-request-timeout-ms").parse().unwrap();
-    assert!(left > 200_000, "{left}: the caller waits 60 s for each piece, not for the whole");
+    assert!(left > 200_000, "{left}: the client's 60 s are for each event, not for the stream");
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn edits_stream_the_same_way() {
 }
 
 #[tokio::test]
-async fn disconnecting_from_a_silent_stream_closes_the_backends_and_frees_the_place() {
+async fn disconnecting_from_a_silent_stream_closes_the_backends_and_frees_the_slot() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
@@ -135,7 +135,7 @@ async fn disconnecting_from_a_silent_stream_closes_the_backends_and_frees_the_pl
 }
 
 #[tokio::test]
-async fn the_same_is_noticed_through_tls() {
+async fn a_disconnect_is_noticed_through_tls() {
     let upstream = Upstream::start().await;
     let dir = fakes::fresh_dir("stream-tls");
     let yaml = e2e::gateway::gpu_heavy(&upstream);
@@ -153,7 +153,7 @@ async fn the_same_is_noticed_through_tls() {
 }
 
 #[tokio::test]
-async fn streams_hold_their_places_and_one_more_is_429() {
+async fn streams_hold_their_slots_and_one_more_is_429() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     upstream.set_images(UpstreamReply::Events(vec![
@@ -224,7 +224,7 @@ async fn the_mock_has_one_finished_event() {
 }
 
 #[tokio::test]
-async fn the_body_decides_not_accept() {
+async fn the_body_decides_on_streaming_not_the_accept_header() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let request = gateway.image_request(&json!({"prompt": "p"})).header("accept", "text/event-stream");

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::stream::{KEY, MADE, ask, bytes_of, painted, until_counted};
 
 #[tokio::test]
-async fn before_a_stream_begins_a_failure_is_an_answer() {
+async fn a_failure_before_the_first_event_is_an_error_response() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let html = UpstreamReply::Respond(200, vec![("content-type", "text/html".into())], b"<html>".to_vec());
@@ -35,7 +35,7 @@ async fn before_a_stream_begins_a_failure_is_an_answer() {
 }
 
 #[tokio::test]
-async fn a_policy_without_base64_has_no_streams() {
+async fn a_backend_without_base64_has_no_streams() {
     let upstream = Upstream::start().await;
     let yaml = e2e::gateway::gpu_heavy(&upstream) + "    payload_policy: {images_allow_base64: false}\n";
     let gateway = Gateway::with_backends(&yaml, &[]).await;
@@ -44,7 +44,7 @@ async fn a_policy_without_base64_has_no_streams() {
 }
 
 #[tokio::test]
-async fn a_backends_error_event_passes_as_it_is() {
+async fn a_backends_error_event_is_relayed_unchanged() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let failed = error("gpu_out_of_memory", "the card's memory did not suffice");
@@ -57,13 +57,13 @@ async fn a_backends_error_event_passes_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_finished_event_without_a_whole_image_becomes_an_error_event() {
+async fn a_completed_event_with_a_truncated_image_becomes_an_error_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let whole = painted();
+    let complete = painted();
     let name = "image_generation.completed";
     for act in [
-        completed(MADE, &whole[..whole.len() - 20]),
+        completed(MADE, &complete[..complete.len() - 20]),
         completed(MADE, b"<html>"),
         event(name, &json!({"type": name})),
         event(name, &json!([])),
@@ -85,12 +85,12 @@ async fn a_finished_event_without_a_whole_image_becomes_an_error_event() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_client_too() {
+async fn a_stream_without_a_completed_event_is_reset_for_the_client() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let unfinished = SseStep::Send(bytes_of(&completed(MADE, &painted()))[..200].to_vec());
     let preview = bytes_of(&partial(MADE, 0));
-    for (script, come) in [
+    for (script, received) in [
         (vec![SseStep::Break], &[][..]),
         (vec![], &[]),
         (vec![partial(MADE, 0), SseStep::Break], &preview),
@@ -101,7 +101,7 @@ async fn a_stream_that_breaks_off_or_just_ends_is_cut_for_the_client_too() {
         upstream.next_image(UpstreamReply::Events(script.clone()));
         let mut client = StreamClient::start(gateway.image_request(&ask())).await;
         assert!(!client.end().await, "{script:?}");
-        assert_eq!(client.received, come, "{script:?}");
+        assert_eq!(client.received, received, "{script:?}");
         gateway.until_inflight(KEY, 0).await;
     }
     let metrics = gateway.metrics().await;
@@ -123,7 +123,7 @@ async fn what_a_backend_does_after_the_image_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_backend_that_falls_silent_for_too_long_is_an_error_event_and_is_let_go() {
+async fn a_silent_backend_is_an_error_event_and_its_connection_is_closed() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &["--images-http-timeout-sec", "1"]).await;
     upstream.set_images(UpstreamReply::Events(vec![partial(MADE, 0), SseStep::Wait]));
@@ -137,7 +137,7 @@ async fn a_backend_that_falls_silent_for_too_long_is_an_error_event_and_is_let_g
 }
 
 #[tokio::test]
-async fn a_store_that_is_gone_is_reported_before_the_backend_gets_a_request() {
+async fn a_missing_store_is_reported_before_the_backend_gets_a_request() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     std::fs::remove_dir_all(&gateway.store).unwrap();

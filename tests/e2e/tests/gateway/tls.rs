@@ -47,7 +47,7 @@ async fn trust_in_the_authority_outlasts_the_certificate_that_it_signed() {
         client.get(format!("{}/healthz", gateway.url)).send().await.is_ok_and(|answer| answer.status() == 200)
     };
     assert!(works(&gateway).await);
-    // As at its end: what is shown has to be signed anew.
+    // As at its end: the certificate has to be signed again.
     std::fs::remove_file(dir.join("gateway-cert.pem")).unwrap();
     gateway.lifecycle.request_reload();
     let signed = async || std::fs::read(dir.join("gateway-cert.pem")).ok().filter(|now| *now != first);
@@ -71,7 +71,7 @@ async fn a_lost_key_of_the_authority_is_reported_and_no_other_authority_is_made(
     std::fs::remove_file(dir.join("gateway-ca-key.pem")).unwrap();
     let gateway = Gateway::start_in(dir.clone(), &yaml, &flags).await;
     let url = format!("{}/healthz", gateway.url);
-    fakes::eventually("what lasts is shown", async || client.get(&url).send().await.ok()).await;
+    fakes::eventually("the stored certificate is served", async || client.get(&url).send().await.ok()).await;
     gateway.stop().await;
     std::fs::remove_file(dir.join("gateway-cert.pem")).unwrap();
     let ended = Gateway::start_in(dir.clone(), &yaml, &flags).await.ended().await;
@@ -92,7 +92,7 @@ async fn with_tls() -> (Upstream, Gateway, String) {
 }
 
 #[tokio::test]
-async fn plain_http_on_the_tls_port_is_redirected_by_message() {
+async fn plain_http_on_the_tls_port_gets_the_https_url() {
     let (upstream, gateway, plain) = with_tls().await;
     let port = plain.rsplit(':').next().unwrap();
     for (request, place) in [
@@ -127,7 +127,7 @@ async fn plain_http_on_the_tls_port_is_redirected_by_message() {
 }
 
 #[tokio::test]
-async fn a_large_body_in_plain_http_on_the_tls_port_does_not_cost_the_answer() {
+async fn a_large_plain_http_body_on_the_tls_port_still_gets_the_response() {
     let (_upstream, _gateway, plain) = with_tls().await;
     let length = 4 << 20;
     for _ in 0..8 {
@@ -142,7 +142,7 @@ async fn a_large_body_in_plain_http_on_the_tls_port_does_not_cost_the_answer() {
 }
 
 #[tokio::test]
-async fn what_is_neither_tls_nor_http_is_closed_and_the_port_serves_on() {
+async fn other_protocols_on_the_tls_port_are_closed() {
     let (_upstream, gateway, plain) = with_tls().await;
     for garbage in [
         &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],

@@ -3,7 +3,7 @@ use fakes::{raw_engine::RawEngine, raw_http::RawClient};
 use super::{ask, before};
 
 #[tokio::test]
-async fn the_engine_gets_what_was_sent_and_the_client_what_was_answered() {
+async fn requests_and_responses_are_relayed_unchanged() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let answer = ask(
@@ -26,7 +26,7 @@ async fn the_engine_gets_what_was_sent_and_the_client_what_was_answered() {
 }
 
 #[tokio::test]
-async fn what_is_ours_never_reaches_the_engine_and_readiness_gates_nothing() {
+async fn our_paths_never_reach_the_engine_and_readiness_does_not_gate_it() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     assert!(!sidecar.readyz().await.admits(), "this engine is none");
@@ -43,7 +43,7 @@ async fn what_is_ours_never_reaches_the_engine_and_readiness_gates_nothing() {
 }
 
 #[tokio::test]
-async fn ranges_head_options_and_old_servers_pass() {
+async fn range_head_and_options_requests_and_http_1_0_servers_work() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let range =
@@ -75,7 +75,7 @@ async fn ranges_head_options_and_old_servers_pass() {
 }
 
 #[tokio::test]
-async fn a_client_that_names_no_host_is_one_of_http_1_0_and_the_engine_gets_its_own() {
+async fn an_http_1_0_client_without_host_works_and_the_engine_gets_its_own() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -83,14 +83,14 @@ async fn a_client_that_names_no_host_is_one_of_http_1_0_and_the_engine_gets_its_
     assert!(wire.rest().await.contains("x-engine: raw"));
     let request = &engine.requests("/x")[0];
     assert_eq!(request.header("host"), [engine.url.strip_prefix("http://").unwrap()]);
-    assert!(request.header("x-forwarded-host").is_empty(), "the caller named none");
+    assert!(request.header("x-forwarded-host").is_empty(), "the client sent none");
     let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("GET /x HTTP/1.1\r\n\r\n").await;
     assert_eq!((wire.response().await.status(), engine.requests("/x").len()), (400, 1));
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_gets_100_continue() {
+async fn expect_100_continue_is_answered() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -103,7 +103,7 @@ async fn a_client_that_asks_first_gets_100_continue() {
 }
 
 #[tokio::test]
-async fn trailers_travel_both_ways() {
+async fn trailers_are_relayed_both_ways() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let up = "POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n";
@@ -122,7 +122,7 @@ async fn both_directions_stream() {
     let mut wire = RawClient::to(&sidecar.url).await;
     wire.send("POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
     let request = engine.until("/stream", |request| request.body.starts_with(b"5\r\nfirst")).await;
-    assert!(!request.whole, "the rest has not been sent yet");
+    assert!(!request.complete, "the rest has not been sent yet");
     wire.send("4\r\nlast\r\n0\r\n\r\n").await;
     assert_eq!(wire.response().await.status(), 200);
 
@@ -134,7 +134,7 @@ async fn both_directions_stream() {
 }
 
 #[tokio::test]
-async fn an_upload_is_bounded_only_where_the_operator_says_so() {
+async fn uploads_are_bounded_only_if_configured() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--max-upload-bytes", "1KiB"]).await;
     let announced = ask(&sidecar, "POST /u HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n").await;
@@ -146,7 +146,7 @@ async fn an_upload_is_bounded_only_where_the_operator_says_so() {
         "POST /u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n{chunk}\r\n1\r\nx\r\n0\r\n\r\n"
     );
     assert_eq!(ask(&sidecar, &unannounced).await.status(), 413);
-    engine.until_open(|_| engine.requests("/u").iter().all(|request| !request.whole)).await;
+    engine.until_open(|_| engine.requests("/u").iter().all(|request| !request.complete)).await;
     let fits = format!("POST /fits HTTP/1.1\r\nHost: a\r\nContent-Length: 1024\r\n\r\n{chunk}");
     assert_eq!(ask(&sidecar, &fits).await.status(), 200);
 }

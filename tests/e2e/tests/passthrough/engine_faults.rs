@@ -15,7 +15,7 @@ async fn nowhere() -> String {
 }
 
 #[tokio::test]
-async fn connections_to_the_engine_are_kept_and_one_that_it_closed_fails_no_request() {
+async fn connections_to_the_engine_are_pooled_and_a_closed_one_fails_no_request() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -34,7 +34,7 @@ async fn connections_to_the_engine_are_kept_and_one_that_it_closed_fails_no_requ
 }
 
 #[tokio::test]
-async fn what_may_change_something_has_a_connection_of_its_own_and_is_never_sent_again() {
+async fn unsafe_requests_get_a_new_connection_and_are_never_retried() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -57,7 +57,7 @@ async fn what_may_change_something_has_a_connection_of_its_own_and_is_never_sent
 }
 
 #[tokio::test]
-async fn a_broken_engine_is_a_clean_502_and_a_broken_body_a_broken_connection() {
+async fn a_broken_response_head_is_502_and_a_broken_body_resets_the_connection() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     for path in ["/drop", "/nonsense"] {
@@ -77,11 +77,11 @@ async fn a_broken_engine_is_a_clean_502_and_a_broken_body_a_broken_connection() 
     let mut oldest = RawClient::to(&sidecar.url).await;
     oldest.send("GET /half-chunked HTTP/1.0\r\nHost: a\r\n\r\n").await;
     let (answer, end) = oldest.rest_and_end().await;
-    assert!(end.is_err(), "without chunks only a reset tells: {answer}");
+    assert!(end.is_err(), "without chunks only a reset shows it: {answer}");
 }
 
 #[tokio::test]
-async fn an_answer_has_one_framing_or_is_a_502() {
+async fn ambiguous_response_framing_is_502() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     for path in ["/both", "/both", "/twice", "/listed"] {
@@ -99,7 +99,7 @@ async fn an_answer_has_one_framing_or_is_a_502() {
         }
     }
     let used: HashSet<_> = engine.requests("/both").iter().map(|request| request.connection).collect();
-    assert_eq!(used.len(), 2, "nobody can tell where the next answer begins");
+    assert_eq!(used.len(), 2, "the start of the next response is ambiguous");
     assert_eq!(engine.requests("/twice").len(), 1);
     for path in ["/differs", "/gzipped", "/gzipped-chunks", "/chunked-gzip"] {
         let answer = ask(&sidecar, &get(path)).await;
@@ -109,7 +109,7 @@ async fn an_answer_has_one_framing_or_is_a_502() {
 }
 
 #[tokio::test]
-async fn the_head_alone_has_one_framing_or_is_a_502() {
+async fn ambiguous_framing_in_response_to_head_is_502() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     for (path, status, length) in [
@@ -141,7 +141,7 @@ async fn a_refusal_in_the_middle_of_an_upload_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_away_is_a_page_for_people_and_json_for_programs() {
+async fn an_unreachable_engine_is_a_page_for_browsers_and_json_for_programs() {
     let sidecar = Sidecar::invokeai(&nowhere().await, &["--engine-unit", "my<engine>.service"]).await;
     let program = ask(&sidecar, &get("/api/v1/app/version")).await;
     assert_eq!((program.status(), program.header("retry-after")), (503, "5"));
@@ -162,7 +162,7 @@ async fn a_client_that_disconnects_closes_the_engines_connection() {
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
     wire.send(get("/hold")).await;
-    let held = engine.until("/hold", |request| request.whole).await;
+    let held = engine.until("/hold", |request| request.complete).await;
     let mut large = RawClient::to(&sidecar.url).await;
     large.send(get("/bytes/1000000000")).await;
     large.until(b"xxxx").await.unwrap();
@@ -173,7 +173,7 @@ async fn a_client_that_disconnects_closes_the_engines_connection() {
     drop((wire, large, upload));
     // What is left are the sidecar's own requests.
     engine.until_open(|open| open <= 2).await;
-    assert!(!engine.requests("/upload")[0].whole && held.whole);
+    assert!(!engine.requests("/upload")[0].complete && held.complete);
 }
 
 #[tokio::test]
@@ -185,5 +185,5 @@ async fn a_client_that_half_closes_is_still_answered_or_disconnected_at_once() {
     wire.half_close().await;
     let message = wire.rest().await;
     assert!(message.is_empty() || message.starts_with("HTTP/1.1 400"), "{message}");
-    assert!(engine.requests("/half-closed").iter().all(|request| !request.whole));
+    assert!(engine.requests("/half-closed").iter().all(|request| !request.complete));
 }

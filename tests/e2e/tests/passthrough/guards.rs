@@ -8,7 +8,7 @@ async fn status(sidecar: &e2e::sidecar::Sidecar, headers: &str) -> (u16, String)
 }
 
 #[tokio::test]
-async fn addresses_guard_the_engine_and_a_claimed_one_is_none() {
+async fn the_engine_is_guarded_by_address_and_untrusted_headers_are_ignored() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8"]).await;
     let (code, body) = status(&sidecar, "").await;
@@ -23,11 +23,11 @@ async fn addresses_guard_the_engine_and_a_claimed_one_is_none() {
     assert_eq!(status(&open, "").await.0, 200);
     assert_eq!(status(&open, "X-Forwarded-For: 127.0.0.1\r\n").await.0, 403, "loopback is no proof");
     let health = ask(&sidecar, "GET /healthz HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n").await;
-    assert_eq!(health.status(), 200, "health answers everybody");
+    assert_eq!(health.status(), 200, "health is public");
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_named_is_trusted() {
+async fn a_configured_proxy_is_trusted() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8", "--trusted-proxies", "127.0.0.1/32"]).await;
     assert_eq!(status(&sidecar, "X-Forwarded-For: 192.168.1.1\r\n").await.0, 403);
@@ -39,7 +39,7 @@ async fn a_proxy_that_is_named_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_named_may_give_the_address_in_any_form_and_in_one_only() {
+async fn a_configured_proxy_may_give_the_address_in_any_notation_but_only_one() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--allow-from", "10.0.0.0/8", "--trusted-proxies", "127.0.0.1/32"]).await;
     for (lines, code, reported) in [
@@ -55,7 +55,7 @@ async fn a_proxy_that_is_named_may_give_the_address_in_any_form_and_in_one_only(
         let request = engine.requests("/x");
         if code == 200 {
             assert_eq!(request[before].header("x-forwarded-for"), [reported], "{lines}");
-            assert!(request[before].header("forwarded").is_empty(), "told in one form: {lines}");
+            assert!(request[before].header("forwarded").is_empty(), "one header for the address: {lines}");
             let https = lines.starts_with("Forwarded");
             let expected = if https { ["https", "pics.local"] } else { ["http", "ada2:7860"] };
             let reported =
@@ -68,7 +68,7 @@ async fn a_proxy_that_is_named_may_give_the_address_in_any_form_and_in_one_only(
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_reach_nothing_of_the_engine() {
+async fn pages_of_other_sites_cannot_reach_the_engine() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--allowed-origins", "https://ui.example"]).await;
     let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n";
@@ -102,7 +102,7 @@ async fn pages_of_other_sites_reach_nothing_of_the_engine() {
 }
 
 #[tokio::test]
-async fn only_a_link_that_is_followed_comes_from_another_site_and_a_form_does_not() {
+async fn cross_site_links_are_allowed_and_cross_site_forms_are_not() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let navigation = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
@@ -119,7 +119,7 @@ async fn only_a_link_that_is_followed_comes_from_another_site_and_a_form_does_no
 }
 
 #[tokio::test]
-async fn our_token_is_taken_out_of_every_line_that_shows_it() {
+async fn our_token_is_removed_from_every_header() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--token", "a-long-secret-token"]).await;
     let (ours, theirs) = ("Bearer a-long-secret-token", "Basic bWU6bWU=");
@@ -141,7 +141,7 @@ async fn our_token_is_taken_out_of_every_line_that_shows_it() {
 }
 
 #[tokio::test]
-async fn our_token_stays_here_and_every_other_credential_travels() {
+async fn our_token_is_removed_and_every_other_credential_is_relayed() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &["--token", "a-long-secret-token"]).await;
     assert_eq!(status(&sidecar, "Authorization: Bearer a-long-secret-token\r\n").await.0, 200);

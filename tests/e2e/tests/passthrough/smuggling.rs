@@ -70,7 +70,7 @@ fn bytes_of(lines: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_ambiguous_framing_shows_the_engine_another_request() {
+async fn ambiguous_framing_never_smuggles_a_request() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     assert_eq!(HIDDEN.len(), 33, "the table counts on it");
@@ -97,7 +97,7 @@ async fn no_ambiguous_framing_shows_the_engine_another_request() {
 }
 
 #[tokio::test]
-async fn what_a_body_holds_is_never_a_request() {
+async fn a_body_is_never_parsed_as_a_request() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -127,7 +127,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn targets_that_name_another_server_go_nowhere() {
+async fn absolute_targets_of_other_servers_are_refused() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     for (line, host, status) in [

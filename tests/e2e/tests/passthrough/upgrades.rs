@@ -36,7 +36,7 @@ async fn a_websocket_carries_bytes_both_ways_until_one_side_ends() {
 }
 
 #[tokio::test]
-async fn what_is_sent_with_the_handshake_is_not_lost() {
+async fn data_sent_with_the_handshake_is_not_lost() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let mut wire = RawClient::to(&sidecar.url).await;
@@ -45,7 +45,7 @@ async fn what_is_sent_with_the_handshake_is_not_lost() {
 }
 
 #[tokio::test]
-async fn the_engines_own_socket_works_through_us() {
+async fn the_engines_socket_io_works_through_the_sidecar() {
     let engine = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&engine.url(), &[]).await;
     sidecar.until_ready().await;
@@ -57,7 +57,7 @@ async fn the_engines_own_socket_works_through_us() {
 }
 
 #[tokio::test]
-async fn no_other_protocol_passes() {
+async fn no_other_protocol_is_upgraded() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     for upgrade in ["h2c", "TLS/1.0", "websocket, h2c", "connect-udp"] {
@@ -71,8 +71,8 @@ async fn no_other_protocol_passes() {
             "{request:?}"
         );
     }
-    let unasked = ask(&sidecar, "GET /switch HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert_eq!(unasked.status(), 502);
+    let unexpected = ask(&sidecar, "GET /switch HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(unexpected.status(), 502);
     let posted =
         WEBSOCKET.replace("GET /echo", "POST /echo").replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(ask(&sidecar, &posted).await.status(), 200, "a WebSocket begins with a GET");
@@ -81,12 +81,12 @@ async fn no_other_protocol_passes() {
 }
 
 #[tokio::test]
-async fn an_open_websocket_does_not_keep_us_from_stopping() {
+async fn an_open_websocket_does_not_block_shutdown() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let wire = open(&sidecar).await;
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     sidecar.stop().await;
-    assert!(begun.elapsed().as_secs() < 10, "it is not waited for");
+    assert!(started.elapsed().as_secs() < 10, "it is not waited for");
     assert_eq!(wire.rest().await, "");
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{PORTRAIT, address, both, least, made, refused, with};
 
 #[tokio::test]
-async fn edits_in_json_are_read_alike() {
+async fn both_programs_parse_json_edits_alike() {
     let both = both().await;
     let recorded: Value =
         serde_json::from_str(include_str!("../../../fixtures/requests/edit-json-image.json")).unwrap();

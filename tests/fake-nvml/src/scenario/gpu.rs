@@ -40,7 +40,7 @@ pub struct Gpu {
     pub processes: Vec<Process>,
     /// Degrees Celsius.
     pub temperature: u32,
-    /// Degrees Celsius of the memory's chips; null where it is not told.
+    /// Degrees Celsius of the memory's chips; null where it is not reported.
     pub memory_temperature: Option<u32>,
     /// Percent of each fan's full speed.
     pub fans: Vec<u32>,
@@ -50,9 +50,9 @@ pub struct Gpu {
     pub power_draw_mw: u32,
     /// Milliwatts, as enforced.
     pub power_limit_mw: u32,
-    /// Milliwatts, as asked for: others may set a lower one.
+    /// Milliwatts, as requested: others may set a lower one.
     pub power_management_limit_mw: u32,
-    /// What can be asked for.
+    /// The allowed range.
     pub power_range: PowerRange,
     /// Millijoules since the driver was loaded.
     pub energy_mj: u64,
@@ -65,7 +65,7 @@ pub struct Gpu {
     /// Why it does not run faster, one bit for each reason: 1 idle, 4 power cap, 8 slowdown, 32 and 64 heat as seen by
     /// software and by hardware, 128 power brake.
     pub throttle_reasons: u64,
-    /// Which of these it can tell.
+    /// Which of these it reports.
     pub supported_throttle_reasons: u64,
     /// The link to the host.
     pub pcie: Pcie,

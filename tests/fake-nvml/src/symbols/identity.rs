@@ -93,7 +93,7 @@ fn entry_of(pci: Pci) -> PciEntry {
     }
 }
 
-/// What is too long is cut: whoever reads it looks for the zero.
+/// Longer text is truncated: readers look for the terminating zero.
 fn zero_ended<const SIZE: usize>(text: &str) -> [u8; SIZE] {
     let mut characters = [0; SIZE];
     let length = text.len().min(SIZE - 1);

@@ -121,7 +121,7 @@ fn every_call_is_recorded() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn loading_again_and_again_leaves_no_file_open() {
+fn reloading_leaves_no_file_open() {
     let machine = Machine::new();
     let ours = || {
         let open = fs::read_dir("/proc/self/fd").expect("this is Linux");

@@ -1,4 +1,4 @@
-//! XIDs: what a set is told, what it is not, and how soon.
+//! XIDs: what a set reports, what it does not, and how soon.
 
 use std::{
     thread,
@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_millis(50);
 const LONG_MS: u32 = 10_000;
 
 #[test]
-fn an_xid_ends_a_wait_within_50_ms() {
+fn an_xid_wakes_a_waiting_call_within_50_ms() {
     let machine = Machine::new();
     let nvml = machine.load();
     let set = registered(&nvml);
@@ -28,14 +28,14 @@ fn an_xid_ends_a_wait_within_50_ms() {
 
 fn time_to_be_reported(machine: &Machine, set: &EventSet<'_>) -> Duration {
     thread::scope(|scope| {
-        let happening = scope.spawn(|| {
+        let report = scope.spawn(|| {
             thread::sleep(Duration::from_millis(25));
             machine.set_card(|gpu| gpu.xid(79));
             Instant::now()
         });
         assert_eq!(set_wait(set, LONG_MS), Ok(79));
         let reported = Instant::now();
-        reported.saturating_duration_since(happening.join().expect("no panic"))
+        reported.saturating_duration_since(report.join().expect("no panic"))
     })
 }
 
@@ -64,15 +64,15 @@ fn nothing_is_reported_twice_or_from_before_the_registration() {
     machine.set_card(|gpu| gpu.xid(31));
     let nvml = machine.load();
     let early = registered(&nvml);
-    assert_eq!(set_wait(&early, 30), Err(Told::Nothing));
+    assert_eq!(set_wait(&early, 30), Err(WaitError::Nothing));
     machine.set_card(|gpu| gpu.xid(43));
     let late = registered(&nvml);
     assert_eq!(set_wait(&early, LONG_MS), Ok(43));
-    assert_eq!(set_wait(&early, 30), Err(Told::Nothing));
-    assert_eq!(set_wait(&late, 0), Err(Told::Nothing), "sets are told each for itself");
+    assert_eq!(set_wait(&early, 30), Err(WaitError::Nothing));
+    assert_eq!(set_wait(&late, 0), Err(WaitError::Nothing), "each set has its own events");
     drop(early);
     drop(late);
-    assert_eq!(set_wait(&registered(&nvml), 0), Err(Told::Nothing));
+    assert_eq!(set_wait(&registered(&nvml), 0), Err(WaitError::Nothing));
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn of_several_xids_only_the_newest_code_is_reported() {
         machine.set_card(|gpu| gpu.xid(code));
     }
     assert_eq!([(); 3].map(|()| set_wait(&set, 0)), [Ok(79), Ok(79), Ok(79)]);
-    assert_eq!(set_wait(&set, 0), Err(Told::Nothing));
+    assert_eq!(set_wait(&set, 0), Err(WaitError::Nothing));
 }
 
 #[test]
-fn a_loss_ends_a_wait_after_its_xid() {
+fn a_lost_card_ends_a_wait_after_its_xid() {
     let machine = Machine::new();
     let nvml = machine.load();
     let set = registered(&nvml);
@@ -97,9 +97,9 @@ fn a_loss_ends_a_wait_after_its_xid() {
         gpu.lost = true;
     });
     assert_eq!(set_wait(&set, LONG_MS), Ok(79));
-    assert_eq!(set_wait(&set, LONG_MS), Err(Told::Lost));
+    assert_eq!(set_wait(&set, LONG_MS), Err(WaitError::Lost));
     machine.set_card(|gpu| gpu.lost = false);
-    assert_eq!(set_wait(&set, 0), Err(Told::Nothing));
+    assert_eq!(set_wait(&set, 0), Err(WaitError::Nothing));
 }
 
 #[test]
@@ -126,9 +126,9 @@ fn only_supported_types_can_be_registered() -> Result<(), NvmlError> {
     Ok(())
 }
 
-/// Why no XID was told.
+/// Why no XID was reported.
 #[derive(Debug, PartialEq)]
-enum Told {
+enum WaitError {
     Nothing,
     Lost,
     Other(String),
@@ -142,12 +142,12 @@ fn registered(nvml: &Nvml) -> EventSet<'_> {
         .expect("registered")
 }
 
-fn set_wait(set: &EventSet<'_>, timeout_ms: u32) -> Result<u64, Told> {
+fn set_wait(set: &EventSet<'_>, timeout_ms: u32) -> Result<u64, WaitError> {
     match set.wait(timeout_ms) {
         Ok(EventData { event_data: Some(XidError::Value(code)), .. }) => Ok(code),
-        Ok(event) => Err(Told::Other(format!("{event:?}"))),
-        Err(NvmlError::Timeout) => Err(Told::Nothing),
-        Err(NvmlError::GpuLost) => Err(Told::Lost),
-        Err(error) => Err(Told::Other(error.to_string())),
+        Ok(event) => Err(WaitError::Other(format!("{event:?}"))),
+        Err(NvmlError::Timeout) => Err(WaitError::Nothing),
+        Err(NvmlError::GpuLost) => Err(WaitError::Lost),
+        Err(error) => Err(WaitError::Other(error.to_string())),
     }
 }

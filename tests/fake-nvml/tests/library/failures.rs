@@ -80,7 +80,7 @@ fn initialisation_fails_as_scripted() {
 }
 
 #[test]
-fn a_typing_mistake_is_no_healthy_card() {
+fn a_typo_in_the_scenario_is_an_error() {
     let machine = Machine::new();
     machine.write_text(r#"{"gpus": [{"temprature": 99}]}"#);
     assert!(matches!(machine.try_load(), Err(NvmlError::Unknown)));

@@ -10,7 +10,7 @@ use std::{
 use fake_nvml::{CALLS_FILE, Gpu, SCENARIO_FILE, Scenario};
 use nvml_wrapper::{Nvml, error::NvmlError};
 
-/// Gone with this value.
+/// Removed when this value is dropped.
 pub(crate) struct Machine(PathBuf);
 
 impl Machine {

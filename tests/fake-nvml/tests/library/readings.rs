@@ -22,7 +22,7 @@ pub(crate) const FIELDS: [FieldId; 5] =
     [FieldId(142), FieldId(143), FieldId(144), FieldId(145), FieldId(230)];
 
 #[test]
-fn a_card_that_nobody_changed_is_a_healthy_idle_rtx_6000_ada() -> Result<(), NvmlError> {
+fn the_default_card_is_a_healthy_idle_rtx_6000_ada() -> Result<(), NvmlError> {
     let machine = Machine::new();
     let nvml = machine.load();
     assert_eq!(nvml.sys_driver_version()?, "595.80");
@@ -62,7 +62,7 @@ fn a_card_that_nobody_changed_is_a_healthy_idle_rtx_6000_ada() -> Result<(), Nvm
 }
 
 #[test]
-fn what_the_card_is_and_how_it_is_set_up_follows_the_scenario() -> Result<(), NvmlError> {
+fn identity_and_settings_follow_the_scenario() -> Result<(), NvmlError> {
     let machine = Machine::new();
     let nvml = machine.load();
     let card = nvml.device_by_index(0)?;
@@ -91,7 +91,7 @@ fn what_the_card_is_and_how_it_is_set_up_follows_the_scenario() -> Result<(), Nv
 }
 
 #[test]
-fn its_load_follows_the_scenario() -> Result<(), NvmlError> {
+fn load_follows_the_scenario() -> Result<(), NvmlError> {
     let machine = Machine::new();
     let nvml = machine.load();
     let card = nvml.device_by_index(0)?;
@@ -134,7 +134,7 @@ fn its_load_follows_the_scenario() -> Result<(), NvmlError> {
 }
 
 #[test]
-fn its_faults_follow_the_scenario() -> Result<(), NvmlError> {
+fn faults_follow_the_scenario() -> Result<(), NvmlError> {
     let machine = Machine::new();
     let nvml = machine.load();
     let card = nvml.device_by_index(0)?;

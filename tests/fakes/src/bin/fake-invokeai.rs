@@ -8,7 +8,7 @@ use fakes::{engine::EngineFailure, invokeai::FakeInvoke};
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = args().collect();
-    let value = |flag: &str| arguments.iter().skip_while(|word| *word != flag).nth(1);
+    let value = |flag: &str| arguments.iter().skip_while(|argument| *argument != flag).nth(1);
     let Some(port) = value("--port").and_then(|port| port.parse().ok()) else {
         return ExitCode::FAILURE;
     };

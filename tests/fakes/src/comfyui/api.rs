@@ -68,8 +68,9 @@ pub(super) fn features(state: &ComfyState) -> Value {
 /// The newest recorded version that is not newer than this one, or else the oldest.
 fn recorded(fixture: &str, version: ComfyVersion) -> Value {
     let recordings: Value = serde_json::from_str(fixture).expect("a JSON fixture");
-    let known = [ComfyVersion::V0_33_0, ComfyVersion::V0_12_1].into_iter().find(|known| *known <= version);
-    recordings[known.unwrap_or(ComfyVersion::V0_3_64).to_string()].clone()
+    let recorded =
+        [ComfyVersion::V0_33_0, ComfyVersion::V0_12_1].into_iter().find(|recorded| *recorded <= version);
+    recordings[recorded.unwrap_or(ComfyVersion::V0_3_64).to_string()].clone()
 }
 
 async fn queue_lists(State(core): Shared) -> Response {

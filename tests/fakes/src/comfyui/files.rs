@@ -31,7 +31,7 @@ fn annotated(name: &str) -> String {
     ["output", "temp"].into_iter().find_map(of).unwrap_or_else(|| format!("input/{name}"))
 }
 
-/// The image and the mask that an edit was given.
+/// The image and the mask of an edit.
 pub(super) fn source(state: &ComfyState, prompt: &ComfyPrompt) -> Option<(Bytes, Option<Bytes>)> {
     let loaded = |class: &str| state.files.get(&annotated(prompt.node(class)?["image"].as_str()?)).cloned();
     Some((loaded("LoadImage")?, loaded("LoadImageMask")))
@@ -86,7 +86,7 @@ pub(super) fn object_info(state: &ComfyState, class: &str) -> Option<Value> {
     Some(about)
 }
 
-/// Saves an image under the next free number of the node's prefix. Gives what history lists.
+/// Saves an image under the next free number of the node's prefix. Returns its entry in the history.
 pub(super) fn save(state: &mut ComfyState, node: &Value, image: Bytes) -> Value {
     let (directory, prefix) = if node["class_type"] == "PreviewImage" {
         ("temp", "ComfyUI_temp_fake")

@@ -1,4 +1,4 @@
-//! What the server knows, and what deleting and interrupting hit.
+//! The server's state, and what deleting and interrupting affect.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +26,7 @@ pub enum PromptStatus {
     Failed,
     /// `execution_interrupted`.
     Interrupted,
-    /// Taken out of the queue before it ran.
+    /// Removed from the queue before it ran.
     Deleted,
     /// It waited or ran when the server was restarted.
     Lost,
@@ -91,7 +91,7 @@ pub struct ComfyState {
     pub(super) script: ComfyScript,
     /// Every prompt that was ever accepted.
     pub(super) items: Vec<ComfyPrompt>,
-    /// Looked at between steps and between nodes, forgotten when a prompt starts.
+    /// Checked between steps and between nodes, reset when a prompt starts.
     pub(super) interrupted: bool,
     /// `POST /free` asked for an empty cache; done between prompts.
     pub(super) free_memory: bool,
@@ -100,7 +100,7 @@ pub struct ComfyState {
     pub(super) history: BTreeMap<String, Value>,
     /// `output/…`, `input/…` and `temp/…`.
     pub(super) files: BTreeMap<String, Bytes>,
-    /// What an equal graph put out.
+    /// The outputs of an equal graph.
     pub(super) cache: HashMap<String, Value>,
     pub(super) sockets: BTreeMap<String, Socket>,
     pub(super) finished: HashMap<String, Instant>,
@@ -146,7 +146,7 @@ impl ComfyState {
         self.items.iter().position(|item| item.status == PromptStatus::Pending)
     }
 
-    /// None if the queue was emptied in the last moment.
+    /// None if the queue was emptied meanwhile.
     pub(super) fn begin(&mut self) -> Option<ComfyPrompt> {
         if std::mem::take(&mut self.free_memory) {
             self.cache.clear();
@@ -158,7 +158,7 @@ impl ComfyState {
         Some(self.items[index].clone())
     }
 
-    /// Takes waiting prompts out; nothing reports it but the queue's new length.
+    /// Removes waiting prompts; only the queue's new length shows it.
     pub(super) fn delete(&mut self, pick: impl Fn(&ComfyPrompt) -> bool) {
         for item in &mut self.items {
             if item.status == PromptStatus::Pending && pick(item) {

@@ -75,7 +75,7 @@ impl Recording {
         Some(RecordedEvent { name, data })
     }
 
-    /// The recorded event that ends a prompt badly.
+    /// The recorded event of a failed or interrupted prompt.
     pub(super) fn failure(&self, run: &str, event: &str) -> Value {
         let frames = RUNS[run]["frames"].as_array().into_iter().flatten();
         let recorded = frames.into_iter().find(|frame| frame["type"] == event).expect("as recorded");

@@ -1,4 +1,4 @@
-//! How the fake is to behave. The default is a healthy, fast server of the newest recorded version.
+//! How the fake behaves. The default is a healthy, fast server of the newest recorded version.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::engine::{EngineFailure, Identity, ImageBytes};
 
-/// The knobs. Each holds until it is set back, unless it says otherwise.
+/// Settings of the fake. Each applies until it is reset, unless it says otherwise.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a knob of its own")]
 pub struct ComfyScript {
-    /// Which server it is. It lacks what came later.
+    /// The simulated version. It lacks later features.
     pub version: ComfyVersion,
-    /// What `GET /system_stats` answers.
+    /// The response to `GET /system_stats`.
     pub stats: Identity,
     /// How long a prompt's sampling takes in all, spread over its steps.
     pub item: Duration,
@@ -63,7 +63,7 @@ impl Default for ComfyScript {
             lose_prompt_answer: false,
             hang: false,
             history_lag: Duration::ZERO,
-            image_bytes: ImageBytes::Whole,
+            image_bytes: ImageBytes::Complete,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
             diffusion_models: Some(Vec::new()),
             metadata: BTreeMap::new(),

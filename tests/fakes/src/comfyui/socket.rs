@@ -1,5 +1,5 @@
 //! `/ws`: who gets which event. Sockets are in one table by client id, with its trap:
-//! an old socket that goes takes its id out of the table even
+//! an old socket that closes takes its id out of the table even
 //! if a newer socket has that id by then; the newer one stays open and silent.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
@@ -21,7 +21,7 @@ use super::{
     queue::{ComfyPrompt, ComfyState},
 };
 
-/// Who follows the events under one id.
+/// A client that receives the events of one id.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) frames: UnboundedSender<Frame>,

@@ -87,7 +87,7 @@ async fn post(fake: &FakeComfy, path: &str, body: &Value) -> TestResponse {
     ask(fake, Method::POST, path, Some(body)).await
 }
 
-/// Enqueues a workflow for [`CLIENT`], with previews, and gives its id.
+/// Enqueues a workflow for [`CLIENT`], with previews, and returns its id.
 async fn enqueue(fake: &FakeComfy, graph: &Value) -> String {
     let extra = json!({"preview_method": "latent2rgb"});
     let body = json!({"prompt": graph, "client_id": CLIENT, "extra_data": extra});
@@ -124,8 +124,8 @@ fn shape(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
             let blank = |(key, value): (&String, &Value)| {
-                let kept = if VARIABLE.contains(&key.as_str()) { json!("*") } else { shape(value) };
-                (key.clone(), kept)
+                let blanked = if VARIABLE.contains(&key.as_str()) { json!("*") } else { shape(value) };
+                (key.clone(), blanked)
             };
             Value::Object(members.iter().map(blank).collect())
         }
@@ -267,7 +267,7 @@ async fn a_lost_answer_leaves_the_prompt_running_once() {
 }
 
 #[tokio::test]
-async fn a_killed_server_refuses_and_comes_back_knowing_nothing() {
+async fn a_killed_server_refuses_connections_and_restarts_empty() {
     let fake = FakeComfy::start().await;
     fake.script(|script| script.hold = true);
     let mut socket = follow(&fake, CLIENT).await;
@@ -298,7 +298,7 @@ async fn a_killed_server_refuses_and_comes_back_knowing_nothing() {
 }
 
 #[tokio::test]
-async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
+async fn a_hung_server_accepts_connections_and_sends_nothing_until_it_resumes() {
     let fake = FakeComfy::start().await;
     fake.script(|script| script.hang = true);
     let answer = ask(&fake, Method::GET, "/queue", None);
@@ -312,7 +312,7 @@ async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
 }
 
 #[tokio::test]
-async fn a_socket_that_comes_in_the_middle_learns_the_node_and_nothing_of_before() {
+async fn a_socket_opened_in_mid_run_gets_only_the_current_node() {
     let fake = FakeComfy::start().await;
     fake.script(|script| script.hold = true);
     let mut first = follow(&fake, CLIENT).await;
@@ -330,7 +330,7 @@ async fn a_socket_that_comes_in_the_middle_learns_the_node_and_nothing_of_before
 }
 
 #[tokio::test]
-async fn an_old_socket_that_goes_silences_the_new_one_of_the_same_id() {
+async fn closing_an_old_socket_silences_a_new_one_with_the_same_id() {
     let fake = FakeComfy::start().await;
     let mut old = follow(&fake, CLIENT).await;
     frame(&mut old).await.unwrap();

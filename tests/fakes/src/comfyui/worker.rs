@@ -102,7 +102,7 @@ impl Run {
         self.unless_interrupted(core).await
     }
 
-    /// The sampler's steps, with whatever the script holds up after the first.
+    /// The sampler's steps, with the script's delays after the first.
     async fn sample(&mut self, core: &Core, progress: &Value) -> Result<(), Stop> {
         let steps = self.prompt.int("steps");
         for step in 1..=steps {
@@ -218,7 +218,7 @@ impl Run {
     }
 }
 
-/// Lets a scripted time pass; it ends at once when it is set to zero.
+/// Waits for a scripted time; it ends at once when that is set to zero.
 async fn pass(core: &Core, time: impl Fn(&ComfyScript) -> Duration) {
     tokio::select! {
         () = tokio::time::sleep(core.look(|state| time(&state.script))) => {}

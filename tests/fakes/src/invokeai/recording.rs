@@ -20,7 +20,7 @@ static CANCEL: LazyLock<Vec<RecordedEvent>> =
 /// One recorded event.
 #[derive(Debug, Clone)]
 pub(super) struct RecordedEvent {
-    /// The whole text frame.
+    /// The complete text frame.
     pub(super) text: String,
     pub(super) event: String,
     /// The node's type, empty for events of no node.

@@ -1,4 +1,4 @@
-//! How the fake is to behave. The default is a healthy, fast server.
+//! How the fake behaves. The default is a healthy, fast server.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::engine::{EngineFailure, Identity, ImageBytes};
 
-/// The knobs. Each holds until it is set back, unless it says otherwise.
+/// Settings of the fake. Each applies until it is reset, unless it says otherwise.
 #[derive(Debug, Clone)]
 pub struct InvokeScript {
     /// How long an item's denoising takes in all, spread over its steps.
@@ -55,7 +55,7 @@ impl Default for InvokeScript {
             hang: false,
             users: Users::Single,
             version: Identity::Engine,
-            image_bytes: InvokeImageBytes::Plain(ImageBytes::Whole),
+            image_bytes: InvokeImageBytes::Plain(ImageBytes::Complete),
             models: serde_json::from_str(models).expect("a JSON fixture"),
             removed_nodes: Vec::new(),
             reported_items: None,

@@ -45,7 +45,7 @@ async fn serve(core: &Core, mut socket: WebSocket) {
     if socket.send(text(format!("40{}", json!({ "sid": session })))).await.is_err() {
         return;
     }
-    let mut asked_at = Instant::now();
+    let mut pinged_at = Instant::now();
     let mut answered = true;
     loop {
         let ping = core.look(|state| state.script.ping);
@@ -64,11 +64,11 @@ async fn serve(core: &Core, mut socket: WebSocket) {
                 Some(message) if message.starts_with("42") => {}
                 _ => return,
             },
-            () = tokio::time::sleep_until(asked_at + ping) => {
+            () = tokio::time::sleep_until(pinged_at + ping) => {
                 if !answered || socket.send(text("2".to_owned())).await.is_err() {
                     return;
                 }
-                (asked_at, answered) = (Instant::now(), false);
+                (pinged_at, answered) = (Instant::now(), false);
             }
         }
     }

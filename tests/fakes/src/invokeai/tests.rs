@@ -111,7 +111,7 @@ fn shapes(fixture: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_item_of_either_kind_of_model_is_reported_as_recorded() {
+async fn items_of_both_kinds_of_models_are_reported_as_recorded() {
     let mut sdxl = batch(&[]);
     let nodes = &mut sdxl["batch"]["graph"]["nodes"];
     nodes["loader"]["type"] = json!("sdxl_model_loader");
@@ -148,7 +148,7 @@ async fn a_batch_is_answered_newest_first_and_runs_oldest_first_with_its_seeds()
     let (_, answer) = enqueue(&fake, &batch(&[11, 12, 13])).await;
     assert_eq!(answer["item_ids"], json!([3, 2, 1]));
     let done = |event: &str| event.contains("\"item_id\":3,") && event.contains("\"status\":\"completed\"");
-    let order: Vec<String> = events(&mut socket, done)
+    let names: Vec<String> = events(&mut socket, done)
         .await
         .iter()
         .filter_map(|event| {
@@ -158,7 +158,7 @@ async fn a_batch_is_answered_newest_first_and_runs_oldest_first_with_its_seeds()
         .collect();
     let expected: Vec<String> =
         (1..=3).flat_map(|id| [format!("{id} \"in_progress\""), format!("{id} \"completed\"")]).collect();
-    assert_eq!(order, expected);
+    assert_eq!(names, expected);
     assert_eq!(fake.items().iter().map(|item| item.number("seed")).collect::<Vec<_>>(), [11, 12, 13]);
     assert_eq!(fake.gallery().len(), 3);
 
@@ -262,7 +262,7 @@ async fn a_cancelled_item_or_destination_is_over_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn enqueueing_refuses_what_the_real_one_refuses_and_a_full_queue_takes_less() {
+async fn enqueueing_refuses_what_the_real_server_refuses_and_a_full_queue_takes_less() {
     let fake = FakeInvoke::start().await;
     let mut wrong_id = batch(&[]);
     wrong_id["batch"]["graph"]["nodes"]["noise"]["id"] = json!("other");
@@ -296,7 +296,7 @@ async fn a_lost_answer_leaves_the_batch_running() {
 }
 
 #[tokio::test]
-async fn a_killed_server_refuses_and_comes_back_on_its_port_with_its_queue() {
+async fn a_killed_server_refuses_connections_and_restarts_on_its_port_with_its_queue() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.hold = true);
     let mut socket = follow(&fake).await;
@@ -315,7 +315,7 @@ async fn a_killed_server_refuses_and_comes_back_on_its_port_with_its_queue() {
 }
 
 #[tokio::test]
-async fn a_hung_server_accepts_and_answers_nothing_until_it_goes_on() {
+async fn a_hung_server_accepts_connections_and_sends_nothing_until_it_resumes() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| script.hang = true);
     let answer = ask(&fake, Method::GET, "/api/v1/app/version", None);
@@ -353,7 +353,7 @@ async fn pings_come_and_silence_is_closed() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_odd_answers_are_as_the_script_says() {
+async fn unknown_paths_and_scripted_responses_are_served_as_scripted() {
     let fake = FakeInvoke::start().await;
     assert!(load(&fake, "/api/v1/nothing").await.0.starts_with("text/html"));
     assert_eq!(ask(&fake, Method::POST, "/api/v1/nothing", None).await.unwrap().0, 405);

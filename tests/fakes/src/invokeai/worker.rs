@@ -42,11 +42,11 @@ fn begin(state: &mut InvokeState, id: u32) -> Option<QueueItem> {
 }
 
 async fn run(core: &Core, item: &QueueItem) {
-    let known = core.look(|state| state.cache.contains_key(&item.graph.to_string()));
+    let is_cached = core.look(|state| state.cache.contains_key(&item.graph.to_string()));
     let (image, is_new) = core.change(|state| image_name(state, item));
     let source = core.look(|state| source(state, item));
     let painting = is_new.then(|| paint_job(item.clone(), source));
-    let computes = |kind: &str| if kind == "l2i" { is_new } else { !known || uncached(item, "denoise") };
+    let computes = |kind: &str| if kind == "l2i" { is_new } else { !is_cached || uncached(item, "denoise") };
     let unknown_model = core.look(|state| unknown_model(state, item));
     let mut previews = 0;
     for event in recording::events_for(item, &image, computes) {
@@ -153,8 +153,8 @@ fn uncached(item: &QueueItem, kind: &str) -> bool {
 
 fn unknown_model(state: &InvokeState, item: &QueueItem) -> Option<EngineFailure> {
     let key = &item.input("model")?["key"];
-    let known = state.script.models.iter().any(|model| model["key"] == *key);
-    (!known).then(|| {
+    let is_cached = state.script.models.iter().any(|model| model["key"] == *key);
+    (!is_cached).then(|| {
         EngineFailure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default()))
     })
 }
@@ -169,7 +169,7 @@ fn paint_job(item: QueueItem, source: Option<(Bytes, Option<Bytes>)>) -> JoinHan
     })
 }
 
-/// The image and the mask that an edit was given.
+/// The image and the mask of an edit.
 fn source(state: &InvokeState, item: &QueueItem) -> Option<(Bytes, Option<Bytes>)> {
     let stored = |name: &str| {
         let name = item.input(name)?.get("image_name")?.as_str()?;

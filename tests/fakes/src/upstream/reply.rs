@@ -1,4 +1,4 @@
-//! What the fake answers.
+//! The fake's responses.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Server-sent events by a script that the test leads step by step, without a clock.
+//! Scripted server-sent events, which the test advances step by step, without a clock.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::HeldRequest;
 
-/// One act of the script.
+/// One step of the script.
 #[derive(Debug, Clone)]
 pub enum SseStep {
     /// These bytes.

@@ -1,4 +1,4 @@
-//! An answer that breaks off does not look whole to its caller, whatever ends it.
+//! A truncated response does not look complete to its client, whatever ends it.
 
 use std::io::{Error, ErrorKind, Result};
 

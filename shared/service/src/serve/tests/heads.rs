@@ -4,7 +4,7 @@ use axum::{extract::Request, routing::post};
 
 use super::*;
 
-const WHOLE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 async fn connect(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -19,7 +19,7 @@ async fn status(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn endless_heads_lock_nobody_out() {
+async fn endless_heads_block_no_other_client() {
     for bounds in [
         ServerLimits { max_connections: 8, ..ServerLimits::default() },
         ServerLimits { max_per_address: 8, ..ServerLimits::default() },
@@ -29,9 +29,9 @@ async fn endless_heads_lock_nobody_out() {
         for _ in 0..24 {
             endless.push(connect(address, b"GET / HTTP/1.1\r\nX-Slow: ").await);
         }
-        let mut asks = connect(address, WHOLE).await;
-        assert_eq!(status(&mut asks).await, b"HTTP/1.1 200");
-        // The first have gone, the last are still there.
+        let mut active = connect(address, REQUEST).await;
+        assert_eq!(status(&mut active).await, b"HTTP/1.1 200");
+        // The first are closed, the last are still open.
         assert_eq!(endless[0].read(&mut [0]).await.unwrap_or(0), 0);
         let mut last = endless.pop().unwrap();
         last.write_all(b"x\r\nHost: a\r\n\r\n").await.unwrap();
@@ -53,9 +53,9 @@ async fn an_idle_connection_is_evicted_and_a_busy_one_is_not() {
             .await;
     let mut at_work = connect(address, b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(status(&mut at_work).await, b"HTTP/1.1 200");
-    let mut idle = connect(address, WHOLE).await;
+    let mut idle = connect(address, REQUEST).await;
     assert_eq!(status(&mut idle).await, b"HTTP/1.1 200");
-    assert_eq!(status(&mut connect(address, WHOLE).await).await, b"HTTP/1.1 200");
+    assert_eq!(status(&mut connect(address, REQUEST).await).await, b"HTTP/1.1 200");
     let mut rest = Vec::new();
     let _ = idle.read_to_end(&mut rest).await;
     assert!(rest.ends_with(b"hello"), "it made room");
@@ -80,14 +80,14 @@ fn reading() -> Router {
 /// The head of an upload whose body is being waited for, which the server says.
 async fn upload(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address, UPLOAD).await;
-    let mut word = [0; 25];
-    stream.read_exact(&mut word).await.expect("it is let in");
-    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.expect("it is admitted");
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream
 }
 
 #[tokio::test]
-async fn endless_bodies_lock_nobody_out() {
+async fn endless_bodies_block_no_other_client() {
     for bounds in [
         ServerLimits { max_connections: 8, ..ServerLimits::default() },
         ServerLimits { max_per_address: 8, ..ServerLimits::default() },
@@ -97,9 +97,9 @@ async fn endless_bodies_lock_nobody_out() {
         for _ in 0..24 {
             endless.push(upload(address).await);
         }
-        let mut asks = connect(address, WHOLE).await;
-        assert_eq!(status(&mut asks).await, b"HTTP/1.1 200");
-        assert_eq!(endless[0].read(&mut [0]).await.unwrap_or(0), 0, "the first has gone");
+        let mut active = connect(address, REQUEST).await;
+        assert_eq!(status(&mut active).await, b"HTTP/1.1 200");
+        assert_eq!(endless[0].read(&mut [0]).await.unwrap_or(0), 0, "the first is closed");
         let mut last = endless.pop().unwrap();
         last.write_all(b"abc").await.unwrap();
         assert_eq!(status(&mut last).await, b"HTTP/1.1 200");
@@ -109,9 +109,9 @@ async fn endless_bodies_lock_nobody_out() {
 /// Where the server is to continue, the connection stays: a complete request, a response in progress.
 #[tokio::test]
 async fn complete_bodies_and_begun_responses_are_not_evicted() {
-    let (come, mut whole) = tokio::sync::mpsc::unbounded_channel();
+    let (complete, mut completed) = tokio::sync::mpsc::unbounded_channel();
     let works = post(async move |_: String| {
-        let _ = come.send(());
+        let _ = complete.send(());
         std::future::pending::<()>().await;
     });
     let echo = post(async |request: Request| Body::new(request.into_body()));
@@ -119,7 +119,7 @@ async fn complete_bodies_and_begun_responses_are_not_evicted() {
     let (address, life) = start(router, ServerLimits { max_connections: 2, ..ServerLimits::default() }).await;
     let works = b"POST /works HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
     let _works = connect(address, works).await;
-    whole.recv().await.unwrap();
+    completed.recv().await.unwrap();
     let mut echoes = connect(address, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab").await;
     assert_eq!(status(&mut echoes).await, b"HTTP/1.1 200");
     let mut closed = TcpStream::connect(address).await.unwrap();

@@ -1,4 +1,4 @@
-//! The TLS port keeps its bounds for whoever does not shake hands; time is paused.
+//! The TLS port has its limits also before the handshake; time is paused.
 
 use rustls::{
     ServerConfig,
@@ -38,12 +38,12 @@ async fn start_tls(bounds: ServerLimits) -> (SocketAddr, Lifecycle) {
 async fn a_handshake_has_the_head_timeout() {
     let (address, _life) = start_tls(ServerLimits::default()).await;
     for opening in [&b""[..], b"\x16\x03\x01", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow"] {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(opening).await.unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        let taken = begun.elapsed();
+        let taken = started.elapsed();
         assert!(taken >= Duration::from_secs(9) && taken < Duration::from_secs(12), "{opening:?}: {taken:?}");
         assert!(answer.is_empty(), "{opening:?}: {answer:?}");
     }

@@ -21,7 +21,7 @@ fn announced(path: &str, length: usize) -> Vec<u8> {
 }
 
 /// Writes all of it before it reads a byte.
-async fn stubborn(address: SocketAddr, request: &[u8]) -> std::io::Result<(TcpStream, String)> {
+async fn send_all_then_read(address: SocketAddr, request: &[u8]) -> std::io::Result<(TcpStream, String)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request).await?;
     let mut answer = vec![0; 12];
@@ -30,7 +30,7 @@ async fn stubborn(address: SocketAddr, request: &[u8]) -> std::io::Result<(TcpSt
 }
 
 #[tokio::test]
-async fn a_client_that_writes_all_before_it_reads_gets_the_error_and_keeps_its_connection() {
+async fn a_client_that_writes_everything_before_it_reads_gets_the_error_and_keeps_its_connection() {
     let (address, _life) = start(refusing(), ServerLimits::default()).await;
     let chunks = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20)).repeat(10) + "0\r\n\r\n";
     let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -40,7 +40,7 @@ async fn a_client_that_writes_all_before_it_reads_gets_the_error_and_keeps_its_c
         ([&chunked[..], chunks.as_bytes()].concat(), "HTTP/1.1 401"),
     ] {
         for _ in 0..8 {
-            let (mut stream, answer) = stubborn(address, &request).await.expect("no reset");
+            let (mut stream, answer) = send_all_then_read(address, &request).await.expect("no reset");
             assert_eq!(answer, status);
             stream.write_all(b"GET /again HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
             let mut rest = Vec::new();
@@ -55,10 +55,10 @@ async fn a_client_that_writes_all_before_it_reads_gets_the_error_and_keeps_its_c
 async fn the_error_response_to_a_malformed_head_arrives() {
     let (address, _life) = start(hello(), ServerLimits::default()).await;
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(4 << 20));
-    let nonsense = [&b"POST / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n"[..], &vec![b'x'; 4 << 20]].concat();
-    for (request, status) in [(long.as_bytes(), "HTTP/1.1 431"), (&nonsense[..], "HTTP/1.1 400")] {
+    let malformed = [&b"POST / HTTP/1.1\r\nHost: a\r\nno header\r\n\r\n"[..], &vec![b'x'; 4 << 20]].concat();
+    for (request, status) in [(long.as_bytes(), "HTTP/1.1 431"), (&malformed[..], "HTTP/1.1 400")] {
         for _ in 0..8 {
-            let (_, answer) = stubborn(address, request).await.expect("no reset");
+            let (_, answer) = send_all_then_read(address, request).await.expect("no reset");
             assert_eq!(answer, status);
         }
     }
@@ -103,7 +103,7 @@ async fn the_body_of_a_refused_request_is_discarded_for_30_s_and_64_mib() {
     let (address, life) = start(refusing(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&announced("/", TEN)).await.unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut answer = Vec::new();
     let drip = async |mut half: tokio::net::tcp::OwnedWriteHalf| {
         while half.write_all(b"x").await.is_ok() {
@@ -116,7 +116,7 @@ async fn the_body_of_a_refused_request_is_discarded_for_30_s_and_64_mib() {
         () = drip(writing) => {}
     }
     assert!(answer.starts_with(b"HTTP/1.1 401"));
-    assert!((30..=32).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!((30..=32).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
 
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&announced("/", 100 << 20)).await.unwrap();
@@ -142,8 +142,8 @@ async fn draining_waits_for_no_refused_body() {
     stream.write_all(&announced("/", TEN)).await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     life.begin_drain();
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(5));
 }

@@ -14,7 +14,7 @@ fn null_is_absent_and_unknown_is_ignored() {
 }
 
 #[test]
-fn a_refusal_names_the_field_and_the_range() {
+fn an_error_names_the_field_and_the_range() {
     let fields = parse(r#"{"n":5,"cfg_scale":"7","prompt":3,"steps":2.5}"#).unwrap();
     let error = fields.integer("n", 1..=4).unwrap_err();
     assert_eq!(error, FieldError::new("n", "n must be a whole number from 1 to 4."));
@@ -24,7 +24,7 @@ fn a_refusal_names_the_field_and_the_range() {
 }
 
 #[test]
-fn a_forms_numbers_are_text_and_its_empty_texts_are_absent() {
+fn form_numbers_are_text_and_empty_form_fields_are_absent() {
     let form = |texts: &[(&str, &str)]| Fields::from_form(texts.iter().copied(), NAMES);
     let fields =
         form(&[("n", "2"), ("cfg_scale", " 7.5"), ("stream", "true"), ("prompt", "7"), ("size", "")])
@@ -41,7 +41,7 @@ fn a_forms_numbers_are_text_and_its_empty_texts_are_absent() {
 }
 
 #[test]
-fn a_whole_number_may_be_written_as_a_float() {
+fn an_integer_may_be_written_as_a_float() {
     let form = |text: &str| Fields::from_form([("n", text)], NAMES).unwrap();
     for (text, expected) in [
         ("20", Some(20)),
@@ -79,7 +79,7 @@ fn a_whole_number_may_be_written_as_a_float() {
 }
 
 #[test]
-fn a_seed_of_minus_one_is_any_and_any_other_is_within_the_engines_range() {
+fn a_seed_of_minus_one_is_random_and_others_are_within_the_engines_range() {
     for (text, max, expected) in [
         ("-1", 9, Ok(None)),
         ("-1.0", 9, Ok(None)),
@@ -107,7 +107,7 @@ fn a_seed_of_minus_one_is_any_and_any_other_is_within_the_engines_range() {
 }
 
 #[test]
-fn a_blank_text_is_absent_whatever_the_field_and_the_way_it_came() {
+fn blank_text_is_absent_in_every_field_and_encoding() {
     for blank in ["", " ", "\\t\\n", "\u{a0}"] {
         let fields = parse(&format!(r#"{{"n":"{blank}","prompt":"{blank}","stream":"{blank}"}}"#)).unwrap();
         assert_eq!((fields.integer("n", 1..=4), fields.seed("n", 9)), (Ok(None), Ok(None)), "{blank:?}");
@@ -120,7 +120,7 @@ fn a_blank_text_is_absent_whatever_the_field_and_the_way_it_came() {
 }
 
 #[test]
-fn a_forms_flag_is_read_as_clients_write_it() {
+fn form_booleans_are_parsed_as_clients_write_them() {
     let flag = |text| Fields::from_form([("stream", text)], NAMES).unwrap().boolean("stream").ok().flatten();
     assert!(["true", "True", "TRUE", " true ", "1"].into_iter().all(|text| flag(text) == Some(true)));
     assert!(["false", "False", "0"].into_iter().all(|text| flag(text) == Some(false)));
@@ -138,7 +138,7 @@ fn a_body_that_is_not_one_object_is_refused() {
 }
 
 #[test]
-fn of_what_is_not_decided_on_nothing_is_kept() {
+fn fields_without_effect_are_discarded() {
     let body = r#"{"odd":{"a":[1]},"n":[{"":0},{"":0}],"odd":2,"prompt":{"x":[0]},"a":"x"}"#;
     let fields = parse(body).unwrap();
     assert_eq!(fields.value("n"), Some(&Value::Array(Vec::new())));
@@ -151,7 +151,7 @@ fn of_what_is_not_decided_on_nothing_is_kept() {
 }
 
 #[test]
-fn a_name_is_not_a_book() {
+fn long_names_are_refused() {
     let of = |length: usize| parse(&format!("{{\"a\":\"{}\"}}", "x".repeat(length))).unwrap();
     assert!(of(MAX_NAME_LEN).name("a").unwrap().is_some());
     assert_eq!(of(MAX_NAME_LEN + 1).name("a").unwrap_err().param.as_deref(), Some("a"));

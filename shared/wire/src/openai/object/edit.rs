@@ -27,7 +27,7 @@ impl ObjectLayout {
     pub fn edits(&self, text: &[u8], values: &[(&str, Option<String>)]) -> Vec<(Range<usize>, String)> {
         let (mut edits, mut removed, mut added) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in values {
-            let mut matching = self.members.iter().filter(|(known, ..)| known == name);
+            let mut matching = self.members.iter().filter(|(other, ..)| other == name);
             match (matching.next_back(), value) {
                 (Some((_, _, at)), Some(value)) if is_same_value(&text[at.clone()], value) => {}
                 (Some((_, _, at)), Some(value)) => edits.push((at.clone(), value.clone())),

@@ -15,7 +15,7 @@ use service::{
     serve::{HttpServer, accept},
 };
 
-/// A load balancer that hands request after request to one card after the other, and does not look how they are.
+/// A load balancer that hands request after request to one card after the other, and does not check their health.
 struct Balancer {
     url: String,
     turn: Arc<AtomicUsize>,
@@ -70,7 +70,7 @@ async fn probes(gateway: &Gateway) -> u64 {
 }
 
 /// A gateway in front of two cards, of which the second is not ready from now on.
-async fn before_one_that_is_not_ready(flags: &[&str]) -> (Upstream, Upstream, Balancer, Gateway) {
+async fn with_one_card_not_ready(flags: &[&str]) -> (Upstream, Upstream, Balancer, Gateway) {
     let (good, bad) = (Upstream::start().await, Upstream::start().await);
     let balancer = Balancer::before(&[&good, &bad]).await;
     let yaml = format!(
@@ -90,7 +90,7 @@ async fn before_one_that_is_not_ready(flags: &[&str]) -> (Upstream, Upstream, Ba
 
 #[tokio::test]
 async fn one_card_that_is_not_ready_does_not_keep_requests_from_the_other() {
-    let (good, bad, balancer, gateway) = before_one_that_is_not_ready(&[]).await;
+    let (good, bad, balancer, gateway) = with_one_card_not_ready(&[]).await;
     for nth in 1..=6 {
         balancer.turn_to(0);
         assert_eq!(gateway.generate(&json!({"prompt": "p"})).await.status, 200);
@@ -111,9 +111,9 @@ async fn one_card_that_is_not_ready_does_not_keep_requests_from_the_other() {
 }
 
 #[tokio::test]
-async fn a_probe_that_comes_to_the_card_that_is_not_ready_asks_the_next_one() {
+async fn a_probe_answered_by_a_card_that_is_not_ready_is_retried() {
     let (_good, bad, _balancer, gateway) =
-        before_one_that_is_not_ready(&["--health-check-interval-sec", "0.05"]).await;
+        with_one_card_not_ready(&["--health-check-interval-sec", "0.05"]).await;
     fakes::eventually("probes of both", async || {
         assert_eq!(gateway.backend("gpu_heavy").await["ready"], true);
         (bad.requests("/readyz").len() >= 10).then_some(())

@@ -17,12 +17,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Says its head.
+    /// Prints its head.
     pub(super) fn new(columns: Vec<String>) -> Self {
-        crate::say(&format!(
-            "| | {} | the work alone | {OURS} is better than {THEIRS} |",
-            columns.join(" | ")
-        ));
+        crate::say(&format!("| | {} | baseline | {OURS} is better than {THEIRS} |", columns.join(" | ")));
         crate::say(&format!("|---|{}", "--:|".repeat(columns.len() + 2)));
         Self { columns }
     }
@@ -30,14 +27,14 @@ impl Table {
     /// Prints a row, with a dash for a missing figure. The figure of the bare work comes last.
     pub(super) fn line(&self, name: &str, better: Better, figures: &[Option<f64>]) {
         let all = (0..=self.columns.len()).map(|at| figures.get(at).copied().flatten());
-        let shown: Vec<_> = all.map(|figure| figure.map_or_else(|| "–".to_owned(), rounded)).collect();
+        let cells: Vec<_> = all.map(|figure| figure.map_or_else(|| "–".to_owned(), rounded)).collect();
         let of = |name| self.columns.iter().position(|column| column == name).and_then(|at| figures[at]);
         let ratio = of(OURS).zip(of(THEIRS)).map(|(ours, theirs)| match better {
             Better::Less => theirs / ours,
             Better::More => ours / theirs,
         });
         let ratio = ratio.map_or_else(String::new, |ratio| format!("{} x", rounded(ratio)));
-        crate::say(&format!("| {name} | {} | {ratio} |", shown.join(" | ")));
+        crate::say(&format!("| {name} | {} | {ratio} |", cells.join(" | ")));
     }
 }
 

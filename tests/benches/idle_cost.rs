@@ -1,9 +1,9 @@
-//! What watching costs while idle: the sidecar in a process of its own at its default rate, its processor time by
+//! What an idle sidecar costs: in a process of its own, at its default sampling rate, its processor time by
 //! thread, and how often it calls NVML. Under 0.5 % of a core is the goal. The fake library's work counts as the thread
 //! `nvml`'s: it looks at its scenario every 10 ms while that thread waits for events, and writes a line for each call. A
 //! card without events shows what is left without that waiting.
 //!
-//! `cargo bench -p benches --bench watching -- [seconds]`
+//! `cargo bench -p benches --bench idle_cost -- [seconds]`
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use fakes::{gpu::FakeCard, invokeai::FakeInvoke};
 const SECONDS: u64 = 60;
 /// Until the first surveys and the loader's work are over.
 const SETTLE: Duration = Duration::from_secs(5);
-/// What `/proc` counts processor time in: `sysconf(_SC_CLK_TCK)` on every Linux that there is.
+/// What `/proc` counts processor time in: `sysconf(_SC_CLK_TCK)` on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 const GOAL: f64 = 0.5;
-/// The first argument of the process that is watched.
+/// The first argument of the measured process.
 const SERVE: &str = "serve";
 
 #[tokio::main]
@@ -35,40 +35,40 @@ async fn main() {
     let engine = FakeInvoke::start().await;
     let cards = [FakeCard::new(), FakeCard::new(), FakeCard::new()];
     cards[2].set(|machine| machine.gpus[0].event_types = 0);
-    let watched = [
-        WatchedProcess::start("engine builtin", &cards[0], &["--engine", "builtin"]),
-        WatchedProcess::start(
+    let processes = [
+        MeasuredProcess::start("engine builtin", &cards[0], &["--engine", "builtin"]),
+        MeasuredProcess::start(
             "engine invokeai",
             &cards[1],
             &["--engine", "invokeai", "--engine-url", &engine.url()],
         ),
-        WatchedProcess::start("engine builtin, card without events", &cards[2], &["--engine", "builtin"]),
+        MeasuredProcess::start("engine builtin, card without events", &cards[2], &["--engine", "builtin"]),
     ];
     tokio::time::sleep(SETTLE).await;
-    let before: Vec<_> = watched.iter().zip(&cards).map(|(one, card)| one.snapshot(card)).collect();
+    let before: Vec<_> = processes.iter().zip(&cards).map(|(one, card)| one.snapshot(card)).collect();
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let time = start.elapsed().as_secs_f64();
-    for ((one, card), before) in watched.iter().zip(&cards).zip(before) {
+    for ((one, card), before) in processes.iter().zip(&cards).zip(before) {
         print(one.name, &before, &one.snapshot(card), time);
     }
 }
 
-/// The watched process: prints its address, and ends with its parent.
+/// The measured process: prints its address, and ends with its parent.
 async fn serve(flags: &[String]) {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    let sidecar = Sidecar::start_in(fakes::fresh_dir("watched"), &flags).await;
+    let sidecar = Sidecar::start_in(fakes::fresh_dir("measured"), &flags).await;
     sidecar.until_ready().await;
     let _ = writeln!(std::io::stdout(), "{}", sidecar.url);
     std::future::pending::<()>().await;
 }
 
-struct WatchedProcess {
+struct MeasuredProcess {
     name: &'static str,
     process: Child,
 }
 
-impl WatchedProcess {
+impl MeasuredProcess {
     /// Returns when it is ready.
     fn start(name: &'static str, card: &FakeCard, flags: &[&str]) -> Self {
         let library = card.library();
@@ -104,7 +104,7 @@ impl WatchedProcess {
     }
 }
 
-impl Drop for WatchedProcess {
+impl Drop for MeasuredProcess {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -1,4 +1,4 @@
-//! Lists of models: what of them counts, and for how long.
+//! Lists of models: which entries count, and for how long.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ impl Two {
     }
 }
 
-/// The status, and where it went for what reason.
+/// The status, the backend and the reason for it.
 async fn ask(gateway: &Gateway, path: &str, model: &str) -> (u16, String, String) {
     let request = gateway.json_request(path, json!({"model": model, "input": "x"}).to_string());
     let answer = TestResponse::read(request.send().await.unwrap()).await;
@@ -80,22 +80,25 @@ async fn a_backend_that_is_down_keeps_its_models_also_over_a_restart() {
         assert_eq!(ask(&gateway, path, "llama").await, went(200, "fast", "model"));
     }
     let listed = gateway.get("/v1/models").await.json["data"].to_string();
-    assert!(listed.contains("llama") && !listed.contains("qwen"), "what can be asked for now: {listed}");
+    assert!(
+        listed.contains("llama") && !listed.contains("qwen"),
+        "the models that can be used now: {listed}"
+    );
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn a_list_that_is_damaged_or_of_another_place_is_forgotten() {
+async fn a_damaged_list_or_one_of_another_address_is_discarded() {
     let (two, gateway) = Two::start("forgets").await;
     two.mlx.stop().await;
     gateway.stop().await;
     let file = two.dir.join("models.json");
-    let kept = std::fs::read(&file).unwrap();
-    std::fs::write(&file, &kept[..kept.len() / 2]).unwrap();
+    let original = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &original[..original.len() / 2]).unwrap();
     let gateway = two.gateway().await;
     assert_eq!(ask(&gateway, CHAT, "qwen").await, went(200, "fast", "default"));
     gateway.stop().await;
-    std::fs::write(&file, &kept).unwrap();
+    std::fs::write(&file, &original).unwrap();
     let gateway = two.gateway().await;
     assert_eq!(ask(&gateway, CHAT, "qwen").await, went(503, "local_mlx", "model"));
     let moved = two.yaml.replace(&two.mlx.url, "http://127.0.0.1:9");
@@ -171,7 +174,7 @@ async fn a_list_may_take_as_long_as_a_probe() {
     // Probes go on while a list is awaited.
     upstream.set("/v1/models", UpstreamReply::Events(vec![SseStep::Wait, SseStep::Wait]));
     let lists = upstream.requests("/v1/models").len();
-    fakes::eventually("a list asked for", async || {
+    fakes::eventually("a list was requested", async || {
         (upstream.requests("/v1/models").len() > lists).then_some(())
     })
     .await;
@@ -180,7 +183,7 @@ async fn a_list_may_take_as_long_as_a_probe() {
 }
 
 #[tokio::test]
-async fn a_list_that_never_comes_is_a_warning_and_blocks_nobody() {
+async fn a_list_that_never_arrives_is_a_warning_and_blocks_no_request() {
     let upstream = Upstream::start().await;
     upstream.set("/v1/models", UpstreamReply::Hold);
     let gateway = Gateway::start(&upstream, &["--health-check-timeout-sec", "0.3"]).await;

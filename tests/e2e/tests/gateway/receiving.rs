@@ -20,7 +20,7 @@ fn base64(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
 }
 
-/// An answer in pieces, with a wait in the middle of its second image.
+/// A chunked response, with a wait in the middle of its second image.
 fn in_pieces(rest: &str) -> Vec<SseStep> {
     let (first, second) = (base64(&painted(1)), base64(&painted(2)));
     let (begin, end) = second.split_at(second.len() / 2);
@@ -37,13 +37,12 @@ fn unfinished(store: &Path) -> usize {
     names.filter(|name| name.to_str().unwrap().starts_with(".incoming-")).count()
 }
 
-async fn until_unfinished(gateway: &Gateway, wanted: usize) {
-    fakes::eventually("unfinished files", async || (unfinished(&gateway.store) == wanted).then_some(()))
-        .await;
+async fn until_unfinished(gateway: &Gateway, count: usize) {
+    fakes::eventually("unfinished files", async || (unfinished(&gateway.store) == count).then_some(())).await;
 }
 
 #[tokio::test]
-async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
+async fn a_chunked_response_is_read_in_every_response_format() {
     for format in ["url", "b64_json"] {
         let upstream = Upstream::start().await;
         let gateway = Gateway::start(&upstream, &[]).await;
@@ -52,7 +51,7 @@ async fn an_answer_in_pieces_is_read_as_one_whatever_is_asked_back() {
             gateway.image_request(&json!({"prompt": "p", "n": 2, "response_format": format})).send();
         let waiting = async {
             until_unfinished(&gateway, 2).await;
-            assert_eq!(gateway.inflight("gpu_heavy.images").await, 1, "the place is held");
+            assert_eq!(gateway.inflight("gpu_heavy.images").await, 1, "the slot is held");
             upstream.step();
         };
         let (answer, ()) = tokio::join!(request, waiting);
@@ -90,10 +89,10 @@ async fn a_client_that_disconnects_in_mid_image_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_or_is_wrong_leaves_nothing_behind() {
+async fn a_truncated_or_malformed_response_leaves_nothing_behind() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let whole = base64(&painted(1));
+    let encoded = base64(&painted(1));
     let cut = base64(&painted(1)[..5000]);
     for (acts, status) in [
         (
@@ -102,9 +101,9 @@ async fn an_answer_that_breaks_off_or_is_wrong_leaves_nothing_behind() {
         ),
         (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}").into_bytes())], 502),
         (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{cut}\"}}]}}").into_bytes())], 502),
-        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]").into_bytes())], 502),
-        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}%\"}}]}}").into_bytes())], 502),
-        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{whole}\"}}]}}").into_bytes())], 200),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{encoded}\"}}]").into_bytes())], 502),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{encoded}%\"}}]}}").into_bytes())], 502),
+        (vec![SseStep::Send(format!("{{\"data\":[{{\"b64_json\":\"{encoded}\"}}]}}").into_bytes())], 200),
     ] {
         upstream.next_image(UpstreamReply::Events(acts));
         let answer = gateway.generate(&json!({"prompt": "p"})).await;

@@ -16,8 +16,8 @@ use tokio::{
     time::sleep,
 };
 
-/// Between two tries whether it answers.
-const TRY_AGAIN: Duration = Duration::from_micros(500);
+/// Between two attempts to connect.
+const RETRY_INTERVAL: Duration = Duration::from_micros(500);
 /// For a start.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -26,7 +26,7 @@ pub(super) struct Contestant {
     pub(super) child: Child,
     /// From its process's start to its first answer.
     pub(super) start_up: Duration,
-    /// Gone with it; none of the backend.
+    /// Removed with it; the backend has none.
     dir: Option<TempDir>,
 }
 
@@ -37,18 +37,18 @@ impl Contestant {
     }
 
     /// Starts it by its script, with this many slots for each class of requests. Returns once it answers.
-    pub(super) async fn start(script: &str, name: &str, upstream: &str, places: usize) -> Self {
+    pub(super) async fn start(script: &str, name: &str, upstream: &str, slots: usize) -> Self {
         let dir = tempfile::tempdir().expect("a writable directory");
         let free =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
         let mut command = Command::new(script);
         command.arg(name).env("PORT", free.port().to_string()).env("UPSTREAM", upstream);
-        command.env("FOLDER", dir.path()).env("PLACES", places.to_string()).env("TOKEN", TOKEN);
+        command.env("WORK_DIR", dir.path()).env("SLOTS", slots.to_string()).env("TOKEN", TOKEN);
         let start = Instant::now();
         let child = Child::of(&mut command, format!("http://{free}"));
         while !answers(&free.to_string()).await {
             assert!(start.elapsed() < TIMEOUT, "{name} does not answer: {}", log(&dir));
-            sleep(TRY_AGAIN).await;
+            sleep(RETRY_INTERVAL).await;
         }
         Self { name: name.to_owned(), child, start_up: start.elapsed(), dir: Some(dir) }
     }

@@ -1,4 +1,4 @@
-//! The migration's list of behaviours, through both services, over real sockets, down to a fake InvokeAI.
+//! Requests through both services, over real sockets, down to a fake InvokeAI.
 
 use e2e::{gateway::Gateway, sidecar::Sidecar};
 use fakes::{
@@ -45,7 +45,7 @@ fn url(answer: &TestResponse) -> &str {
 }
 
 #[tokio::test]
-async fn images_go_to_gpu_heavy_and_come_back_as_an_address_in_the_store() {
+async fn gpu_heavy_makes_the_images_and_the_response_has_their_urls() {
     let path = path().await;
     let answer = path.gateway.generate(&image()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -75,7 +75,7 @@ async fn local_mlx_is_never_used_for_images() {
 }
 
 #[tokio::test]
-async fn base64_comes_when_asked_for_and_is_stored_all_the_same() {
+async fn requested_base64_is_returned_and_the_image_is_stored() {
     let path = path().await;
     let mut request = image();
     request["response_format"] = json!("b64_json");
@@ -92,7 +92,7 @@ async fn base64_comes_when_asked_for_and_is_stored_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_third_request_at_once_is_429_with_retry_after_5() {
+async fn the_third_concurrent_request_is_429_with_retry_after_5() {
     let path = path().await;
     path.engine.script(|script| script.hold = true);
     let request = image();
@@ -110,7 +110,7 @@ async fn the_third_request_at_once_is_429_with_retry_after_5() {
 }
 
 #[tokio::test]
-async fn not_ready_is_503_with_the_sidecars_own_message_and_no_fallback() {
+async fn not_ready_is_503_with_the_sidecars_message_and_no_fallback() {
     let path = path().await;
     path.engine.pause(true);
     path.sidecar.until_fails("engine_queue").await;
@@ -134,7 +134,7 @@ async fn not_ready_is_503_with_the_sidecars_own_message_and_no_fallback() {
 }
 
 #[tokio::test]
-async fn a_refusal_met_by_a_request_marks_the_backend_at_once() {
+async fn a_refused_request_marks_the_backend_not_ready_at_once() {
     let path = path().await;
     path.engine.pause(true);
     path.sidecar.until_fails("engine_queue").await;
@@ -145,7 +145,7 @@ async fn a_refusal_met_by_a_request_marks_the_backend_at_once() {
 }
 
 #[tokio::test]
-async fn the_same_image_has_the_same_name_but_for_the_time() {
+async fn equal_images_have_equal_names_but_for_the_time() {
     let path = path().await;
     let mut request = image();
     request["seed"] = json!(3);
@@ -174,7 +174,7 @@ async fn a_batch_is_one_job_with_counting_seeds() {
 }
 
 #[tokio::test]
-async fn large_images_pass_and_too_large_ones_are_refused_on_arrival() {
+async fn large_images_are_accepted_and_too_large_ones_refused() {
     let path = path().await;
     let large = path.gateway.generate(&json!({"prompt": "a", "size": "1920x1080", "model": "sd-v1-5"})).await;
     assert_eq!(large.status, 200, "{large:?}");
@@ -245,7 +245,7 @@ async fn the_request_id_is_the_same_everywhere() {
 }
 
 #[tokio::test]
-async fn the_mock_is_the_way_back_without_any_gpu() {
+async fn the_mock_works_without_a_gpu() {
     let mlx = Upstream::start().await;
     let backends = format!(
         "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n    concurrency_limits: {{images: 2}}\n",
@@ -258,7 +258,7 @@ async fn the_mock_is_the_way_back_without_any_gpu() {
 }
 
 #[tokio::test]
-async fn an_edit_goes_all_the_way_and_keeps_what_the_mask_keeps() {
+async fn an_edit_with_a_mask_works_end_to_end() {
     use fakes::form::{KIND, file, form, text};
     let path = path().await;
     let encoded = |image: image::DynamicImage| {
@@ -290,7 +290,7 @@ async fn an_edit_goes_all_the_way_and_keeps_what_the_mask_keeps() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_all_the_way_and_its_image_is_in_the_store() {
+async fn a_stream_works_end_to_end_and_its_image_is_stored() {
     let path = path().await;
     path.engine.script(|script| script.item = std::time::Duration::from_millis(200));
     let mut request = image();
@@ -307,7 +307,7 @@ async fn a_stream_goes_all_the_way_and_its_image_is_in_the_store() {
 }
 
 #[tokio::test]
-async fn disconnecting_from_a_stream_frees_the_engine_all_the_way() {
+async fn disconnecting_from_a_stream_frees_the_engine() {
     let path = path().await;
     path.engine.script(|script| script.hold = true);
     let mut request = image();
@@ -321,7 +321,7 @@ async fn disconnecting_from_a_stream_frees_the_engine_all_the_way() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_lets_in_more_than_the_sidecar_takes_is_warned() {
+async fn a_gateway_limit_above_the_sidecars_is_a_warning() {
     let engine = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&engine.url(), &["--max-inflight", "1"]).await;
     sidecar.until_ready().await;

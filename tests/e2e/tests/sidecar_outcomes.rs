@@ -1,4 +1,4 @@
-//! What the last images and the engine's description of its nodes prove about the engine.
+//! What the outcomes of recent images and missing nodes say about the engine.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ async fn text(url: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-async fn until(sidecar: &Sidecar, name: &str, wanted: CheckStatus) -> Check {
+async fn until(sidecar: &Sidecar, name: &str, expected: CheckStatus) -> Check {
     fakes::eventually(name, async || {
         let report = sidecar.readyz().await;
-        report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == wanted)
+        report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == expected)
     })
     .await
 }
 
 #[tokio::test]
-async fn a_node_that_an_upgrade_of_invokeai_took_away_is_named() {
+async fn a_node_removed_by_an_invokeai_upgrade_is_named() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
@@ -84,7 +84,7 @@ async fn images_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
 }
 
 #[tokio::test]
-async fn steps_that_take_far_longer_than_they_used_to_are_a_warning() {
+async fn much_slower_steps_than_before_are_a_warning() {
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;

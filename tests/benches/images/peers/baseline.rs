@@ -1,5 +1,5 @@
-//! The work that an image is, on plain threads and with nothing around it: received over a kept connection, decoded,
-//! hashed, written, flushed to the disk as file and name. What a gateway takes beyond it is its own.
+//! The least work that an image needs, on plain threads without a server: received over an open connection, decoded,
+//! hashed, written, flushed to the disk as file and name. What a gateway takes beyond it is its overhead.
 
 use std::{
     fs::{self, File},
@@ -16,18 +16,19 @@ use sha2::{Digest, Sha256};
 use super::super::backend::{AFTER, BEFORE};
 
 const BLOCK: usize = 256 << 10;
-const ORDER: &[u8] = b"POST /v1/images/generations HTTP/1.1\r\nHost: floor\r\nContent-Length: 2\r\n\r\n{}";
+const REQUEST: &[u8] =
+    b"POST /v1/images/generations HTTP/1.1\r\nHost: baseline\r\nContent-Length: 2\r\n\r\n{}";
 
-/// What it cost, over all its turns.
+/// The cost over all rounds.
 #[derive(Default)]
-pub(super) struct Floor {
+pub(super) struct Baseline {
     pub(super) wall: Duration,
     pub(super) processor: Duration,
 }
 
-impl Floor {
-    /// One more turn: the images shared out among so many threads, each with a connection of its own.
-    pub(super) fn turn(&mut self, url: &str, threads: usize, images: usize) {
+impl Baseline {
+    /// One more round: the images divided among threads, each with its own connection.
+    pub(super) fn measure(&mut self, url: &str, threads: usize, images: usize) {
         assert_eq!(images % threads, 0, "each thread takes as many");
         let dirs: Vec<_> = (0..threads).map(|_| tempfile::tempdir().expect("a writable directory")).collect();
         let (share, start) = (images / threads, Instant::now());
@@ -45,15 +46,15 @@ impl Floor {
 fn processor(url: &str, dir: &Path, images: usize) -> Duration {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://")).expect("the backend listens");
     let mut blocks = (vec![0; BLOCK], vec![0; BLOCK]);
-    let start = on_processor();
+    let start = thread_time();
     for _ in 0..images {
         image(&mut stream, &mut blocks, dir).expect("an image");
     }
-    on_processor().saturating_sub(start)
+    thread_time().saturating_sub(start)
 }
 
 fn image(stream: &mut TcpStream, (read, decoded): &mut (Vec<u8>, Vec<u8>), dir: &Path) -> io::Result<()> {
-    stream.write_all(ORDER)?;
+    stream.write_all(REQUEST)?;
     let mut filled = 0;
     let begin = loop {
         filled += stream.read(&mut read[filled..])?;
@@ -68,13 +69,14 @@ fn image(stream: &mut TcpStream, (read, decoded): &mut (Vec<u8>, Vec<u8>), dir: 
     let path = dir.join("unnamed");
     let (mut file, mut hash) = (File::create(&path)?, Sha256::new());
     while remaining > 0 {
-        let whole = filled.min(remaining) / 4 * 4;
-        let bytes = STANDARD.decode(&read[..whole], base64_simd::Out::from_slice(decoded)).expect("base64");
+        let decodable = filled.min(remaining) / 4 * 4;
+        let bytes =
+            STANDARD.decode(&read[..decodable], base64_simd::Out::from_slice(decoded)).expect("base64");
         file.write_all(bytes)?;
         hash.update(&*bytes);
-        remaining -= whole;
-        read.copy_within(whole..filled, 0);
-        filled -= whole;
+        remaining -= decodable;
+        read.copy_within(decodable..filled, 0);
+        filled -= decodable;
         if remaining > 0 {
             filled += stream.read(&mut read[filled..])?;
         }
@@ -92,7 +94,7 @@ fn length(head: &[u8]) -> usize {
 }
 
 /// Of this thread so far.
-fn on_processor() -> Duration {
+fn thread_time() -> Duration {
     let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(
         stat.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse().ok()).unwrap_or_default(),

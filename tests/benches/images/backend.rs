@@ -13,18 +13,18 @@ use tokio::time::sleep;
 
 /// Sixteen base64 digits that differ from image to image.
 const OWN: usize = 16;
-/// What is between the answer's braces, around an image's letters.
+/// The JSON around an image's base64.
 pub(crate) const BEFORE: &str = "\"created\":1736697234,\"data\":[{\"b64_json\":\"";
 pub(crate) const AFTER: &str = "\",\"seed\":7}],\"size\":\"1024x1024\"";
-/// In an order: an image that takes its time.
+/// In a request: an image that takes long.
 pub(crate) const SLOW: &str = "slow";
 const SLOWNESS: Duration = Duration::from_secs(2);
 /// The text of a chat's token, and how often it is sent.
-pub(crate) const CHAT_TOKEN: &str = "word";
+pub(crate) const CHAT_TOKEN: &str = "token";
 const TOKENS: usize = 8;
 const TOKEN_INTERVAL: Duration = Duration::from_millis(2);
 
-/// The answer around the letters that change.
+/// The JSON around the base64, which changes.
 #[derive(Debug)]
 struct Template {
     before: Vec<u8>,
@@ -91,7 +91,7 @@ async fn answer(request: Message, mut connection: Connection, template: Arc<Temp
     connection
 }
 
-/// The first word at once.
+/// The first token at once.
 async fn stream_tokens(connection: &mut Connection) {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     connection.send(head).await;

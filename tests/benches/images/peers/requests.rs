@@ -1,4 +1,4 @@
-//! The requests to every contestant: images, chats, and more images than it has slots for.
+//! The requests to every contestant: images, chats, and more images than it has slots.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use super::{
     contestant::Contestant,
 };
 
-/// Of the overload: 200 requests a second.
-const BETWEEN_REQUESTS: Duration = Duration::from_millis(5);
+/// In the overload test: 200 requests per second.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What one got done, over all its turns.
+/// The results of one contestant, over all rounds.
 #[derive(Default)]
 pub(super) struct Score {
     pub(super) times: Vec<Duration>,
@@ -29,7 +29,7 @@ pub(super) struct Score {
 }
 
 impl Score {
-    /// One more turn.
+    /// One more round.
     pub(super) async fn images(&mut self, of: &Contestant, clients: usize, images: usize) {
         let request = crate::request(&json!({"model": "painter", "prompt": "p", "response_format": "url"}));
         let process = of.child.id();
@@ -42,7 +42,7 @@ impl Score {
         of.clear();
     }
 
-    /// One more turn of chats, each measured up to its first token.
+    /// One more round of chats, each measured up to its first token.
     pub(super) async fn chat_requests(&mut self, client: &Client, of: &Contestant, conversations: usize) {
         for _ in 0..conversations {
             self.times.push(first_token(client, &of.child.url).await);
@@ -58,16 +58,16 @@ async fn first_token(client: &Client, url: &str) -> Duration {
     assert_eq!(answer.status().as_u16(), 200, "{url}: {:?}", answer.chunk().await);
     let mut received = Vec::new();
     while !received.windows(CHAT_TOKEN.len()).any(|window| window == CHAT_TOKEN.as_bytes()) {
-        received.extend(answer.chunk().await.expect("an answer in pieces").expect("a word"));
+        received.extend(answer.chunk().await.expect("a chunked response").expect("a token"));
     }
     let took = start.elapsed();
-    while answer.chunk().await.expect("a whole answer").is_some() {}
+    while answer.chunk().await.expect("a complete response").is_some() {}
     took
 }
 
 /// Requests for slow images at a steady pace, whatever their outcome; how long the refusals took.
 pub(super) async fn refusals(client: &Client, url: &str, requests: usize) -> Vec<Duration> {
-    let mut pace = interval(BETWEEN_REQUESTS);
+    let mut pace = interval(REQUEST_INTERVAL);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tasks = JoinSet::new();
     for _ in 0..requests {
@@ -83,7 +83,7 @@ async fn refusal(client: Client, url: String) -> Option<Duration> {
     let start = Instant::now();
     let answer = post(&client, &url, "/v1/images/generations", &body).send().await.expect("an answer");
     let status = answer.status().as_u16();
-    answer.bytes().await.expect("a whole answer");
+    answer.bytes().await.expect("a complete response");
     (status == 429).then(|| start.elapsed())
 }
 

@@ -27,7 +27,7 @@ use fakes::{
 use serde_json::{Value, json};
 
 /// Of each measurement.
-const PICTURES: usize = 400;
+const IMAGES: usize = 400;
 const CALLERS: [usize; 2] = [1, 8];
 /// Until pools and allocators are warm.
 const WARM_UP: usize = 40;
@@ -47,7 +47,7 @@ fn main() {
 }
 
 async fn alone(given: &[&str]) {
-    let images = given.first().and_then(|images| images.parse().ok()).unwrap_or(PICTURES);
+    let images = given.first().and_then(|images| images.parse().ok()).unwrap_or(IMAGES);
     let backend = Child::start(&["backend"]);
     measure("backend alone, base64", &backend.url, backend.id(), "url", images).await;
     let dirs = [std::env::temp_dir(), IN_MEMORY.into()];
@@ -93,7 +93,7 @@ async fn measure(name: &str, url: &str, process: u32, format: &str, images: usiz
         let processor = child::processor_time(process).saturating_sub(before);
         let count = u32::try_from(images).expect("few");
         say(&format!(
-            "{name}: c={clients} {:.0} req/s, p50 {:.2?}, p99 {:.2?}, {:.2} ms of processor a picture, peak {} MiB",
+            "{name}: c={clients} {:.0} req/s, p50 {:.2?}, p99 {:.2?}, {:.2} ms of processor per image, peak {} MiB",
             f64::from(count) / wall.as_secs_f64(),
             percentile(&mut times, 50),
             percentile(&mut times, 99),

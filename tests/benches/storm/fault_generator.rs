@@ -1,4 +1,4 @@
-//! What happens next: by chance, but the same for the same seed. Of every twenty seconds six are calm, in which everything
+//! What happens next: random, but reproducible by its seed. Of every twenty seconds six are calm, in which everything
 //! is well but for one fatal report of the driver that is acknowledged two and a half seconds later. In every other
 //! twenty seconds no call is slow, so that a fault's deadline is known.
 
@@ -16,7 +16,7 @@ const LONGEST_DELAY_MS: u64 = 300;
 /// Kinds of harm: a call that is slow, a call that hangs. The two before them are advice and rows.
 const SLOW: u64 = 8;
 const HANGING: u64 = 9;
-/// What is mended at a time, or the machine would hardly ever be well.
+/// How many faults are repaired at a time; with fewer the machine would hardly ever be healthy.
 const HEALED: usize = 2;
 pub(crate) const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
 pub(crate) const TEMPERATURE: &str = "nvmlDeviceGetTemperature";
@@ -35,7 +35,7 @@ const SYMBOLS: [&str; 10] = [
     "nvmlShutdown",
 ];
 const XIDS: [u64; 10] = [13, 31, 43, 45, 63, 79, 94, 95, 119, 154];
-/// No Linux gives out such a number.
+/// Linux assigns no such number.
 const SOMEBODY: u32 = 4_194_305;
 
 /// What happens in a step.
@@ -49,7 +49,7 @@ pub(crate) enum Change {
     Acknowledge,
 }
 
-/// The machine, and the dice.
+/// The machine, and the random number generator.
 #[derive(Debug)]
 pub(crate) struct FaultGenerator {
     dice: u64,

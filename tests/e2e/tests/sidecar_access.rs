@@ -1,4 +1,4 @@
-//! The edge of the sidecar: hosts, origins, bodies, tokens, paths.
+//! Access to the sidecar: hosts, origins, bodies, tokens, paths.
 
 use e2e::sidecar::Sidecar;
 use fakes::{TestResponse, raw_http::RawClient};
@@ -23,7 +23,7 @@ fn get(path: &str, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn only_our_own_names_are_answered_to() {
+async fn only_allowed_host_names_are_answered() {
     let sidecar = Sidecar::builtin(&["--allowed-hosts", "ada2.example.org"]).await;
     for host in ["127.0.0.1", "ada2", "ada2.local:7860", "ada2.example.org"] {
         let answer = raw(&sidecar, &get("/healthz", &format!("Host: {host}\r\n"))).await;
@@ -64,7 +64,7 @@ async fn a_request_of_http_1_0_need_not_name_a_host() {
     let answer = raw(&sidecar, &request).await;
     assert!(
         answer.contains(r#""url":"/v1/images/files/"#),
-        "an address that holds where it was asked: {answer}"
+        "a URL with the host that the client used: {answer}"
     );
 }
 
@@ -105,7 +105,7 @@ async fn a_page_of_another_origin_is_refused_before_anything_runs() {
 }
 
 #[tokio::test]
-async fn a_token_guards_v1_and_vouches_for_any_origin() {
+async fn a_token_guards_v1_and_allows_any_origin() {
     let sidecar = Sidecar::builtin(&["--token", "a-long-secret-token"]).await;
     sidecar.until_ready().await;
     let models = format!("{}/v1/models", sidecar.url);
@@ -123,7 +123,7 @@ async fn a_token_guards_v1_and_vouches_for_any_origin() {
     assert_eq!(answer.status, 200);
     let bare =
         async |path: &str| fakes::http().get(format!("{}{path}", sidecar.url)).send().await.unwrap().status();
-    assert_eq!(bare("/healthz").await, 200, "health answers everybody");
+    assert_eq!(bare("/healthz").await, 200, "health is public");
 
     let ask = json!({"prompt": "a boat", "size": "64x64", "response_format": "url"});
     let request = fakes::http().post(format!("{}/v1/images/generations", sidecar.url)).body(ask.to_string());
@@ -138,14 +138,14 @@ async fn a_token_guards_v1_and_vouches_for_any_origin() {
     .await;
     let url = made.json["data"][0]["url"].as_str().unwrap();
     let path = url.strip_prefix(&sidecar.url).unwrap();
-    assert_eq!(bare(path).await, 200, "whoever is given a picture's address can fetch it");
+    assert_eq!(bare(path).await, 200, "whoever has an image's URL can fetch it");
     assert_eq!(bare("/v1/images/files/0123.png").await, 404);
     assert_eq!(bare("/v1/images/files/").await, 401);
     assert_eq!(bare(&format!("{path}/..%2f..%2fmodels")).await, 401);
 }
 
 #[tokio::test]
-async fn a_token_that_comes_beside_another_credential_is_none() {
+async fn a_token_beside_another_credential_is_rejected() {
     let sidecar = Sidecar::builtin(&["--token", "a-long-secret-token"]).await;
     sidecar.until_ready().await;
     let (ours, theirs) =
@@ -162,7 +162,7 @@ async fn a_token_that_comes_beside_another_credential_is_none() {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_answered_in_the_envelope() {
+async fn undecodable_requests_get_the_error_envelope() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let long = format!("/v1/models/{}", "x".repeat(8000));
@@ -190,7 +190,7 @@ async fn what_does_not_decode_is_answered_in_the_envelope() {
 }
 
 #[tokio::test]
-async fn who_may_generate_goes_by_address_and_health_is_open_to_all() {
+async fn generation_is_limited_by_address_and_health_is_public() {
     let sidecar = Sidecar::builtin(&["--allow-from", "10.0.0.0/8"]).await;
     sidecar.until_ready().await;
     let forwarded =
@@ -228,7 +228,7 @@ async fn bodies_are_bounded_plain_and_one_json_object() {
 }
 
 #[tokio::test]
-async fn paths_match_exactly_and_every_refusal_is_the_envelope() {
+async fn paths_match_exactly_and_every_refusal_has_the_envelope() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     for path in [
@@ -254,7 +254,7 @@ async fn paths_match_exactly_and_every_refusal_is_the_envelope() {
 }
 
 #[tokio::test]
-async fn a_sane_request_id_is_kept_and_any_other_replaced() {
+async fn a_valid_request_id_is_kept_and_any_other_replaced() {
     let sidecar = Sidecar::builtin(&[]).await;
     let ask = async |id: &str| {
         let request = fakes::http().get(format!("{}/healthz", sidecar.url)).header("x-request-id", id);
@@ -279,7 +279,7 @@ async fn headers_are_bounded_in_number_and_size() {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_come_do_not_block_health() {
+async fn stalled_bodies_do_not_block_health() {
     let sidecar = Sidecar::builtin(&[]).await;
     sidecar.until_ready().await;
     let head = "POST /v1/images/generations HTTP/1.1\r\nHost: ada2\r\nContent-Type: application/json\r\n\
@@ -288,11 +288,11 @@ async fn bodies_that_do_not_come_do_not_block_health() {
     for _ in 0..256 {
         let mut wire = RawClient::to(&sidecar.url).await;
         wire.send(head).await;
-        let word = fakes::bounded("leave to send", wire.until(b"\r\n\r\n")).await.expect("it is let in");
-        assert!(word.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&word));
+        let interim = fakes::bounded("100 Continue", wire.until(b"\r\n\r\n")).await.expect("it is admitted");
+        assert!(interim.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&interim));
         wire.send("{").await;
         slow.push(wire);
     }
     let answer = raw(&sidecar, &get("/healthz", "Host: ada2\r\n")).await;
-    assert!(answer.starts_with("HTTP/1.1 200 "), "all places are taken: {answer:?}");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "all slots are taken: {answer:?}");
 }

@@ -1,12 +1,12 @@
 //! The gateway side by side with others that do its work: each in a process of its own, started by a script, in front of
 //! one backend, measured in turns in one run. What they add to the backend's own time, what they cost, how fast they
-//! refuse, start, and pass a word on.
+//! refuse, start, and relay a token.
 
 #![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
-mod asks;
+mod baseline;
 mod contestant;
-mod floor;
+mod requests;
 mod table;
 
 use std::time::Duration;
@@ -16,26 +16,26 @@ use reqwest::Client;
 use service::outbound::{ConnectionPolicy, client_builder};
 
 use self::{
-    asks::Score,
+    baseline::Baseline,
     contestant::Contestant,
-    floor::Floor,
+    requests::Score,
     table::{Better, Table},
 };
 
-/// Turns of each; one before them warms up.
+/// Measured rounds; one before them warms up.
 const ROUNDS: usize = 5;
-const PICTURES: usize = 80;
-const CALLERS: [usize; 2] = [1, 8];
-const CONVERSATIONS: usize = 60;
+const IMAGES: usize = 80;
+const CLIENTS: [usize; 2] = [1, 8];
+const CHATS: usize = 60;
 const STARTS: usize = 5;
-/// Until one that has started is idle.
-const SETTLED: Duration = Duration::from_secs(3);
-const PLACES: usize = 16;
+/// Time for a started process to become idle.
+const SETTLE: Duration = Duration::from_secs(3);
+const SLOTS: usize = 16;
 /// Of the overload.
-const FEW_PLACES: usize = 2;
+const FEW_SLOTS: usize = 2;
 const REQUESTS: usize = 1000;
 
-/// Those that the script can start, the backend itself before them.
+/// Compares those that the script can start, with the backend itself first.
 pub(crate) async fn compare(script: &str, names: &[&str]) {
     let client = client();
     let backend = Contestant::backend();
@@ -46,17 +46,17 @@ pub(crate) async fn compare(script: &str, names: &[&str]) {
         all.push(contestant);
         start_ups.push(Some(start_up));
     }
-    tokio::time::sleep(SETTLED).await;
+    tokio::time::sleep(SETTLE).await;
     let resident = |all: &[Contestant]| all.iter().map(|of| Some(of.resident_mib())).collect::<Vec<_>>();
     let idle = resident(&all);
     let table = Table::new(all.iter().map(|contestant| contestant.name.clone()).collect());
     table.line("start to first answer, ms", Better::Less, &start_ups);
     table.line("idle after the start, MiB", Better::Less, &idle);
-    for clients in CALLERS {
+    for clients in CLIENTS {
         images(&all, clients, &upstream, &table).await;
     }
     text(&client, &all, &table).await;
-    tokio::time::sleep(SETTLED).await;
+    tokio::time::sleep(SETTLE).await;
     table.line("idle after all that, MiB", Better::Less, &resident(&all));
     all.truncate(1);
     overload(&client, script, names, &upstream, &table).await;
@@ -66,7 +66,7 @@ pub(crate) async fn compare(script: &str, names: &[&str]) {
 async fn started(script: &str, name: &str, upstream: &str) -> (Contestant, f64) {
     let mut times = Vec::new();
     loop {
-        let contestant = Contestant::start(script, name, upstream, PLACES).await;
+        let contestant = Contestant::start(script, name, upstream, SLOTS).await;
         times.push(milliseconds(contestant.start_up));
         if times.len() == STARTS {
             return (contestant, median(times.into_iter()));
@@ -75,47 +75,47 @@ async fn started(script: &str, name: &str, upstream: &str) -> (Contestant, f64) 
 }
 
 async fn images(all: &[Contestant], clients: usize, upstream: &str, table: &Table) {
-    let mut floor = Floor::default();
+    let mut baseline = Baseline::default();
     let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
     for contestant in all {
-        Score::default().images(contestant, clients, PICTURES / 2).await;
+        Score::default().images(contestant, clients, IMAGES / 2).await;
     }
     for _ in 0..ROUNDS {
         for (contestant, score) in all.iter().zip(&mut scores) {
-            score.images(contestant, clients, PICTURES).await;
+            score.images(contestant, clients, IMAGES).await;
         }
-        floor.turn(upstream, clients, PICTURES);
+        baseline.measure(upstream, clients, IMAGES);
     }
-    let line = |name: &str, better, figure: &dyn Fn(&Score) -> f64, floor: Option<f64>| {
+    let line = |name: &str, better, figure: &dyn Fn(&Score) -> f64, baseline: Option<f64>| {
         let figures = scores.iter().map(|score| Some(figure(score)));
-        let figures: Vec<_> = figures.chain([floor]).collect();
-        table.line(&format!("2 MiB pictures, c={clients}: {name}"), better, &figures);
+        let figures: Vec<_> = figures.chain([baseline]).collect();
+        table.line(&format!("2 MiB images, c={clients}: {name}"), better, &figures);
     };
-    let count = (ROUNDS * PICTURES) as f64;
+    let count = (ROUNDS * IMAGES) as f64;
     let rate = |wall: Duration| count / wall.as_secs_f64();
     let cost = |processor: Duration| milliseconds(processor) / count;
-    line("a second", Better::More, &|score| rate(score.wall), Some(rate(floor.wall)));
+    line("a second", Better::More, &|score| rate(score.wall), Some(rate(baseline.wall)));
     line(
         "processor seconds per 1,000",
         Better::Less,
         &|score| cost(score.processor),
-        Some(cost(floor.processor)),
+        Some(cost(baseline.processor)),
     );
     line("peak memory, MiB", Better::Less, &|score| score.peak_mib as f64, None);
-    added(&format!("2 MiB pictures, c={clients}:"), scores, table);
+    added(&format!("2 MiB images, c={clients}:"), scores, table);
 }
 
 async fn text(client: &Client, all: &[Contestant], table: &Table) {
     let mut scores: Vec<Score> = all.iter().map(|_| Score::default()).collect();
     for round in 0..=ROUNDS {
         for (contestant, score) in all.iter().zip(&mut scores) {
-            score.chat_requests(client, contestant, CONVERSATIONS).await;
+            score.chat_requests(client, contestant, CHATS).await;
             if round == 0 {
                 *score = Score::default();
             }
         }
     }
-    added("chat, first word:", scores, table);
+    added("chat, first token:", scores, table);
 }
 
 /// What each adds to the backend's own time, which comes first.
@@ -134,13 +134,13 @@ fn added(what: &str, mut scores: Vec<Score>, table: &Table) {
 async fn overload(client: &Client, script: &str, names: &[&str], upstream: &str, table: &Table) {
     let mut all = Vec::new();
     for name in names {
-        let contestant = Contestant::start(script, name, upstream, FEW_PLACES).await;
-        tokio::time::sleep(SETTLED).await;
-        all.push(asks::refusals(client, &contestant.child.url, REQUESTS).await);
+        let contestant = Contestant::start(script, name, upstream, FEW_SLOTS).await;
+        tokio::time::sleep(SETTLE).await;
+        all.push(requests::refusals(client, &contestant.child.url, REQUESTS).await);
     }
     let line = |name: &str, better, figures: Vec<Option<f64>>| {
         table.line(
-            &format!("200 a second for {FEW_PLACES} places: {name}"),
+            &format!("200 requests per second for {FEW_SLOTS} slots: {name}"),
             better,
             &[&[None], &figures[..]].concat(),
         );

@@ -1,0 +1,199 @@
+//! Models of ComfyUI: classified by metadata, name or declaration.
+
+use e2e::sidecar::Sidecar;
+use fakes::comfyui::FakeComfy;
+use serde_json::{Value, json};
+
+use super::{ask, get, listed, refused, write_config};
+
+fn loaded(fake: &FakeComfy) -> Vec<String> {
+    let requests = fake.requests();
+    let prompts = requests.iter().filter(|request| request.method == "POST" && request.path == "/prompt");
+    let name = |prompt: Value| prompt["prompt"]["model"]["inputs"]["ckpt_name"].as_str().unwrap().to_owned();
+    prompts.map(|request| name(serde_json::from_slice(&request.body).unwrap())).collect()
+}
+
+async fn with(files: &[&str], metadata: &[(&str, Value)], flags: &[&str]) -> (FakeComfy, Sidecar) {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.checkpoints = files.iter().map(|file| (*file).to_owned()).collect();
+        script.metadata =
+            metadata.iter().map(|(file, metadata_of)| ((*file).to_owned(), metadata_of.clone())).collect();
+    });
+    let sidecar = Sidecar::comfyui(&fake.url(), flags).await;
+    (fake, sidecar)
+}
+
+#[tokio::test]
+async fn a_file_without_an_image_model_is_never_used_as_one() {
+    let files = [
+        "flux1-dev-fp8.safetensors",
+        "ltx-2.3.safetensors",
+        "dreamshaper_8.safetensors",
+        "sd_xl_base_1.0.safetensors",
+    ];
+    let (fake, sidecar) = with(&files, &[], &[]).await;
+    sidecar.until_ready().await;
+    assert_eq!(listed(&sidecar).await, ["sd_xl_base_1.0", "sd-xl-base-1.0"]);
+    for name in [None, Some("gpt-image-1"), Some("sd-xl-base-1.0")] {
+        assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
+    }
+    assert_eq!(loaded(&fake), ["sd_xl_base_1.0.safetensors"; 3]);
+    let served = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
+    refused(&sidecar, "flux1-dev-fp8", 400, "invalid_value", served).await;
+    refused(&sidecar, "FLUX1-dev-fp8.safetensors", 400, "invalid_value", "FLUX.1").await;
+    refused(&sidecar, "ltx-2.3", 400, "invalid_value", "(LTX Video)").await;
+    let declare = "declare it in the sidecar's configuration (models: {\"dreamshaper_8\": {base: sd-1}}";
+    refused(&sidecar, "dreamshaper_8", 400, "invalid_value", declare).await;
+    refused(
+        &sidecar,
+        "sd-v1-5",
+        404,
+        "model_not_found",
+        "stands for the engine's SD 1.5 text-to-image model",
+    )
+    .await;
+    refused(&sidecar, "gone", 404, "model_not_found", "Available: sd_xl_base_1.0, sd-xl-base-1.0.").await;
+    assert_eq!(loaded(&fake).len(), 3, "the engine never heard of any of them");
+}
+
+#[tokio::test]
+async fn a_files_metadata_takes_precedence_over_its_name() {
+    let metadata_of = |architecture: &str| json!({"modelspec.architecture": architecture, "format": "pt"});
+    let thumbnail = format!("data:image/jpeg;base64,{}", "A".repeat(300_000));
+    let files = [
+        "sd15-lookalike.safetensors",
+        "mine.safetensors",
+        "other.safetensors",
+        "sdxl-lora.safetensors",
+        "plain-sd15.safetensors",
+    ];
+    let metadata = [
+        (files[0], metadata_of("flux-1-dev")),
+        (
+            files[1],
+            json!({"modelspec.architecture": "stable-diffusion-xl-v1-base", "modelspec.thumbnail": thumbnail}),
+        ),
+        (files[2], json!({"ss_base_model_version": "sd_v1"})),
+        (files[3], metadata_of("stable-diffusion-xl-v1-base/lora")),
+        (files[4], Value::Null),
+    ];
+    let (fake, sidecar) = with(&files, &metadata, &[]).await;
+    sidecar.until_ready().await;
+    assert_eq!(listed(&sidecar).await, ["mine", "other", "plain-sd15", "sd-xl-base-1.0", "sd-v1-5"]);
+    for (name, file) in [(None, files[1]), (Some("sd-v1-5"), files[2]), (Some("sd-xl-base-1.0"), files[1])] {
+        assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
+        assert_eq!(loaded(&fake).last().map(String::as_str), Some(file), "{name:?}");
+    }
+    refused(&sidecar, "sd15-lookalike", 400, "invalid_value", "(FLUX.1)").await;
+    refused(&sidecar, "sdxl-lora", 400, "invalid_value", "stable-diffusion-xl-v1-base/lora").await;
+}
+
+#[tokio::test]
+async fn metadata_is_read_once_for_each_file_and_change_of_it() {
+    let files = ["a.safetensors", "b.ckpt", "sd15.safetensors"];
+    let (fake, sidecar) = with(&files, &[], &[]).await;
+    sidecar.until_ready().await;
+    let reads =
+        || fake.requests().iter().filter(|request| request.path.starts_with("/view_metadata/")).count();
+    let lists = || fake.requests().iter().filter(|request| request.path.starts_with("/experiment/")).count();
+    assert_eq!(reads(), 2, "only safetensors have any");
+    let before = lists();
+    fakes::eventually("the list is read again", async || (lists() > before).then_some(())).await;
+    assert_eq!(reads(), 2, "and nothing else");
+    fake.script(|script| {
+        script.touched += 1.0;
+        script
+            .metadata
+            .insert("a.safetensors".into(), json!({"modelspec.architecture": "stable-diffusion-xl-v1-base"}));
+    });
+    fakes::eventually("the other file is seen", async || {
+        listed(&sidecar).await.contains(&"a".to_owned()).then_some(())
+    })
+    .await;
+    assert_eq!(reads(), 4);
+}
+
+#[tokio::test]
+async fn there_is_no_default_model_before_all_are_read() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.checkpoints = ["sd15-lookalike.safetensors", "sd15.safetensors"].map(str::to_owned).to_vec();
+        let metadata_of = json!({"modelspec.architecture": "flux-1-dev"});
+        script.metadata.insert("sd15-lookalike.safetensors".to_owned(), metadata_of);
+        script.hold_metadata = true;
+    });
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    let check = sidecar.until_fails("engine_model").await;
+    assert!(check.message.contains("still being read"), "{}", check.message);
+    assert_eq!(ask(&sidecar, None).await.status, 503);
+    fake.script(|script| script.hold_metadata = false);
+    sidecar.until_ready().await;
+    assert_eq!(ask(&sidecar, None).await.status, 200);
+    assert_eq!(loaded(&fake), ["sd15.safetensors"]);
+}
+
+#[tokio::test]
+async fn without_metadata_models_are_classified_by_name() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.serves_metadata = false;
+        script.checkpoints = ["flux1-dev.safetensors", "sd15.safetensors"].map(str::to_owned).to_vec();
+    });
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    assert_eq!(listed(&sidecar).await, ["sd15", "sd-v1-5"]);
+}
+
+#[tokio::test]
+async fn an_unidentified_model_can_be_declared() {
+    let (_folder, config) =
+        write_config("declared", "models: {dreamshaper_8: {base: sd-1}, gone: {base: sdxl}}");
+    let files = ["dreamshaper_8.safetensors", "deliberate_v2.safetensors"];
+    let (fake, sidecar) = with(&files, &[], &["--config", &config]).await;
+    sidecar.until_ready().await;
+    assert_eq!(listed(&sidecar).await, ["dreamshaper_8", "sd-v1-5"]);
+    for name in [None, Some("sd-v1-5"), Some("DreamShaper_8")] {
+        assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
+    }
+    assert_eq!(loaded(&fake), [files[0]; 3]);
+    refused(&sidecar, "deliberate_v2", 400, "invalid_value", "declare it").await;
+}
+
+#[tokio::test]
+async fn without_a_usable_model_readiness_lists_the_models_and_the_fix() {
+    let files = ["flux1-dev.safetensors", "dreamshaper_8.safetensors"];
+    let (_fake, sidecar) = with(&files, &[], &[]).await;
+    let check = sidecar.until_fails("engine_model").await;
+    for text in [
+        "only \"flux1-dev\" (FLUX.1), \"dreamshaper_8\" (of unknown kind)",
+        "install one",
+        "name presets",
+        "declare what is of unknown kind (models: {\"dreamshaper_8\": {base: sd-1}})",
+    ] {
+        assert!(check.message.contains(text), "{}", check.message);
+    }
+}
+
+#[tokio::test]
+async fn an_engine_without_checkpoints_is_ready_with_a_preset_that_has_its_own_graph() {
+    let (dir, config) = write_config("turbo", "presets:\n  turbo: {template: comfy-turbo.json}\n");
+    let graph = include_str!("../../../fixtures/comfyui/presets/comfy-turbo.json");
+    std::fs::write(dir.join("comfy-turbo.json"), graph).unwrap();
+    let bindings = include_str!("../../../fixtures/comfyui/presets/comfy-turbo.yaml");
+    std::fs::write(dir.join("comfy-turbo.yaml"), bindings).unwrap();
+    let (fake, sidecar) = with(&[], &[], &["--config", &config, "--warm-up", "off"]).await;
+    sidecar.until_ready().await;
+    assert_eq!(listed(&sidecar).await, ["turbo"]);
+    assert_eq!(get(&sidecar, "/v1/models/turbo").await.json["id"], "turbo");
+    // The fake has no such files; what counts is which graph it got.
+    for name in [Some("turbo"), None, Some("gpt-image-1")] {
+        ask(&sidecar, name).await;
+        let requests = fake.requests();
+        let prompt =
+            requests.iter().rfind(|request| request.method == "POST" && request.path == "/prompt").unwrap();
+        let prompt: Value = serde_json::from_slice(&prompt.body).unwrap();
+        assert_eq!(prompt["prompt"]["1"]["inputs"]["unet_name"], "my_turbo.safetensors", "{name:?}");
+    }
+    refused(&sidecar, "sd-v1-5", 404, "model_not_found", "Available: turbo.").await;
+}
