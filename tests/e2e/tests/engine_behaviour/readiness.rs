@@ -52,7 +52,7 @@ pub(super) async fn an_engine_that_is_not_there_yet_is_waited_for<E: FakeEngine>
     engine.restart();
     let report = sidecar.until_ready().await;
     assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), (E::NAME, Some(E::VERSION)));
-    assert_eq!(report.engine.models, 2);
+    assert_eq!(report.engine.models, E::MODELS);
 }
 
 pub(super) async fn an_engine_that_hangs_is_distinguished_from_one_that_is_gone<E: FakeEngine>() {
