@@ -138,7 +138,7 @@ fn load_layers(
         // The builtin engine has no jobs that outlive this process: trying it out leaves nothing behind, unless a state
         // directory is given explicitly.
         let is_explicit = systemd_state.is_some() || settings.source("state_dir") != SettingSource::Default;
-        if opens && (kind != EngineKind::Builtin || is_explicit) {
+        if opens && (!kind.is_in_process() || is_explicit) {
             Instance::open(settings, &state_dirs)
         } else {
             Some(Instance::unlocked())
@@ -241,7 +241,7 @@ impl Config {
         host::HostSamplerConfig {
             output_dir: self.engine_output_dir.clone(),
             engine_unit: self.engine_unit.clone(),
-            is_engine_in_process: self.engine == EngineKind::Builtin,
+            is_engine_in_process: self.engine.is_in_process(),
         }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn readiness_rules(config: &Config) -> Rules {
         min_free_vram: config.min_free_vram,
         engine_unit: config.engine_unit.clone(),
         engine: config.engine.name(),
+        model_location: config.engine.fixes().map(|fixes| fixes.model_location),
         engine_url: config.engine_url.as_ref().map(service::secret::redact_url),
         default_model: config.default_model.clone(),
         presets: config.presets.clone(),

@@ -104,7 +104,7 @@ def no_engine():
     must("systemctl", "stop", ENGINE)
     before = tree()
     code, text = run("ada2-sidecar", "move-in", "--yes")
-    assert code == 1 and re.search(r"^FAIL +engine +no InvokeAI or ComfyUI answers.*; fix: start it", text, re.M), text
+    assert code == 1 and re.search(r"^FAIL +engine +no engine answers.*; fix: start it", text, re.M), text
     must("systemctl", "start", ENGINE)
     eventually("the engine answers", lambda: answers(9090))
     back(before)

@@ -60,7 +60,8 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
         connect: |url, tag| Arc::new(ComfyUi::new(url, tag.to_owned())),
         fixes: EngineFixes {
             loopback: "start it with --listen 127.0.0.1",
-            model: "put an SD 1.5 or SDXL checkpoint into its models/checkpoints",
+            model_location: "in its models/checkpoints",
+            resume_path: None,
             login: None,
         },
     },

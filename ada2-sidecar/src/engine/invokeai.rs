@@ -52,7 +52,8 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
         connect: |url, tag| Arc::new(InvokeAi::new(url, tag.to_owned())),
         fixes: EngineFixes {
             loopback: "write host: 127.0.0.1 into its invokeai.yaml",
-            model: "install an SD 1.5 or SDXL main model in its model manager",
+            model_location: "in its model manager",
+            resume_path: Some("/api/v1/queue/default/processor/resume"),
             login: Some("write multiuser: false into its invokeai.yaml"),
         },
     },

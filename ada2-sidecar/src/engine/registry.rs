@@ -35,18 +35,20 @@ pub enum EngineAccess {
         default_url: &'static str,
         /// Makes the engine from its URL and the tag of our jobs.
         connect: fn(Url, &str) -> Arc<dyn ImageEngine>,
-        /// How an operator changes it, for `doctor`.
+        /// What an operator does to it, for messages.
         fixes: EngineFixes,
     },
 }
 
-/// How an operator changes an engine's configuration.
+/// What an operator does to an engine, for messages.
 #[derive(Debug)]
 pub struct EngineFixes {
     /// To listen on loopback only.
     pub loopback: &'static str,
-    /// To get a model that the built-in graphs can run.
-    pub model: &'static str,
+    /// Where to install a model that the built-in graphs can run, with its preposition.
+    pub model_location: &'static str,
+    /// The path of the `PUT` that resumes a paused queue. None: it has no pause, or only its web page ends it.
+    pub resume_path: Option<&'static str>,
     /// To switch off its own login. None: it has none; a proxy in front asks for it.
     pub login: Option<&'static str>,
 }
@@ -117,9 +119,14 @@ impl EngineKind {
         }
     }
 
+    /// Whether it runs in this process.
+    pub const fn is_in_process(self) -> bool {
+        matches!(self.spec().access, EngineAccess::InProcess(_))
+    }
+
     /// The engines that are servers.
     pub fn servers() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().copied().filter(|kind| kind.fixes().is_some())
+        Self::ALL.iter().copied().filter(|kind| !kind.is_in_process())
     }
 
     /// Where the engine listens, unless configured; none for one in this process.
@@ -145,10 +152,7 @@ mod tests {
             assert_eq!(EngineKind::parse(kind.name()), Some(*kind));
             assert!(kind.default_unit().ends_with(".service"), "{kind:?}");
             assert!(kind.schedulers().contains(&DEFAULT_SCHEDULER), "{kind:?}");
-            assert_eq!(
-                kind.default_url().is_none(),
-                matches!(kind.spec().access, EngineAccess::InProcess(_))
-            );
+            assert_eq!(kind.default_url().is_none(), kind.is_in_process());
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Rules {
     pub engine_unit: String,
     /// The engine's name, for texts.
     pub engine: &'static str,
+    /// Where a model is installed in the engine, for texts.
+    pub model_location: Option<&'static str>,
     /// The engine's address, for texts.
     pub engine_url: Option<String>,
     /// The model that requests without one get.

@@ -71,7 +71,9 @@ pub(crate) async fn start<E: FakeEngine>(prepare: impl FnOnce(&mut E), flags: &[
     engine.change(prepare);
     let sidecar = Sidecar::of(&engine, flags).await;
     sidecar.until_ready().await;
-    engine.until_followed(1).await;
+    if E::HAS_EVENTS {
+        engine.until_followed(1).await;
+    }
     (engine, sidecar)
 }
 

@@ -32,6 +32,10 @@ pub trait FakeEngine: Default + Debug + Send + Sync + 'static {
     const VERSION: &'static str;
     /// A newer version, which the sidecar serves with a warning.
     const UNTESTED_VERSION: &'static str;
+    /// How many models it lists; the suite requests `sd-v1-5`.
+    const MODELS: usize = 2;
+    /// Whether it has an event socket. Without one the suite does not wait for the sidecar to follow it.
+    const HAS_EVENTS: bool = true;
     /// The format of its previews.
     const PREVIEW: Format;
     /// Flags of the sidecar with which equal requests give equal bytes.

@@ -187,7 +187,8 @@ impl<'a> EngineFacts<'a> {
         if served == 0 && usable == 0 {
             let message =
                 format!("none of its {} models is supported, and no preset can be used", known.len());
-            let fix = self.config.engine.fixes().map_or("", |fixes| fixes.model);
+            let place = self.config.engine.fixes().map_or("", |fixes| fixes.model_location);
+            let fix = format!("install an SD 1.5 or SDXL main model {place}");
             return vec![Finding::fail(NAME, message, fix)];
         }
         let unknown = known.iter().filter(|model| model.kind.is_unknown()).count();

@@ -61,6 +61,10 @@ impl ReadinessFacts<'_> {
         }
     }
 
+    fn resume_path(&self) -> Option<&'static str> {
+        self.engine?.fixes()?.resume_path
+    }
+
     /// A command that can be pasted; what it cannot do is in its comment.
     fn fix_for(&self, check: &str) -> String {
         const KERNEL_LOG: &str = "sudo dmesg | grep -iE 'nvrm|xid' | tail # if it persists: sudo reboot";
@@ -93,10 +97,8 @@ impl ReadinessFacts<'_> {
             "vram_headroom" => {
                 "nvidia-smi # shows who holds it: stop that, or lower min_free_vram".to_owned()
             }
-            "engine_queue" => match (self.engine, &self.engine_url) {
-                (Some(EngineKind::InvokeAi), Some(url)) => {
-                    format!("curl -X PUT {}/api/v1/queue/default/processor/resume", url.trim_end_matches('/'))
-                }
+            "engine_queue" => match (self.resume_path(), &self.engine_url) {
+                (Some(path), Some(url)) => format!("curl -X PUT {}{path}", url.trim_end_matches('/')),
                 _ => "resume the queue in the engine's own web page".to_owned(),
             },
             "engine_model" => {

@@ -136,7 +136,7 @@ pub(crate) fn find(
         }
     }
     let unit = flags.kind.or(file.kind).unwrap_or(EngineKind::InvokeAi).default_unit();
-    let message = format!("no InvokeAI or ComfyUI answers: {}", attempts.join("; "));
+    let message = format!("no engine answers: {}", attempts.join("; "));
     Err(MoveError::new(
         STEP,
         message,
@@ -213,11 +213,14 @@ fn warn_if_exposed(found: &FoundEngine, addresses: &[SocketAddr], reporter: &mut
     let foreign = SocketAddr::from(([203, 0, 113, 1], port));
     // Whoever holds the port for an address that is not this host's holds it for all.
     if port::find_holder(foreign).is_some() {
-        let (name, address) = (found.kind.name(), format!("127.0.0.1:{port}"));
+        let name = found.kind.name();
+        let fix = found.kind.fixes().map_or("", |fixes| fixes.loopback);
         reporter.warn(
             "engine address",
-            &format!("{name} listens on every address of this host: clients can bypass allow_from and limits"),
-            &format!("let it listen on {address} (InvokeAI: `host: 127.0.0.1` in invokeai.yaml; ComfyUI: `--listen 127.0.0.1`)"),
+            &format!(
+                "{name} listens on every address of this host: clients can bypass allow_from and limits"
+            ),
+            &format!("let it listen on 127.0.0.1:{port} only: {fix}"),
         );
     }
 }
@@ -249,10 +252,13 @@ mod tests {
             ),
         ] {
             let found: Vec<_> = candidates(&flags, &file, &targets).iter().map(ToString::to_string).collect();
-            assert_eq!(found, expected);
+            assert_eq!(found[..expected.len()], *expected);
+            let others = if flags.url.is_some() { 0 } else { EngineKind::servers().count() - 2 };
+            assert_eq!(found.len(), expected.len() + others, "those of further engines: {found:?}");
         }
-        let both = [EngineKind::ComfyUi, EngineKind::InvokeAi];
-        assert_eq!(kinds(&hint(None, None), &hint(Some(EngineKind::ComfyUi), None)), both);
+        let all = kinds(&hint(None, None), &hint(Some(EngineKind::ComfyUi), None));
+        assert_eq!(all[..2], [EngineKind::ComfyUi, EngineKind::InvokeAi]);
+        assert_eq!(all.len(), EngineKind::servers().count());
         assert_eq!(
             kinds(&hint(Some(EngineKind::InvokeAi), None), &hint(Some(EngineKind::ComfyUi), None)),
             [EngineKind::InvokeAi]

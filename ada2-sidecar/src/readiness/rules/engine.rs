@@ -1,6 +1,6 @@
 //! The engine behind us, and our slots in it.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use wire::health::{Check, CheckStatus};
 
@@ -9,7 +9,7 @@ use crate::{
     engine::{EngineError, EngineStatus, monitor::EngineState},
     images::{
         choice,
-        models::{self, EngineModel, Preset},
+        models::{self, EngineModel},
     },
     readiness::WarmUp,
 };
@@ -146,7 +146,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
         }
         // Requests must say which they mean: there is nothing to load in advance.
         Err(_) if !choice::usable_preset_names(&models, &rules.presets).is_empty() => return check,
-        Err(_) => return check.with_status(CheckStatus::Fail, no_servable_model(&models, &rules.presets)),
+        Err(_) => return check.with_status(CheckStatus::Fail, no_servable_model(&models, rules)),
     };
     match inputs.warm_up.for_start(engine.starts) {
         WarmUp::Off | WarmUp::Done(_) => check,
@@ -173,11 +173,12 @@ pub(super) fn servable_models(status: &EngineStatus, rules: &Rules) -> usize {
 }
 
 /// What is there and cannot be used, and what to do about it.
-fn no_servable_model(models: &[EngineModel], presets: &[Arc<Preset>]) -> String {
-    const INSTALL: &str = "install one (InvokeAI: in its model manager; ComfyUI: in models/checkpoints)";
+fn no_servable_model(models: &[EngineModel], rules: &Rules) -> String {
+    let install =
+        format!("install one{}", rules.model_location.map(|place| format!(" {place}")).unwrap_or_default());
     let mut message = "the engine has no SD 1.5 or SDXL main model".to_owned();
     if models.is_empty() {
-        let _ = write!(message, ": {INSTALL}, or name presets that bring graphs of their own");
+        let _ = write!(message, ": {install}, or name presets that bring graphs of their own");
     } else {
         let listed = models.iter().take(MAX_LISTED).map(|model| format!("{:?} ({})", model.name, model.kind));
         let _ = write!(message, ", only {}", listed.collect::<Vec<_>>().join(", "));
@@ -186,7 +187,7 @@ fn no_servable_model(models: &[EngineModel], presets: &[Arc<Preset>]) -> String 
         }
         let _ = write!(
             message,
-            ": {INSTALL}, or name presets that bring graphs for these (presets: {{NAME: {{template: FILE}}}})"
+            ": {install}, or name presets that bring graphs for these (presets: {{NAME: {{template: FILE}}}})"
         );
     }
     if let Some(unknown) = models.iter().find(|model| model.kind.is_unknown()) {
@@ -196,7 +197,7 @@ fn no_servable_model(models: &[EngineModel], presets: &[Arc<Preset>]) -> String 
             unknown.name
         );
     }
-    let unusable = presets.iter().filter_map(|preset| Some((&preset.name, preset.model.as_ref()?)));
+    let unusable = rules.presets.iter().filter_map(|preset| Some((&preset.name, preset.model.as_ref()?)));
     for (preset, model) in unusable.take(MAX_LISTED) {
         let _ = write!(message, "; the preset {preset:?} cannot be used with the model {model:?}");
     }

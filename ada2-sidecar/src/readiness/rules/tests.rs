@@ -170,6 +170,7 @@ fn rules() -> Rules {
         min_free_vram: 8 << 30,
         engine_unit: "invokeai.service".into(),
         engine: "invokeai",
+        model_location: Some("in its model manager"),
         engine_url: Some("http://127.0.0.1:9090/".into()),
         default_model: None,
         presets: Vec::new(),

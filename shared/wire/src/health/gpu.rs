@@ -61,7 +61,7 @@ macro_rules! report {
 
 // A row: the field, its type, and its key in `/readyz` and `/gpu`. With a unit behind it, the key is also a field of
 // `nvidia-smi --query-gpu` (`/gpu?query=`) and, unless it is text, a metric: `nvidia_smi_` and the key, with `_` for `.` and
-// the suffix of the unit (`_bytes`, `_ratio`, `_watts`, `_clock_hz`).
+// the suffix of the unit (`_bytes`, `_ratio`, `_watts`, `_clock_hz`, `_seconds`).
 report! {
     /// In all. This and the next four are absent with unified memory.
     memory_total: u64 = "memory.total" (Mib);

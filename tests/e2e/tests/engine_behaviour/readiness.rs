@@ -52,7 +52,7 @@ pub(super) async fn readiness_waits_for_an_engine_that_has_not_started<E: FakeEn
     engine.restart();
     let report = sidecar.until_ready().await;
     assert_eq!((report.engine.kind.as_str(), report.engine.version.as_deref()), (E::NAME, Some(E::VERSION)));
-    assert_eq!(report.engine.models, 2);
+    assert_eq!(report.engine.models, E::MODELS);
 }
 
 pub(super) async fn a_hanging_engine_is_distinguished_from_a_stopped_one<E: FakeEngine>() {
