@@ -145,8 +145,8 @@ fn load_layers(
         }
     });
     let unusable = overridden_token_problems(environment, &file);
-    let known = settings.problems.iter().any(|problem| problem.key == "token");
-    settings.problems.extend(unusable.into_iter().filter(|_| !known));
+    let is_reported = settings.problems.iter().any(|problem| problem.key == "token");
+    settings.problems.extend(unusable.into_iter().filter(|_| !is_reported));
     problems.append(&mut settings.problems);
     let problems =
         without_consequential(problems, is_file_unreadable, |key| (key == "token_file").then_some("token"));

@@ -148,9 +148,9 @@ fn is_engine_fault(error: &EngineError) -> bool {
 impl HistoryState {
     /// Adds a job, and compares it with those before it.
     fn push_timing(&mut self, key: TimingKey, step: Duration) -> StepTiming {
-        let known = self.timings.iter().position(|(known, _)| *known == key);
+        let index = self.timings.iter().position(|(other, _)| *other == key);
         let (_, mut before) =
-            known.and_then(|at| self.timings.remove(at)).unwrap_or((key.clone(), VecDeque::new()));
+            index.and_then(|at| self.timings.remove(at)).unwrap_or((key.clone(), VecDeque::new()));
         let median = median(&before);
         before.push_back(step);
         if before.len() > MAX_SAMPLES {

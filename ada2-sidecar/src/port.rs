@@ -142,8 +142,8 @@ impl ListeningSocket {
 }
 
 /// The socket in a table of `/proc/net` that conflicts with this address.
-fn listening(table: &str, wanted: SocketAddr) -> Option<ListeningSocket> {
-    listening_sockets(table).find(|(address, _)| conflict(*address, wanted)).map(|(_, socket)| socket)
+fn listening(table: &str, address: SocketAddr) -> Option<ListeningSocket> {
+    listening_sockets(table).find(|(other, _)| conflict(*other, address)).map(|(_, socket)| socket)
 }
 
 /// All listening sockets in a table of `/proc/net`.
@@ -211,8 +211,8 @@ mod tests {
     #[cfg(target_endian = "little")]
     #[test]
     fn only_conflicting_listeners_are_found() {
-        let find = |wanted: &str| listening(TABLE, wanted.parse().unwrap()).map(|socket| socket.inode);
-        for (wanted, inode) in [
+        let find = |address: &str| listening(TABLE, address.parse().unwrap()).map(|socket| socket.inode);
+        for (address, inode) in [
             ("127.0.0.1:7860", Some(4711)),
             ("0.0.0.0:7860", Some(4711)),
             ("192.168.1.7:7860", None),
@@ -220,7 +220,7 @@ mod tests {
             ("127.0.0.1:7862", None),
             ("127.0.0.1:7863", None),
         ] {
-            assert_eq!(find(wanted), inode, "{wanted}");
+            assert_eq!(find(address), inode, "{address}");
         }
         assert_eq!(
             listening(TABLE, "[::]:7861".parse().unwrap()),

@@ -30,7 +30,7 @@ use crate::{
 
 pub(crate) use trigger::EvaluationTrigger;
 pub use warm_up::WarmUp;
-pub(crate) use xid::description as xid_meaning;
+pub(crate) use xid::description as xid_description;
 
 /// How often without a change: ages grow even when nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -87,7 +87,7 @@ pub(crate) fn start(
         lifecycle.spawn_worker("latch keeper", persist_latch(files, latch_rx, ack_tx.clone()));
     }
     lifecycle.spawn_worker("readiness", async move {
-        let _asks = ack_tx;
+        let _keep_open = ack_tx;
         let mut tick = tokio::time::interval(TICK);
         // A source that is gone (the warm-up, if it is off) would report a change for ever.
         let (mut gpu_open, mut host_open, mut engine_open, mut warm_up_open) = (true, true, true, true);
@@ -115,11 +115,7 @@ pub(crate) fn start(
             let before = sender.borrow().clone();
             let (next, report) = evaluator.evaluate(Some(&before.report), state, &sources);
             log_changes(&before.report, &report);
-            latch_tx.send_if_modified(|current| {
-                let is_new = *current != next.latch;
-                current.clone_from(&next.latch);
-                is_new
-            });
+            latch_tx.send_if_modified(|current| replace_if_changed(current, &next.latch));
             state = next;
             let gpu = sources.gpu.borrow_and_update().clone();
             sender.send_replace(ReadinessSnapshot::new(report, gpu, is_complete));
@@ -129,6 +125,12 @@ pub(crate) fn start(
         }
     });
     (receiver, trigger)
+}
+
+fn replace_if_changed(current: &mut Latch, next: &Latch) -> bool {
+    let is_changed = current != next;
+    current.clone_from(next);
+    is_changed
 }
 
 /// Returns once card, engine and host have each been read and evaluated; if one of them hangs, after 5 s.
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_verdict_waits_for_every_look_and_not_longer_than_5_s() {
+    async fn the_first_verdict_waits_for_every_reading_and_at_most_5_s() {
         let begun = tokio::time::Instant::now();
         let (ends, published, _rejudge, _lifecycle) = judged();
         let (wait, looks) = (wait_for_first_readings(published.clone()), async {
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sources_that_are_gone_are_no_reason_to_judge_without_end() {
+    async fn closed_sources_do_not_cause_endless_evaluation() {
         let (ends, mut published, _, _lifecycle) = judged();
         drop(ends);
         let mut verdicts = 0;
@@ -326,7 +328,7 @@ mod tests {
         assert!(verdicts <= 30, "{verdicts} in 10 s, at two a second");
     }
     #[tokio::test(start_paused = true)]
-    async fn a_verdict_that_is_asked_for_is_made_at_once() {
+    async fn a_requested_verdict_is_made_at_once() {
         let (_ends, published, rejudge, _lifecycle) = judged();
         tokio::time::sleep(TICK / 2).await;
         let (before, begun) = (published.borrow().clone(), tokio::time::Instant::now());

@@ -15,9 +15,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<ModelDeclaration>, Vec<String>> {
         return Err(vec!["expected a map of names to {base, variant}".to_owned()]);
     };
     let (mut models, mut problems) = (Vec::new(), Vec::new());
-    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for name in section.keys() {
-        if let Some(first) = known.insert(name.to_lowercase(), name) {
+        if let Some(first) = seen.insert(name.to_lowercase(), name) {
             problems
                 .push(format!("{name}: duplicates {first:?}: model names are not case-sensitive; keep one"));
         }

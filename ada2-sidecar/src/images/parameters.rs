@@ -20,11 +20,11 @@ pub struct Parameter {
     /// How it is treated.
     pub treatment: Treatment,
     /// Its description in the reference.
-    pub meaning: &'static str,
+    pub description: &'static str,
 }
 
-const fn row(names: &'static [&'static str], treatment: Treatment, meaning: &'static str) -> Parameter {
-    Parameter { names, treatment, meaning }
+const fn row(names: &'static [&'static str], treatment: Treatment, description: &'static str) -> Parameter {
+    Parameter { names, treatment, description }
 }
 
 /// All parameters.
@@ -63,7 +63,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["output_compression"],
         Treatment::Works,
-        "0 to 100, the quality of `jpeg` and `webp`; without meaning for `png`",
+        "0 to 100, the quality of `jpeg` and `webp`; no effect for `png`",
     ),
     row(
         &["background"],

@@ -217,8 +217,8 @@ fn size(fields: &Fields, max_pixels: u64) -> Result<Option<ImageSize>, FieldErro
 }
 
 fn quality(fields: &Fields) -> Result<Quality, FieldError> {
-    let known = ["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"];
-    Ok(match one_of(fields, "quality", &known)? {
+    let allowed = ["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"];
+    Ok(match one_of(fields, "quality", &allowed)? {
         Some("low") => Quality::Low,
         Some("high" | "hd" | "xhigh" | "max") => Quality::High,
         _ => Quality::Medium,
@@ -262,10 +262,10 @@ fn stream(fields: &Fields, n: u64) -> Result<Option<u8>, FieldError> {
     Ok(Some(u8::try_from(partials).expect("at most 3")))
 }
 
-fn one_of<'a>(fields: &'a Fields, name: &str, known: &[&str]) -> Result<Option<&'a str>, FieldError> {
+fn one_of<'a>(fields: &'a Fields, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, FieldError> {
     let Some(text) = fields.text(name)? else { return Ok(None) };
-    if known.contains(&text) {
+    if allowed.contains(&text) {
         return Ok(Some(text));
     }
-    Err(FieldError::new(name, format!("{name} must be one of {}.", known.join(", "))))
+    Err(FieldError::new(name, format!("{name} must be one of {}.", allowed.join(", "))))
 }

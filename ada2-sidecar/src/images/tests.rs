@@ -122,10 +122,10 @@ fn blank_fields_are_absent_and_whole_numbers_may_have_a_point() {
     assert_eq!(read(&blank), read(&json!({"prompt": "a"})));
     let floats = json!({"prompt": "a", "n": 1.0, "steps": 20.0, "seed": 7.0, "partial_images": 2.0, "stream": true,
         "output_compression": 50.0});
-    let whole = json!({"prompt": "a", "n": 1, "steps": 20, "seed": 7, "partial_images": 2, "stream": true,
+    let integers = json!({"prompt": "a", "n": 1, "steps": 20, "seed": 7, "partial_images": 2, "stream": true,
         "output_compression": 50});
-    assert_eq!(read(&floats), read(&whole));
-    assert_eq!(read(&whole).unwrap().steps, Some(20));
+    assert_eq!(read(&floats), read(&integers));
+    assert_eq!(read(&integers).unwrap().steps, Some(20));
 }
 
 #[test]

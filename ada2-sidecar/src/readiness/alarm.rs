@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_after_its_time_and_off_after_its_time_beyond_the_margin() {
+    fn an_alarm_is_raised_and_cleared_after_its_delays() {
         assert_eq!(run(&[(0, '1'), (14, '1'), (15, '1')]), [false, false, true]);
         assert_eq!(
             run(&[(0, '1'), (10, '0'), (11, '1'), (25, '1')]),
@@ -77,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_turns_faster_than_its_delays(looks in prop::collection::vec((any::<bool>(), any::<bool>()), 1..200)) {
+        fn an_alarm_never_changes_faster_than_its_delays(looks in prop::collection::vec((any::<bool>(), any::<bool>()), 1..200)) {
             let start = Instant::now();
             let (mut alarm, mut turned) = (Alarm::default(), None::<(Duration, bool)>);
             for (tick, (raise, clear)) in looks.into_iter().enumerate() {

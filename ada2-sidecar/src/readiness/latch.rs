@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fatal_report_stays_until_one_of_its_ends() {
+    fn a_fatal_xid_stays_latched_until_it_is_cleared() {
         assert!(latched(79).is_latched() && latched(94).is_latched() && latched(63).is_latched());
         assert!(
             !latched(13).is_latched() && !latched(45).is_latched(),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_errors_latch_when_they_rise() {
+    fn rising_memory_errors_latch() {
         let mut latch = Latch::new("boot");
         for (count, risen) in [(3, false), (3, false), (4, true), (4, true), (0, false), (1, true)] {
             latch.record_ecc("GPU-1", count);

@@ -253,9 +253,9 @@ fn engine_report(engine: &EngineState, rules: &Rules) -> EngineReport {
     EngineReport {
         kind: rules.engine.to_owned(),
         url: rules.engine_url.clone(),
-        version: status.map(|survey| survey.version.clone()),
-        queue_depth: status.map_or(0, |survey| survey.queue_depth),
-        models: status.map_or(0, |survey| engine::servable_models(survey, rules)),
+        version: status.map(|status| status.version.clone()),
+        queue_depth: status.map_or(0, |status| status.queue_depth),
+        models: status.map_or(0, |status| engine::servable_models(status, rules)),
     }
 }
 

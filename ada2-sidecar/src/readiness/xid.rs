@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_never_gate_and_the_cards_own_faults_do() {
+    fn application_xids_never_gate_and_hardware_xids_do() {
         for application in [13, 31, 43, 68, 109, 999, 12345] {
             assert_eq!(XidPolicy::for_code(application), XidPolicy::Application, "{application}");
         }

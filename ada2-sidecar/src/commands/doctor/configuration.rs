@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_user_is_told_to_use_sudo() {
+    fn an_unprivileged_user_is_advised_to_use_sudo() {
         let denied = [Problem::new("/etc/x", WHOLE_FILE, "cannot be read: Permission denied (os error 13)")];
         let file = Path::new("/etc/x");
         assert_eq!(permission_denied_path(&denied, file, false), Some(file.to_owned()));

@@ -32,7 +32,7 @@ impl SettingsFacts<'_> {
                 .into_iter()
                 .flatten()
                 .collect();
-        if problems.is_empty() { vec![Finding::ok(NAME, self.notes())] } else { problems }
+        if problems.is_empty() { vec![Finding::ok(NAME, self.summary())] } else { problems }
     }
 
     fn listen(&self) -> Option<Finding> {
@@ -92,18 +92,18 @@ impl SettingsFacts<'_> {
     }
 
     /// What is not wrong, but worth knowing.
-    fn notes(&self) -> String {
-        let mut notes = vec!["no conflicting settings".to_owned()];
+    fn summary(&self) -> String {
+        let mut parts = vec!["no conflicting settings".to_owned()];
         if self.config.request_timeout >= GATEWAY_TIMEOUT {
-            notes.push(format!(
+            parts.push(format!(
                 "request_timeout is {} s: the gateway's IMAGES_HTTP_TIMEOUT_SEC (default 280) must be longer",
                 self.config.request_timeout.as_secs()
             ));
         }
         if !self.config.warn_only.is_empty() {
-            notes.push(format!("warn_only: {}", self.config.warn_only.join(", ")));
+            parts.push(format!("warn_only: {}", self.config.warn_only.join(", ")));
         }
-        notes.join("; ")
+        parts.join("; ")
     }
 }
 

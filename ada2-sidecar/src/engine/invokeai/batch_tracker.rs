@@ -96,7 +96,7 @@ impl<'a> BatchTracker<'a> {
     fn report_progress(&self, item: u64, fraction: f64) {
         let done = self.items.values().filter(|item| item.image.is_some()).count() as f64;
         let (within, fraction) = (fraction, (done + fraction) / self.items.len() as f64);
-        let index = self.items.keys().position(|known| *known == item).unwrap_or(0);
+        let index = self.items.keys().position(|id| *id == item).unwrap_or(0);
         let preview =
             self.previews.as_ref().and_then(|previews| previews.take(&(self.batch.batch_id.clone(), item)));
         self.context.progress.send_replace(engine::JobProgress {

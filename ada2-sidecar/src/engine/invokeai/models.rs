@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_model_is_comes_from_the_engine() {
+    fn a_models_kind_comes_from_the_engine() {
         for (base, variant, expected) in [
             ("sd-1", json!("normal"), "SD 1.5"),
             ("sd-1", json!("inpaint"), "SD 1.5 inpainting"),

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_comes_back_and_a_broken_file_is_put_aside() {
+    fn a_saved_latch_is_loaded_and_a_broken_file_is_put_aside() {
         let directory = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&directory).unwrap();
         let file = LatchStore::open(&directory);

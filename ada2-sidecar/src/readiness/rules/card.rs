@@ -108,7 +108,7 @@ fn ecc(state: &EvaluationState, reading: Option<&GpuReading>, rules: CardRules) 
                 on_or_off(pending)
             ),
         ),
-        (_, Some((current, _))) if rules.ecc_mode.is_some_and(|wanted| wanted != current) => check.with_status(
+        (_, Some((current, _))) if rules.ecc_mode.is_some_and(|configured| configured != current) => check.with_status(
             CheckStatus::Warn,
             format!(
                 "error correction is {}, but --ecc-mode expects the opposite: `sudo nvidia-smi -e {}` and reboot",
@@ -127,10 +127,10 @@ const fn on_or_off(on: bool) -> &'static str {
 
 fn row_remap(reading: Option<&GpuReading>, rules: &Rules) -> Check {
     let expected = "no row pending, none failed";
-    let vitals = reading.map(|reading| &reading.health);
-    let count = vitals.and_then(|vitals| vitals.remapped_uncorrectable);
+    let health = reading.map(|reading| &reading.health);
+    let count = health.and_then(|health| health.remapped_uncorrectable);
     let (pending, failure) =
-        vitals.map_or((None, None), |vitals| (vitals.remap_pending, vitals.remap_failure));
+        health.map_or((None, None), |health| (health.remap_pending, health.remap_failure));
     if count.is_none() && pending.is_none() && failure.is_none() {
         return unavailable("row_remap", expected, reading);
     }

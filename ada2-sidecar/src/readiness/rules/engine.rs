@@ -38,9 +38,9 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
     let url = rules.engine_url.as_deref().unwrap_or_default();
     let check = |observed: String| Check::pass("engine_reachable", observed, expected.clone());
     match (&engine.error, &engine.last_status) {
-        (None, Some(survey)) => {
-            let check = check(format!("{name} {}", survey.version));
-            match &survey.warning {
+        (None, Some(status)) => {
+            let check = check(format!("{name} {}", status.version));
+            match &status.warning {
                 Some(caution) => check.with_status(CheckStatus::Warn, caution.clone()),
                 None => check,
             }

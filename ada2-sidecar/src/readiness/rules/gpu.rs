@@ -133,10 +133,10 @@ fn gpu_present(sample: Option<&GpuSample>, faults: &GpuFaultState, rules: &Rules
         Some(GpuState::Present(_)) if faults.was_lost => check("back".to_owned())
             .with_status(CheckStatus::Fail, "GPU is lost: it answers again and has to prove itself; wait a moment"),
         Some(GpuState::Present(reading)) => check(format!("{} {}", reading.report.name, reading.report.uuid)),
-        Some(GpuState::NoDevice { requested: wanted, found }) if found.is_empty() => check("no GPU".to_owned())
-            .with_status(rules.absent_gpu_status(), format!("the driver knows no GPU, and --gpu-id wants {wanted}")),
-        Some(GpuState::NoDevice { requested: wanted, found }) => check("another GPU".to_owned())
-            .with_status(CheckStatus::Fail, format!("--gpu-id wants {wanted}, and there is only {}", found.join(", "))),
+        Some(GpuState::NoDevice { requested, found }) if found.is_empty() => check("no GPU".to_owned())
+            .with_status(rules.absent_gpu_status(), format!("the driver knows no GPU, and --gpu-id requests {requested}")),
+        Some(GpuState::NoDevice { requested, found }) => check("another GPU".to_owned())
+            .with_status(CheckStatus::Fail, format!("--gpu-id requests {requested}, and there is only {}", found.join(", "))),
         _ => check("unknown".to_owned()).with_status(rules.absent_gpu_status(), "no GPU can be seen, see nvml"),
     }
 }

@@ -90,7 +90,7 @@ impl World {
         self.state(GpuState::Present(reading));
     }
 
-    fn vitals(&mut self, change: impl FnOnce(&mut HealthReading)) {
+    fn change_health(&mut self, change: impl FnOnce(&mut HealthReading)) {
         self.reading(|reading| change(&mut reading.health));
     }
 
@@ -191,7 +191,7 @@ fn rules() -> Rules {
 }
 
 fn engine() -> EngineState {
-    let survey = EngineStatus {
+    let status = EngineStatus {
         version: "6.14.2".into(),
         warning: None,
         paused: false,
@@ -201,7 +201,7 @@ fn engine() -> EngineState {
         models: Arc::new([EngineModel::without_settings("k", "tiny", &SD_1)]),
         unclassified_models: 0,
     };
-    EngineState::default().apply(Ok(survey), Instant::now())
+    EngineState::default().apply(Ok(status), Instant::now())
 }
 
 fn host(taken: Instant) -> HostSample {
@@ -219,7 +219,7 @@ fn host(taken: Instant) -> HostSample {
 fn present(processes: Vec<GpuProcess>) -> GpuState {
     let used: u64 = processes.iter().filter_map(|process| process.used).sum();
     let memory = Vram { total: 46_068 * MIB, reserved: 609 * MIB, used, free: (46_068 - 609) * MIB - used };
-    let vitals = HealthReading {
+    let health = HealthReading {
         clock_event_reasons: Some(1),
         ecc_uncorrected: Some(0),
         ecc_mode: Some((true, true)),
@@ -233,7 +233,7 @@ fn present(processes: Vec<GpuProcess>) -> GpuState {
     };
     GpuState::Present(Box::new(GpuReading {
         report: GpuReport { name: "RTX 6000 Ada".into(), uuid: UUID.into(), ..GpuReport::default() },
-        health: vitals,
+        health,
         memory: Some(memory),
         processes: Some(processes),
         processes_taken_at: Instant::now(),
@@ -253,7 +253,7 @@ fn process(pid: u32, unit: &str, mib: u64) -> GpuProcess {
 }
 
 #[test]
-fn all_well_is_ready() {
+fn a_healthy_host_is_ready() {
     let mut world = World::healthy();
     assert_eq!(world.judge().summary(), "ready");
     let names: Vec<_> = world.report.unwrap().checks.into_iter().map(|check| check.name).collect();
@@ -289,17 +289,17 @@ fn all_well_is_ready() {
 #[test]
 fn a_check_that_warn_only_names_warns_where_it_would_gate_and_says_so() {
     let mut world = World::healthy();
-    world.vitals(|vitals| vitals.remap_failure = Some(true));
+    world.change_health(|health| health.remap_failure = Some(true));
     world.expect("row_remap", CheckStatus::Fail, "replace the card");
     world.rules.warn_only = vec!["row_remap", "slots"];
     world.expect("row_remap", CheckStatus::Warn, "replace the card");
     world.expect("row_remap", CheckStatus::Warn, "because warn_only names row_remap");
-    let words = &world.check("row_remap").message;
-    assert_eq!(words.matches("warn_only").count(), 1, "{words}");
+    let message = &world.check("row_remap").message;
+    assert_eq!(message.matches("warn_only").count(), 1, "{message}");
     assert_eq!(world.status(), ReadyStatus::Degraded);
-    world.vitals(|vitals| vitals.recovery_action = Some(2));
+    world.change_health(|health| health.recovery_action = Some(2));
     assert_eq!(world.judge().status, ReadyStatus::NotReady, "it names no other");
-    world.vitals(|vitals| (vitals.recovery_action, vitals.remap_failure) = (Some(0), Some(false)));
+    world.change_health(|health| (health.recovery_action, health.remap_failure) = (Some(0), Some(false)));
     assert_eq!(world.judge().status, ReadyStatus::Ready);
     world.expect("row_remap", CheckStatus::Pass, "");
 }

@@ -103,8 +103,8 @@ pub(super) fn check(
 ) -> Check {
     let expected = "no fatal report of the driver";
     let latch = &state.latch;
-    let latched = |wanted: XidPolicy| {
-        latch.xids.iter().rev().find(move |(code, _)| XidPolicy::for_code(**code) == wanted)
+    let latched = |policy: XidPolicy| {
+        latch.xids.iter().rev().find(move |(code, _)| XidPolicy::for_code(**code) == policy)
     };
     let at = |code: u32, since: u64| format!("XID {code} ({}) {} ago", description(code), age(since, wall));
     let check = Check::pass("xid", "none", expected);

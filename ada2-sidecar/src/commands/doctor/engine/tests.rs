@@ -41,7 +41,7 @@ fn judge_one(change: impl Fn(&mut EngineFacts<'_>)) -> (&'static str, Verdict, S
 }
 
 #[test]
-fn a_good_engine_has_no_problem() {
+fn a_healthy_engine_has_no_problem() {
     assert_eq!(judge(&[], |_| {}), []);
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn the_engines_faults_gate_in_their_own_words() {
+fn engine_errors_gate_with_their_own_messages() {
     let with = |fault| engine().apply(Err(fault), Instant::now() + Duration::from_mins(1));
     let mut paused = engine();
     paused.last_status.as_mut().unwrap().paused = true;
@@ -56,7 +56,7 @@ fn the_engines_faults_gate_in_their_own_words() {
 }
 
 #[test]
-fn where_the_engine_answers_is_told() {
+fn the_engines_address_is_reported() {
     let expected = |url: Option<&str>| {
         let mut world = World::healthy();
         world.rules.engine_url = url.map(str::to_owned);
@@ -68,7 +68,7 @@ fn where_the_engine_answers_is_told() {
 }
 
 #[test]
-fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
+fn the_warm_up_gates_until_it_ends_and_again_after_a_restart() {
     let mut world = World::healthy();
     for (warm_up, status, says) in [
         (WarmUp::Pending, CheckStatus::Fail, "warming"),
@@ -99,7 +99,7 @@ fn a_busy_sidecar_is_ready_and_a_cancel_that_is_not_confirmed_gates_after_a_minu
 }
 
 #[test]
-fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_fails() {
+fn a_graph_that_the_engine_rejects_warns_before_an_image_fails() {
     let mut world = World::healthy();
     world.graphs = vec!["built in, edit: the node \"3\" is of class \"Gone\"".into()];
     world.expect(
@@ -120,7 +120,7 @@ fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_
 }
 
 #[test]
-fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_is_there() {
+fn an_engine_without_supported_models_is_ready_only_with_a_preset() {
     let template = |name: &str| {
         let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"B","inputs":{"a":["1",0]}}}"#;
         let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
@@ -173,7 +173,7 @@ fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_i
 }
 
 #[test]
-fn what_models_are_is_waited_for_before_one_is_the_default() {
+fn the_default_model_waits_until_the_models_are_classified() {
     let mut world = World::healthy();
     world.engine.last_status.as_mut().unwrap().unclassified_models = 7;
     world.expect(

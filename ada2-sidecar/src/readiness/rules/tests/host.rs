@@ -28,7 +28,7 @@ fn a_full_disk_warns_then_gates_and_does_not_flap() {
 }
 
 #[test]
-fn a_disk_that_is_not_named_not_seen_or_hangs_is_unknown() {
+fn a_disk_that_is_unset_missing_or_hanging_is_unknown() {
     let mut world = World::healthy();
     for (disk, says) in [
         (OutputDisk::NotConfigured, "--engine-output-dir"),
@@ -64,7 +64,7 @@ fn a_disk_that_is_not_named_not_seen_or_hangs_is_unknown() {
 }
 
 #[test]
-fn short_memory_and_swap_are_said_with_what_to_do() {
+fn low_memory_and_full_swap_are_reported_with_a_fix() {
     let mut world = World::healthy();
     world.judge();
     world.host.as_mut().unwrap().memory_available = 1500 * MIB;
@@ -94,7 +94,7 @@ fn zero_turns_a_threshold_off() {
 }
 
 #[test]
-fn the_engines_process_is_shown_and_warns_when_it_grows_too_large() {
+fn the_engines_memory_is_reported_and_warns_when_it_grows_too_large() {
     let mut world = World::healthy();
     world.expect("engine_process", CheckStatus::Unknown, "invokeai.service has no process");
     world.host.as_mut().unwrap().engine =

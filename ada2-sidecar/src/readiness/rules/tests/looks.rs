@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_state_of_the_card_is_said_in_its_own_words() {
+fn each_state_of_the_card_has_its_own_message() {
     for (state, name, says, gates_when_optional) in [
         (
             GpuState::LibraryUnavailable("no file".into()),
@@ -69,7 +69,7 @@ fn failed_calls_gate_until_the_card_has_proved_itself() {
 }
 
 #[test]
-fn a_card_that_was_not_looked_at_yet_gates_even_where_none_is_required() {
+fn a_card_without_a_first_reading_gates_even_if_none_is_required() {
     for required in [true, false] {
         let mut world = World::healthy();
         world.rules.gpu_required = required;
@@ -82,7 +82,7 @@ fn a_card_that_was_not_looked_at_yet_gates_even_where_none_is_required() {
 }
 
 #[test]
-fn a_sample_that_grows_old_is_a_hanging_driver_even_the_first() {
+fn a_stale_sample_is_a_hanging_driver_even_the_first() {
     for read in [true, false] {
         let mut world = World::healthy();
         if !read {
@@ -98,7 +98,7 @@ fn a_sample_that_grows_old_is_a_hanging_driver_even_the_first() {
 }
 
 #[test]
-fn a_driver_that_was_upgraded_under_us_is_said_in_these_words() {
+fn the_message_for_a_driver_upgraded_while_loaded() {
     let mut world = World::healthy();
     world.reading(|reading| {
         reading.report.driver_version = Some("595.80".into());
@@ -121,9 +121,9 @@ fn the_drivers_advice_gates_or_warns() {
         (99, CheckStatus::Warn, "nvidia-smi -q"),
     ] {
         let mut world = World::healthy();
-        world.vitals(|vitals| vitals.recovery_action = Some(action));
+        world.change_health(|health| health.recovery_action = Some(action));
         world.expect("recovery_action", status, says);
-        world.vitals(|vitals| vitals.recovery_action = Some(0));
+        world.change_health(|health| health.recovery_action = Some(0));
         world.expect("recovery_action", CheckStatus::Pass, "");
     }
 }

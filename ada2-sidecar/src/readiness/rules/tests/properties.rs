@@ -63,12 +63,12 @@ impl World {
                 self.pass(f64::from(*halves) / 2.0);
             }
             _ if !is_present => {}
-            Event::Slowdown(bits) => self.vitals(|vitals| vitals.clock_event_reasons = Some(*bits)),
-            Event::Recovery(action) => self.vitals(|vitals| vitals.recovery_action = Some(*action)),
-            Event::Ecc(count) => self.vitals(|vitals| vitals.ecc_uncorrected = Some(*count)),
-            Event::Rows(pending, failure) => self.vitals(|vitals| {
-                vitals.remap_pending = Some(*pending);
-                vitals.remap_failure = Some(*failure);
+            Event::Slowdown(bits) => self.change_health(|health| health.clock_event_reasons = Some(*bits)),
+            Event::Recovery(action) => self.change_health(|health| health.recovery_action = Some(*action)),
+            Event::Ecc(count) => self.change_health(|health| health.ecc_uncorrected = Some(*count)),
+            Event::Rows(pending, failure) => self.change_health(|health| {
+                health.remap_pending = Some(*pending);
+                health.remap_failure = Some(*failure);
             }),
         }
         self.judge();
@@ -124,7 +124,7 @@ proptest! {
         world.state(present(vec![]));
         world.judge();
         let mut mute = world.clone();
-        mute.vitals(|vitals| *vitals = HealthReading::default());
+        mute.change_health(|health| *health = HealthReading::default());
         mute.judge();
         for name in ["recovery_action", "row_remap", "thermal", "power_brake", "pcie_width", "ecc", "xid"] {
             prop_assert!(severity(mute.check(name).status) <= severity(world.check(name).status), "{}", name);
@@ -133,7 +133,7 @@ proptest! {
 
     /// More trouble never looks better: whatever went before, adding a fault leaves no check milder.
     #[test]
-    fn it_is_monotone_in_severity(story in prop::collection::vec(any_event(), 0..20), worse in 0..6_u8) {
+    fn a_further_fault_never_improves_the_verdict(story in prop::collection::vec(any_event(), 0..20), worse in 0..6_u8) {
         let mut world = World::healthy();
         for event in &story {
             world.happen(event);
@@ -142,9 +142,9 @@ proptest! {
         let mut faulty = world.clone();
         world.judge();
         match worse {
-            0 => faulty.same_look(|vitals| vitals.recovery_action = Some(2)),
-            1 => faulty.same_look(|vitals| vitals.remap_failure = Some(true)),
-            2 => faulty.same_look(|vitals| vitals.remap_pending = Some(true)),
+            0 => faulty.same_look(|health| health.recovery_action = Some(2)),
+            1 => faulty.same_look(|health| health.remap_failure = Some(true)),
+            2 => faulty.same_look(|health| health.remap_pending = Some(true)),
             3 => faulty.xid(79),
             4 => faulty.engine.error = Some(EngineError::ConnectionRefused("gone".into())),
             _ => faulty.oldest_cancel = Some(Duration::from_mins(2)),
@@ -161,7 +161,7 @@ proptest! {
 
     /// Where a look failed and nothing is known of the card, nothing is admitted.
     #[test]
-    fn a_failed_look_that_is_told_admits_nothing(story in prop::collection::vec(any_event(), 0..20)) {
+    fn nothing_is_admitted_after_a_failed_reading(story in prop::collection::vec(any_event(), 0..20)) {
         let mut world = World::healthy();
         for event in &story {
             world.happen(event);
@@ -172,7 +172,7 @@ proptest! {
 
     /// With the same readings for ever, the verdict settles and stays.
     #[test]
-    fn it_settles(story in prop::collection::vec(any_event(), 0..20)) {
+    fn the_verdict_settles_under_constant_input(story in prop::collection::vec(any_event(), 0..20)) {
         let mut world = World::healthy();
         for event in &story {
             world.happen(event);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_the_engine_caches_is_its_own_and_what_others_hold_is_named() {
+fn the_engines_cache_is_available_and_foreign_processes_are_named() {
     let mut world = World::healthy();
     world.state(present(vec![process(1, "invokeai.service", 40_000)]));
     assert_eq!(world.judge().status, ReadyStatus::Ready);
@@ -33,13 +33,13 @@ fn foreign_vram_gates_after_15_s_and_no_longer_after_10_with_a_margin() {
 }
 
 #[test]
-fn while_a_margin_has_yet_to_last_what_is_there_is_told() {
+fn a_clearing_alarm_reports_the_available_memory() {
     let mut world = World::healthy();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
     world.expect("vram_headroom", CheckStatus::Fail, "only 5459 MiB of VRAM are available to the engine");
-    let words = "45459 MiB are available again, the floor is 8192 MiB; passes once 1.0 GiB above the floor has lasted 10 s";
+    let message = "45459 MiB are available again, the floor is 8192 MiB; passes once 1.0 GiB above the floor has lasted 10 s";
     world.state(present(vec![]));
-    world.expect("vram_headroom", CheckStatus::Fail, words);
+    world.expect("vram_headroom", CheckStatus::Fail, message);
     assert!(!world.check("vram_headroom").message.contains("only"));
     // At the floor, without the margin.
     world.state(present(vec![process(7, "ollama.service", 46_068 - 609 - 8_192)]));
@@ -61,7 +61,7 @@ fn a_card_that_comes_back_does_not_fail_on_an_old_alarm() {
 }
 
 #[test]
-fn what_was_known_of_vram_outlasts_a_look_that_failed() {
+fn vram_alarms_outlast_a_failed_reading() {
     let mut world = World::healthy();
     world.judge();
     world.state(GpuState::Failed("twice".into()));
@@ -72,7 +72,7 @@ fn what_was_known_of_vram_outlasts_a_look_that_failed() {
 }
 
 #[test]
-fn a_share_that_cannot_be_told_warns_below_the_floor_and_gates_nothing() {
+fn an_unknown_engine_share_warns_below_the_floor_and_never_gates() {
     let mut world = World::healthy();
     world.state(present(vec![process(7, "session-1.scope", 40_000)]));
     world.reading(|reading| reading.engine_unit_active = false);
@@ -113,7 +113,7 @@ fn memory_that_no_listed_process_holds_is_foreign_and_gates() {
 }
 
 #[test]
-fn what_the_driver_needs_for_itself_is_no_trace_of_a_leak() {
+fn memory_reserved_by_the_driver_is_no_leak() {
     let mut world = World::healthy();
     world.reading(|reading| {
         let memory = reading.memory.as_mut().unwrap();
@@ -124,8 +124,8 @@ fn what_the_driver_needs_for_itself_is_no_trace_of_a_leak() {
     world.rules.min_free_vram = 46 << 30;
     world.judge();
     world.pass(20.0);
-    let words = &world.check("vram_headroom").message;
-    assert!(words.contains("no other process holds VRAM") && !words.contains("lists"), "{words}");
+    let message = &world.check("vram_headroom").message;
+    assert!(message.contains("no other process holds VRAM") && !message.contains("lists"), "{message}");
 }
 
 #[test]
@@ -134,6 +134,6 @@ fn a_card_without_memory_of_its_own_is_as_ready_as_its_other_checks_say() {
     world.reading(|reading| reading.memory = None);
     world.expect("vram_headroom", CheckStatus::Unknown, "unified memory");
     assert_eq!(world.status(), ReadyStatus::Ready);
-    world.vitals(|vitals| vitals.recovery_action = Some(2));
+    world.change_health(|health| health.recovery_action = Some(2));
     assert_eq!(world.judge().status, ReadyStatus::NotReady);
 }

@@ -32,7 +32,7 @@ fn watch(world: &mut World, seconds: u32) -> CheckStatus {
 }
 
 #[test]
-fn without_a_picture_nothing_is_known_and_one_tells() {
+fn engine_works_is_unknown_until_the_first_image() {
     let mut world = World::healthy();
     world.expect("engine_works", CheckStatus::Unknown, "no image has been made");
     assert_eq!(world.status(), ReadyStatus::Ready);
@@ -58,7 +58,7 @@ fn three_failures_in_a_row_warn_and_never_gate() {
 }
 
 #[test]
-fn steps_of_over_four_times_the_usual_warn() {
+fn steps_over_four_times_the_usual_warn() {
     for (step, usual, status) in [
         (401, Some(100), CheckStatus::Warn),
         (400, Some(100), CheckStatus::Pass),
@@ -103,11 +103,11 @@ fn an_engine_at_work_that_holds_no_vram_fell_back_to_the_cpu() {
     world.expect("engine_works", CheckStatus::Pass, "");
 }
 
-/// In words, and what is otherwise.
+/// In message, and what is otherwise.
 type Case = (&'static str, fn(&mut World));
 
 #[test]
-fn whose_memory_it_is_must_be_known_for_that() {
+fn the_cpu_fallback_check_needs_the_owner_of_the_memory() {
     let table: [Case; 7] = [
         ("the driver lists no processes", |world| world.reading(|reading| reading.processes = None)),
         ("the unit is not seen", |world| world.reading(|reading| reading.engine_unit_active = false)),
@@ -145,13 +145,13 @@ fn an_engine_on_another_card_is_named_with_both_cards() {
     };
     world.reading(|reading| reading.other_gpus = vec![other]);
     assert_eq!(watch(&mut world, 6), CheckStatus::Warn);
-    for words in [
+    for message in [
         "invokeai.service holds 12000 MiB on GPU 1 RTX 4090 (GPU-2)",
         "what is judged is GPU 0 RTX 6000 Ada (GPU-1)",
         "--gpu-id GPU-2",
         "CUDA_DEVICE_ORDER=PCI_BUS_ID",
     ] {
-        world.expect("engine_works", CheckStatus::Warn, words);
+        world.expect("engine_works", CheckStatus::Warn, message);
     }
     paints(&mut world);
     assert_eq!(watch(&mut world, 60), CheckStatus::Warn);
@@ -163,7 +163,7 @@ fn an_engine_on_another_card_is_named_with_both_cards() {
 }
 
 #[test]
-fn after_a_programs_fault_a_picture_must_prove_the_engine() {
+fn after_an_application_xid_an_image_must_prove_the_engine() {
     let mut world = World::healthy();
     world.outcomes.last_success = Some(world.now);
     world.judge();
@@ -189,7 +189,7 @@ fn after_a_programs_fault_a_picture_must_prove_the_engine() {
 }
 
 #[test]
-fn an_engine_that_lets_go_of_the_card_between_jobs_did_not_fall_back() {
+fn an_engine_that_releases_the_card_between_jobs_did_not_fall_back() {
     let mut world = World::healthy();
     world.state(present(vec![process(1, UNIT, 4_000)]));
     world.judge();
@@ -204,7 +204,7 @@ fn an_engine_that_lets_go_of_the_card_between_jobs_did_not_fall_back() {
 }
 
 #[test]
-fn a_picture_that_just_ended_still_tells_of_the_cpu() {
+fn an_image_that_just_finished_still_proves_the_cpu_fallback() {
     let mut world = World::healthy();
     world.judge();
     paints(&mut world);
@@ -249,7 +249,7 @@ fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
 }
 
 #[test]
-fn a_card_is_expected_only_where_there_is_to_be_one() {
+fn a_missing_card_is_accepted_if_none_is_required() {
     let expected = |change: fn(&mut World)| {
         let mut world = World::healthy();
         change(&mut world);

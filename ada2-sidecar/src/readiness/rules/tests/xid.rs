@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_fatal_report_gates_until_reboot_reload_recovery_or_acknowledgement() {
+fn a_fatal_xid_gates_until_reboot_reload_recovery_or_acknowledgement() {
     let fatal = || {
         let mut world = World::healthy();
         world.judge();
@@ -23,9 +23,9 @@ fn a_fatal_report_gates_until_reboot_reload_recovery_or_acknowledgement() {
     assert_eq!(world.judge().status, ReadyStatus::Ready);
 
     let mut world = fatal();
-    world.vitals(|vitals| vitals.recovery_action = Some(1));
+    world.change_health(|health| health.recovery_action = Some(1));
     assert_eq!(world.judge().status, ReadyStatus::NotReady);
-    world.vitals(|vitals| vitals.recovery_action = Some(0));
+    world.change_health(|health| health.recovery_action = Some(0));
     assert_eq!(world.judge().status, ReadyStatus::Ready);
 
     // The service restarts in the same boot, and in the next one.
@@ -38,7 +38,7 @@ fn a_fatal_report_gates_until_reboot_reload_recovery_or_acknowledgement() {
 }
 
 #[test]
-fn a_contained_error_gates_until_the_engine_is_started_anew() {
+fn a_contained_error_gates_until_the_engine_restarts() {
     let mut world = World::healthy();
     world.judge();
     world.xid(94);
@@ -48,7 +48,7 @@ fn a_contained_error_gates_until_the_engine_is_started_anew() {
 }
 
 #[test]
-fn a_programs_fault_warns_for_a_minute_and_never_gates() {
+fn an_application_xid_warns_for_a_minute_and_never_gates() {
     for code in [13, 31, 43, 68, 109, 999, 4711] {
         let mut world = World::healthy();
         world.judge();
@@ -60,7 +60,7 @@ fn a_programs_fault_warns_for_a_minute_and_never_gates() {
 }
 
 #[test]
-fn programs_faults_in_numbers_warn_until_the_engine_is_started_anew() {
+fn many_application_xids_warn_until_the_engine_restarts() {
     for (codes, many) in [(&[31, 31][..], false), (&[31, 13, 43], true), (&[109, 109], true)] {
         let mut world = World::healthy();
         world.judge();
@@ -69,11 +69,11 @@ fn programs_faults_in_numbers_warn_until_the_engine_is_started_anew() {
             world.judge();
             world.pass(100.0);
         }
-        let (before, words) = (world.status(), world.check("xid").message.clone());
+        let (before, message) = (world.status(), world.check("xid").message.clone());
         assert_eq!(
             before,
             if many { ReadyStatus::Degraded } else { ReadyStatus::Ready },
-            "{codes:?} {words}"
+            "{codes:?} {message}"
         );
         world.engine.starts += 1;
         assert_eq!(world.judge().status, ReadyStatus::Ready, "{codes:?}");
@@ -81,7 +81,7 @@ fn programs_faults_in_numbers_warn_until_the_engine_is_started_anew() {
 }
 
 #[test]
-fn faults_far_apart_are_not_many() {
+fn application_xids_far_apart_do_not_add_up() {
     let mut world = World::healthy();
     world.judge();
     for _ in 0..5 {
@@ -92,7 +92,7 @@ fn faults_far_apart_are_not_many() {
 }
 
 #[test]
-fn a_replaced_row_stays_a_warning_and_an_echo_says_nothing() {
+fn a_remapped_row_stays_a_warning_and_a_followup_xid_is_ignored() {
     let mut world = World::healthy();
     world.judge();
     world.xid(63);
@@ -106,7 +106,7 @@ fn a_replaced_row_stays_a_warning_and_an_echo_says_nothing() {
 }
 
 #[test]
-fn a_report_counts_once_however_often_it_is_judged() {
+fn an_xid_counts_once_however_often_it_is_evaluated() {
     let mut world = World::healthy();
     world.judge();
     world.xid(79);
@@ -117,7 +117,7 @@ fn a_report_counts_once_however_often_it_is_judged() {
 }
 
 #[test]
-fn a_latched_report_is_told_while_nothing_can_be_read() {
+fn a_latched_xid_is_reported_while_the_card_cannot_be_read() {
     let mut world = World::healthy();
     world.judge();
     world.xid(79);
