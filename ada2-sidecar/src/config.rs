@@ -166,7 +166,7 @@ fn load_layers(
     }
 }
 
-/// An invalid token is reported even where another source overrides it: somebody forgot it there.
+/// An invalid token is reported even where another source overrides it: it was forgotten there.
 fn overridden_token_problems(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFile) -> Vec<Problem> {
     let Some(key) = KEYS.iter().find(|key| key.name == "token") else { return Vec::new() };
     let variable = environment(key.env).map(|value| (value, SettingSource::Environment(key.env)));
@@ -236,7 +236,7 @@ impl Config {
         }
     }
 
-    /// What is looked at of the host.
+    /// What is sampled of the host.
     pub fn host_sampler_config(&self) -> host::HostSamplerConfig {
         host::HostSamplerConfig {
             output_dir: self.engine_output_dir.clone(),

@@ -178,7 +178,7 @@ fn engine_response(error: &EngineError) -> ErrorResponse {
         EngineError::Failed(_) | EngineError::Interrupted(_) => ErrorResponse::new(
             StatusCode::BAD_GATEWAY,
             ErrorCode::EngineError,
-            with_cause("The engine could not make the picture"),
+            with_cause("The engine could not make the image"),
         )
         .no_retry(),
         EngineError::OutOfMemory(_) => {

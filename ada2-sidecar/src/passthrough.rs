@@ -1,5 +1,5 @@
 //! Forwards every request for a path of the engine's, and streams both bodies without buffering. Readiness does not gate
-//! it, because people repair things on the engine's own page.
+//! it, because the engine's page is where users repair it.
 //!
 //! Only a GET or HEAD without a body may use a pooled connection, and only such a request is ever sent again. Any other
 //! may spend GPU time or change something, so it is sent once, on a new connection.
@@ -71,7 +71,7 @@ impl fmt::Display for PassThroughError {
                 write!(f, "The engine did not respond within {} s.", ENGINE_TIMEOUT.as_secs())
             }
             Self::UnexpectedUpgrade => {
-                write!(f, "The engine switched protocols without being asked to.")
+                write!(f, "The engine switched protocols unexpectedly.")
             }
             Self::Framing(error) => write!(f, "The engine's response cannot be forwarded: {error}."),
             Self::UploadTooLarge(limit) => {

@@ -76,7 +76,7 @@ impl PortHolder {
         let (who, port) = (self.describe(address), address.port());
         let step = if self.is_nginx() {
             format!(
-                "`sudo ada2-sidecar move-in` takes its place, or take `listen {port}` out of nginx's site and `sudo systemctl \
+                "run `sudo ada2-sidecar move-in` to replace it, or remove `listen {port}` from nginx's site and `sudo systemctl \
                  reload nginx`"
             )
         } else {
@@ -241,7 +241,7 @@ mod tests {
                 0,
                 nginx(),
                 None,
-                "held by nginx (pid 812, nginx.service): `sudo ada2-sidecar move-in` takes its place",
+                "held by nginx (pid 812, nginx.service): run `sudo ada2-sidecar move-in` to replace it",
             ),
             (0, None, nginx(), "a process of root, probably nginx (pid 812, nginx.service) (`sudo ss"),
             (33, None, None, "a process of user 33 (`sudo ss -ltnp 'sport = :7860'` names it): stop it"),

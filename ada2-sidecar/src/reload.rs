@@ -105,7 +105,7 @@ impl ReloadWorker {
         graph_validation::log_dropped_edges(&config.presets);
         self.live.apply(config.clone());
         self.router.replace(self.router.load().with_config(config.clone()));
-        // Whoever learns of the reload then sees readiness judged by the new rules.
+        // Whoever is notified of the reload sees readiness under the new rules.
         self.evaluation.evaluate_now().await;
         Ok(config.warnings.clone())
     }

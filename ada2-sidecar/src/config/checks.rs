@@ -44,7 +44,7 @@ pub(super) fn parse_list(names: &str) -> Result<Vec<&'static str>, Vec<String>> 
 
 fn parse(name: &str) -> Result<&'static str, String> {
     if ALWAYS_GATE.contains(&name) {
-        return Err(format!("{name} always gates: without it nothing else is known"));
+        return Err(format!("{name} always gates: the other checks depend on it"));
     }
     let accepted = || CHECKS.iter().copied().filter(|check| !ALWAYS_GATE.contains(check));
     accepted().find(|check| *check == name).ok_or_else(|| {

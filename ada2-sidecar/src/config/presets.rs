@@ -24,7 +24,7 @@ use crate::{
 
 const PRESET_KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
 
-/// Reads the section; every problem is noted under `presets`. Paths are relative to `base`.
+/// Reads the section; every problem is recorded under `presets`. Paths are relative to `base`.
 pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
     let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";

@@ -17,7 +17,7 @@ pub enum EngineError {
     UnexpectedResponse(String),
     /// The job failed.
     Failed(String),
-    /// A person or the engine's restart ended the job, which says nothing about the engine's health.
+    /// A user or the engine's restart ended the job, which says nothing about the engine's health.
     Interrupted(String),
     /// The GPU ran out of memory.
     OutOfMemory(String),

@@ -9,7 +9,7 @@ const METADATA_CHUNKS: &[&[u8; 4]] = &[b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIM
 /// colour profiles.
 const EXPENSIVE_CHUNKS: &[&[u8; 4]] = &[b"tEXt", b"zTXt", b"iTXt", b"iCCP"];
 
-/// Removes what tells how an image was made. Pixels are untouched; only PNGs are changed.
+/// Removes how an image was made. Pixels are untouched; only PNGs are changed.
 pub(crate) fn strip_metadata(image: &Bytes) -> Bytes {
     remove_chunks(image, |chunk| METADATA_CHUNKS.iter().any(|kind| chunk[4..8] == kind[..]))
 }

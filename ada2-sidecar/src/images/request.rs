@@ -149,9 +149,8 @@ impl ImageRequest {
         let n = fields.integer("n", 1..=limits.max_n)?.unwrap_or(1);
         background(fields)?;
         Ok(Self {
-            prompt: prompt(fields, "prompt")?.ok_or_else(|| {
-                FieldError::new("prompt", "prompt is required: say what the picture shows.")
-            })?,
+            prompt: prompt(fields, "prompt")?
+                .ok_or_else(|| FieldError::new("prompt", "prompt is required: describe the image."))?,
             negative_prompt: prompt(fields, negative_name)?.unwrap_or_default(),
             model: fields.name("model")?.map(str::trim).filter(|model| !model.is_empty()).map(str::to_owned),
             n,

@@ -95,7 +95,7 @@ fn invalid_values_name_the_field_and_the_range() {
 fn every_parameter_that_has_an_effect_is_read() {
     let works = |parameter: &&Parameter| parameter.treatment != Treatment::Ignored;
     let names = PARAMETERS.iter().filter(works).flat_map(|parameter| parameter.names.iter().copied());
-    // Pictures are no fields.
+    // Images are not fields.
     let names: Vec<_> = names.filter(|name| !["image", "image[]", "mask"].contains(name)).collect();
     for name in REQUEST_FIELDS {
         assert!(names.contains(name), "{name} is not in the table for people");

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Whether a condition counts, and since when observations say otherwise.
+/// Whether a condition counts, and since when observations contradict that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Alarm {
     /// Whether it counts.

@@ -1,4 +1,4 @@
-//! Faults that stay until somebody handles them: fatal XIDs and memory errors that rose. NVML does not report them again, so
+//! Faults that stay until an operator handles them: fatal XIDs and rising memory errors. NVML does not report them again, so
 //! they are kept across restarts of this service, together with the boot that they belong to. Pure but for `file`.
 
 pub(crate) mod store;
@@ -49,7 +49,7 @@ impl Latch {
         Self { boot_id: boot_id.to_owned(), ..Self::default() }
     }
 
-    /// What was kept, if it is of this boot.
+    /// Itself, if it is of this boot.
     #[must_use]
     pub fn for_boot(self, boot_id: &str) -> Self {
         if self.boot_id == boot_id { self } else { Self::new(boot_id) }
@@ -60,7 +60,7 @@ impl Latch {
         !self.xids.is_empty() || self.ecc.as_ref().is_some_and(|mark| mark.risen)
     }
 
-    /// Cleared by hand, or by a driver that was loaded anew. Memory errors are counted from their next reading on.
+    /// Cleared by an operator, or by a reloaded driver. Memory errors are counted from their next reading on.
     #[must_use]
     pub fn cleared(&self) -> Self {
         Self::new(&self.boot_id)
@@ -93,12 +93,12 @@ impl Latch {
         }
     }
 
-    /// The engine was started anew: contained errors went with its memory.
+    /// The engine restarted: contained errors went with its memory.
     pub(crate) fn clear_engine_errors(&mut self) {
         self.xids.retain(|code, _| XidPolicy::for_code(*code) != XidPolicy::FatalForEngine);
     }
 
-    /// The count of uncorrected memory errors. A count that falls is a driver loaded anew.
+    /// The count of uncorrected memory errors. A falling count means that the driver was reloaded.
     pub(crate) fn record_ecc(&mut self, uuid: &str, count: u64) {
         let fresh = || EccBaseline { uuid: uuid.to_owned(), first: count, last: count, risen: false };
         let mark = self.ecc.get_or_insert_with(fresh);

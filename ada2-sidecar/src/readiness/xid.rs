@@ -7,13 +7,13 @@
 pub(crate) enum XidPolicy {
     /// Nothing: another reading shows it better, or it only follows another report.
     Ignore,
-    /// A program's fault: a warning for a minute, and until the engine is started anew if they come in numbers.
+    /// An application's fault: a warning for a minute; many of them warn until the engine restarts.
     Application,
     /// A warning that stays as a fatal one does.
     LatchedWarning,
     /// The card cannot be trusted: not ready until reboot, driver reload, recovery or acknowledgement.
     Fatal,
-    /// The engine's memory was hit: not ready until the engine is started anew.
+    /// The engine's memory was hit: not ready until the engine restarts.
     FatalForEngine,
 }
 
@@ -60,7 +60,7 @@ pub(crate) const fn description(code: u32) -> &'static str {
         143 => "GPU initialisation failed",
         154 => "recovery action changed",
         155 | 156 | 158 => "GPU fault",
-        999 => "code not told by the driver",
+        999 => "code not reported by the driver",
         _ => "see NVIDIA's catalogue of XIDs",
     }
 }

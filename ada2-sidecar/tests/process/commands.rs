@@ -199,7 +199,7 @@ async fn check_config_live_validates_every_graph_with_the_engine() {
     assert_eq!(output.status.code(), Some(0), "warnings are not errors: {printed}");
     for warning in [
         "warning: models: \"gone\" is declared, but the engine has no such model",
-        "warning: models: nothing tells what kind \"dreamshaper_8\" is",
+        "warning: models: cannot detect the kind of \"dreamshaper_8\"",
     ] {
         assert!(printed.contains(warning), "{printed}");
     }
@@ -208,7 +208,7 @@ async fn check_config_live_validates_every_graph_with_the_engine() {
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(78), "{printed}");
     for error in [
-        "preset \"mine\", generate: the node \"3\" (KSampler) misses its input \"steps\"\n",
+        "preset \"mine\", generate: the node \"3\" (KSampler) is missing its input \"steps\"\n",
         "preset \"mine\", generate: the node \"9\" is of class \"SaveImageFancy\", which this ComfyUI does not know\n",
     ] {
         assert!(printed.contains(error), "{printed}");

@@ -85,7 +85,7 @@ mod comfyui {
             assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
         }
         assert_eq!(loaded(&fake), ["sd_xl_base_1.0.safetensors"; 3]);
-        let served = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
+        let served = "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
         refused(&sidecar, "flux1-dev-fp8", 400, "invalid_value", served).await;
         refused(&sidecar, "FLUX1-dev-fp8.safetensors", 400, "invalid_value", "FLUX.1").await;
         refused(&sidecar, "ltx-2.3", 400, "invalid_value", "(LTX Video)").await;
@@ -354,7 +354,7 @@ mod invokeai {
             assert_eq!(answer.status, 200, "{name:?}: {answer:?}");
         }
         assert_eq!(loaded(&fake), ["FLUX Dev"; 4]);
-        let text = "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset";
+        let text = "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
         refused(&sidecar, "FLUX Dev", 400, "invalid_value", text).await;
         refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "(FLUX.1 inpainting)").await;
     }

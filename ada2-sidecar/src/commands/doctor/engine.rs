@@ -32,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Problems that get a line each.
 const MAX_LISTED: usize = 5;
 
-/// What is judged.
+/// The facts.
 pub(super) struct EngineFacts<'a> {
     config: &'a Config,
     url: &'a Url,
@@ -193,7 +193,7 @@ impl<'a> EngineFacts<'a> {
         let unknown = models.iter().filter(|model| model.kind.is_unknown()).count();
         let unusable: Vec<_> = model_warnings(&models, declared, presets)
             .into_iter()
-            .filter(|line| !line.contains("nothing tells"))
+            .filter(|line| !line.contains("cannot detect the kind"))
             .collect();
         if unusable.is_empty() {
             let unknown = match unknown {

@@ -7,7 +7,7 @@ use crate::{commands::systemd::SystemdUnit, port::Process};
 
 const NAME: &str = "engine_unit";
 
-/// What is judged.
+/// The facts.
 pub(super) struct EngineUnitFacts<'a> {
     /// `engine_unit`.
     pub(super) name: &'a str,

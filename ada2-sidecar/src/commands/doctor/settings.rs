@@ -15,7 +15,7 @@ const NAME: &str = "settings";
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(280);
 const MIB: u64 = 1 << 20;
 
-/// What is judged.
+/// The facts.
 pub(super) struct SettingsFacts<'a> {
     pub(super) config: &'a Config,
     /// The addresses of the socket unit, if there is one.
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn judge(flags: &[&str], stop: &str, card: Option<u64>) -> Vec<Finding> {
+    fn evaluate(flags: &[&str], stop: &str, card: Option<u64>) -> Vec<Finding> {
         let all = [&["ada2-sidecar", "--engine", "builtin"], flags].concat();
         let flags = crate::cli::command().get_matches_from(all);
         let config = crate::config::load_for_reload(&flags, &|_| None, &[]).unwrap().config;
@@ -155,7 +155,7 @@ mod tests {
             (&["--request-timeout", "10m"], "45s", None, Ok, "IMAGES_HTTP_TIMEOUT_SEC"),
             (&["--warn-only", "ecc"], "45s", None, Ok, "warn_only: ecc"),
         ] {
-            let findings = judge(flags, stop, card);
+            let findings = evaluate(flags, stop, card);
             assert_eq!((findings.len(), findings[0].verdict), (1, verdict), "{flags:?}: {findings:?}");
             assert!(findings[0].message.contains(expected), "{findings:?}");
         }

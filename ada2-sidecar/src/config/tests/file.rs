@@ -1,4 +1,4 @@
-//! The file beside the other sources: what is told of it, and what its scalars are.
+//! The file beside the other sources: its problems, and its scalars.
 
 use super::*;
 

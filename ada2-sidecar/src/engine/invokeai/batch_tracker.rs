@@ -22,7 +22,7 @@ pub(super) struct BatchTracker<'a> {
     /// The node whose images are the result.
     output: &'a str,
     context: &'a JobContext,
-    /// None: no previews are wanted.
+    /// None: the client requested no previews.
     previews: Option<PreviewSubscription<'a, (String, u64)>>,
     /// By item id, which is the order of the seeds.
     items: BTreeMap<u64, ItemState>,
@@ -84,7 +84,7 @@ impl<'a> BatchTracker<'a> {
                 Ok(InvokeAiEvent::Resync) | Err(RecvError::Lagged(_)) => self.poll().await?,
                 Ok(_) => {}
                 Err(RecvError::Closed) => {
-                    return Err(EngineError::Unresponsive("the events ended".to_owned()));
+                    return Err(EngineError::Unresponsive("the event stream ended".to_owned()));
                 }
             }
         }
@@ -203,9 +203,7 @@ fn classify_error(kind: &str, message: &str) -> EngineError {
 }
 
 fn cancelled_by_others() -> EngineError {
-    EngineError::Interrupted(
-        "the job was cancelled in InvokeAI, by a person there or by its restart".to_owned(),
-    )
+    EngineError::Interrupted("the job was cancelled in InvokeAI, by a user or by its restart".to_owned())
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) enum Frame<'a> {
     Other,
 }
 
-/// What jobs are told.
+/// Sent to jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::engine) enum InvokeAiEvent {
     /// An item of a batch changed its status.

@@ -1,4 +1,4 @@
-//! Reads one card: what never changes, what seldom changes, and the rest.
+//! Reads one card: what never changes, what rarely changes, and the rest.
 
 use nvml_wrapper::{
     Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor,
@@ -34,7 +34,7 @@ pub(in crate::gpu) struct Card<'nvml> {
     identity: GpuReport,
 }
 
-/// Readings that change seldom, or are expensive.
+/// Readings that change rarely, or are expensive.
 #[derive(Debug, Clone)]
 pub(in crate::gpu) struct SlowReading {
     report: GpuReport,

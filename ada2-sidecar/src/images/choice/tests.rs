@@ -1,4 +1,4 @@
-//! Who is meant by which name.
+//! Which model a name selects.
 
 use std::collections::BTreeMap;
 
@@ -180,7 +180,7 @@ fn an_unusable_model_is_not_reported_as_missing() {
     for (requested, says) in [
         (
             "flux1-dev",
-            "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset",
+            "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset",
         ),
         ("FLUX1-dev.safetensors", "(presets: {NAME: {model: \"flux1-dev\", template: FILE}})"),
         ("flux1-dev", "The kind was guessed from its name; if it is wrong, declare it"),

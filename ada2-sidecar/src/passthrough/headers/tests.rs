@@ -125,7 +125,7 @@ fn responses_lose_hop_by_hop_headers() {
 
 proptest! {
     /// Whatever a caller says: one connection's business never travels, `Host` always does, and nobody else's address
-    /// is told as the caller's.
+    /// is reported as the client's.
     #[test]
     fn no_client_can_forge_forwarding_headers(
         named in prop::collection::vec("[a-z-]{1,20}|host|x-forwarded-for|content-length", 0..4),

@@ -32,7 +32,7 @@ impl LatchStore {
         Self { directory: directory.to_owned() }
     }
 
-    /// What was kept. A file that cannot be understood is put aside, never overwritten.
+    /// The saved latch. A file that cannot be parsed is put aside, never overwritten.
     pub(crate) fn load(&self) -> std::io::Result<Option<Latch>> {
         let path = self.directory.join("latch.json");
         let mut text = Vec::new();
@@ -47,13 +47,13 @@ impl LatchStore {
                 let aside = self.directory.join("latch.json.unreadable");
                 fs::rename(&path, &aside)?;
                 let message =
-                    format!("{} cannot be understood ({error}); kept as {}", path.display(), aside.display());
+                    format!("{} cannot be parsed ({error}); kept as {}", path.display(), aside.display());
                 Err(std::io::Error::new(ErrorKind::InvalidData, message))
             }
         }
     }
 
-    /// Whole or not at all.
+    /// Atomic.
     pub(crate) fn save(&self, latch: &Latch) -> std::io::Result<()> {
         let new = self.directory.join("latch.json.new");
         let mut file = create_no_follow(&new)?;
@@ -67,7 +67,7 @@ impl LatchStore {
         create_no_follow(&self.directory.join("ack")).map(drop)
     }
 
-    /// Whether somebody asks for it.
+    /// Whether an operator has requested it.
     pub(crate) fn is_ack_requested(&self) -> bool {
         self.directory.join("ack").symlink_metadata().is_ok()
     }

@@ -18,7 +18,7 @@ const HW_POWER_BRAKE: u64 = 0x80;
 
 /// The card slows itself down for a moment now and then.
 const THROTTLING_DELAYS: Delays = Delays { rise: Duration::from_secs(10), fall: Duration::from_secs(15) };
-/// The hardware's own emergency brake, for so long: something is wrong with the cooling.
+/// The hardware's emergency throttling for this long: the cooling is faulty.
 const HW_THERMAL_DELAYS: Delays = Delays { rise: Duration::from_mins(1), fall: Duration::from_secs(15) };
 const NARROW_LINK_DELAYS: Delays = Delays { rise: Duration::from_secs(30), fall: Duration::ZERO };
 /// Percent of utilisation from which a card counts as busy: an idle one may narrow its link to save power.
@@ -171,7 +171,7 @@ fn thermal(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
     if alarms.hw_thermal_slowdown.on {
         return check.with_status(
             CheckStatus::Fail,
-            format!("the hardware has braked the card for heat for a minute ({celsius}): look at fans and airflow, let it cool down"),
+            format!("the hardware has throttled the card for heat for a minute ({celsius}): check fans and airflow, and let it cool down"),
         );
     }
     if alarms.thermal_throttling.on {
@@ -184,7 +184,7 @@ fn thermal(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
 }
 
 fn power_brake(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
-    let expected = "not braked by the power supply";
+    let expected = "not throttled by the power supply";
     let Some(bits) = reading.and_then(|reading| reading.health.clock_event_reasons) else {
         return unavailable("power_brake", expected, reading);
     };
@@ -192,7 +192,7 @@ fn power_brake(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
     if alarms.power_brake.on {
         return check.with_status(
             CheckStatus::Warn,
-            "the hardware brakes the card for power: look at the power supply and its cables to the card",
+            "the hardware throttles the card for power: check the power supply and its cables to the card",
         );
     }
     check
@@ -206,7 +206,7 @@ fn pcie_width(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
     let check = Check::pass("pcie_width", format!("x{width} of x{widest}"), expected);
     if alarms.narrow_link.on {
         let message = format!(
-            "the card uses {width} of {widest} PCIe lanes while busy: models load slower; reseat the card, look at the slot"
+            "the card uses {width} of {widest} PCIe lanes while busy: models load slower; reseat the card and check the slot"
         );
         return check.with_status(CheckStatus::Warn, message);
     }

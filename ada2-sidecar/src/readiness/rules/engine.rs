@@ -45,7 +45,7 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
                 None => check,
             }
         }
-        (None, None) => check("not asked yet".to_owned())
+        (None, None) => check("no response yet".to_owned())
             .with_status(CheckStatus::Fail, "the engine has not answered yet; wait a moment"),
         (Some(EngineError::ConnectionRefused(cause)), _) => check(cause.clone()).with_status(
             CheckStatus::Fail,
@@ -57,7 +57,7 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
         (Some(EngineError::Unresponsive(cause)), _) => check(cause.clone()).with_status(
             CheckStatus::Fail,
             format!(
-                "the engine at {url} does not answer ({cause}): look at `systemctl status {}`",
+                "the engine at {url} does not answer ({cause}): check `systemctl status {}`",
                 rules.engine_unit
             ),
         ),
@@ -101,7 +101,7 @@ fn engine_process(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
 
 fn unreachable_engine(name: &str, expected: &str) -> Check {
     Check::pass(name, "unknown", expected)
-        .with_status(CheckStatus::Unknown, "the engine cannot be asked, see engine_reachable")
+        .with_status(CheckStatus::Unknown, "the engine is not reachable, see engine_reachable")
 }
 
 fn engine_queue(engine: &EngineState) -> Check {
@@ -123,7 +123,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
     let engine = inputs.engine;
     let expected = match &rules.default_model {
         Some(model) => format!("{model:?} is installed"),
-        None => "a model that is served here is installed".to_owned(),
+        None => "a supported model is installed".to_owned(),
     };
     let Some(status) = engine.last_status.as_ref().filter(|_| engine.is_reachable()) else {
         return unreachable_engine("engine_model", &expected);

@@ -19,7 +19,7 @@ use crate::{
 const FAILURE_THRESHOLD: u32 = 3;
 /// Steps are slow from so many times as long as usual …
 const SLOW_FACTOR: u32 = 4;
-/// … and this long: below it, the host's own scheduling is what is measured.
+/// … and this long: below it, the host's scheduling dominates.
 const MIN_SLOW_STEP: Duration = Duration::from_millis(50);
 /// An engine that starts, or moves its models, holds no memory for a moment.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(5), fall: Duration::ZERO };
@@ -33,7 +33,7 @@ const MIB: u64 = 1 << 20;
 /// What one verdict leaves to the next.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EngineUsage {
-    /// The engine's start that is judged, and when it was first seen.
+    /// The engine's start that is evaluated, and when it was first seen.
     engine_start: Option<(u64, Instant)>,
     no_vram: Alarm,
     outside_unit: Alarm,
@@ -65,7 +65,7 @@ impl EngineUsage {
             // Whose memory it is is unknown: keep the previous state.
             return;
         };
-        // Where the card has no memory of its own, being listed is all that there is to see.
+        // On a card without memory of its own, being listed is the only evidence.
         let is_own = |process: &GpuProcess| process.unit.as_ref() == Some(&rules.engine_unit);
         let is_unified_memory = reading.memory.is_none();
         let holds =
@@ -123,7 +123,7 @@ pub(super) fn check(
     }
     if history.failures >= FAILURE_THRESHOLD {
         let message = format!(
-            "the last {} images failed in the engine, the last with: {}; look at its log and restart it (`systemctl restart \
+            "the last {} images failed in the engine, the last with: {}; check its log and restart it (`systemctl restart \
              {unit}`)",
             history.failures,
             history.last_failure.as_deref().unwrap_or("no reason given")
@@ -142,10 +142,9 @@ pub(super) fn check(
     }
     match last_result(history) {
         Some(observed) => check(observed),
-        None => check("no image yet").with_status(
-            CheckStatus::Unknown,
-            "no image has been made since the start; the first one will show",
-        ),
+        None => {
+            check("no image yet").with_status(CheckStatus::Unknown, "no image has been made since the start")
+        }
     }
 }
 
@@ -214,7 +213,7 @@ fn other_gpu_message(other: &OtherGpuUsage, reading: Option<&GpuReading>, unit: 
         .map_or_else(String::new, |report| format!("GPU {} {} ({})", report.index, report.name, report.uuid));
     format!(
         "{unit} holds {held} on GPU {index} {name} ({uuid}), and what is judged is {judged}, where it holds none: set \
-         --gpu-id {uuid}, or have the engine take the other one (CUDA counts cards as NVML does with \
+         --gpu-id {uuid}, or let the engine use the other one (CUDA counts cards as NVML does with \
          CUDA_DEVICE_ORDER=PCI_BUS_ID)"
     )
 }

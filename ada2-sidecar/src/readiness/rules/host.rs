@@ -14,7 +14,7 @@ use crate::{
     sandbox,
 };
 
-/// A look older than this is none: a disk hangs.
+/// An older sample does not count: a disk hangs.
 const MAX_SAMPLE_AGE: Duration = Duration::from_secs(15);
 /// A program that loads a model takes memory for moments.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::from_secs(10) };
@@ -72,7 +72,7 @@ fn disk(
                 .with_status(CheckStatus::Unknown, "not read yet; wait a moment");
         }
         Some(OutputDisk::NotConfigured) => {
-            return check("not watched".to_owned()).with_status(
+            return check("not monitored".to_owned()).with_status(
                 CheckStatus::Unknown,
                 "set --engine-output-dir to the directory of the engine's images",
             );
@@ -80,7 +80,7 @@ fn disk(
         Some(OutputDisk::NotFound(directory)) => {
             let hint = sandbox::access_hint(directory, ErrorKind::NotFound).unwrap_or_default();
             let message =
-                format!("--engine-output-dir {} cannot be seen from here{hint}", directory.display());
+                format!("--engine-output-dir {} is not visible to the service{hint}", directory.display());
             return check("not seen".to_owned()).with_status(CheckStatus::Unknown, message);
         }
         Some(OutputDisk::Found { mount, available, .. }) => (mount.display(), *available),

@@ -16,7 +16,7 @@ use crate::{
 
 /// A program's fault warns for this long.
 const WARNING: Duration = Duration::from_mins(1);
-/// So many of them within [`BURST_WINDOW`] warn until the engine is started anew.
+/// This many within [`BURST_WINDOW`] warn until the engine restarts.
 const BURST_COUNT: usize = 3;
 /// Of context switches that timed out, fewer are many.
 const BURST_TIMEOUT_COUNT: usize = 2;
@@ -101,7 +101,7 @@ pub(super) fn check(
     now: Instant,
     wall: SystemTime,
 ) -> Check {
-    let expected = "no fatal report of the driver";
+    let expected = "no fatal XID";
     let latch = &state.latch;
     let latched = |policy: XidPolicy| {
         latch.xids.iter().rev().find(move |(code, _)| XidPolicy::for_code(**code) == policy)
@@ -112,7 +112,7 @@ pub(super) fn check(
     if let Some((code, xid)) = latched(XidPolicy::Fatal) {
         let observed = at(*code, xid.since);
         let message = format!(
-            "the driver reported {observed}: look at `dmesg`, reset the GPU or reboot; stays until reboot, driver reload or \
+            "the driver reported {observed}: check `dmesg`, reset the GPU or reboot; stays until reboot, driver reload or \
              `sudo ada2-sidecar ack`"
         );
         return with_observed(observed).with_status(CheckStatus::Fail, message);
@@ -135,16 +135,15 @@ pub(super) fn check(
     if let Some(code) = history.burst_code {
         let observed =
             format!("{} in 10 min, the last XID {code} ({})", history.recent.len(), description(code));
-        let message = format!(
-            "programs on the GPU fail again and again: {observed}; restart the engine, look at its log"
-        );
+        let message =
+            format!("programs on the GPU fail repeatedly: {observed}; restart the engine and check its log");
         return with_observed(observed).with_status(CheckStatus::Warn, message);
     }
     let last = history.recent.back().filter(|(_, then)| now.saturating_duration_since(*then) < WARNING);
     if let Some((code, _)) = last {
         let observed = format!("XID {code} ({})", description(*code));
         let message = format!(
-            "a program on the GPU failed: {observed}; a warning for a minute, look at the engine's log"
+            "a program on the GPU failed: {observed}; a warning for a minute, check the engine's log"
         );
         return with_observed(observed).with_status(CheckStatus::Warn, message);
     }

@@ -55,7 +55,7 @@ pub(super) async fn a_failed_job_is_reported_in_the_engines_words_and_the_rest_i
         sidecar.generate(&json!({"prompt": "a secret prompt", "size": "64x64", "n": 2, "steps": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "engine_error"));
     assert_eq!(answer.header("x-should-retry"), "false");
-    assert_eq!(answer.message(), "The engine could not make the picture: No such file: [path].");
+    assert_eq!(answer.message(), "The engine could not make the image: No such file: [path].");
     assert_eq!(answer.json["detail"], answer.json["error"]["message"]);
     engine.until_idle().await;
     assert!(engine.jobs().iter().all(EngineJob::is_over), "the second image was cancelled");
@@ -78,7 +78,7 @@ pub(super) async fn half_an_image_or_a_web_page_is_no_image<E: FakeEngine>() {
         engine.change(|engine| engine.serve_images(bytes));
         let answer = sidecar.generate(&request()).await;
         assert_eq!((answer.status, answer.code()), (502, "engine_error"), "{bytes:?}");
-        assert!(answer.message().contains("picture cannot be used"), "{}", answer.message());
+        assert!(answer.message().contains("image cannot be used"), "{}", answer.message());
     }
 }
 

@@ -10,7 +10,7 @@ const HW_SLOWDOWN: u64 = 0x08;
 #[test]
 fn rising_memory_errors_gate_until_the_driver_is_reloaded() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.change_health(|health| health.ecc_uncorrected = Some(2));
     world.expect("ecc", CheckStatus::Fail, "rose above the 0");
     world.change_health(|health| health.ecc_uncorrected = Some(2));
@@ -32,7 +32,7 @@ fn memory_errors_from_before_warn_or_gate_as_configured() {
 #[test]
 fn an_acknowledged_rise_is_an_old_error_and_rises_again() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.change_health(|health| health.ecc_uncorrected = Some(1));
     world.expect("ecc", CheckStatus::Fail, "rose");
     world.memory.acknowledge();
@@ -82,19 +82,19 @@ fn failed_pending_and_many_remapped_rows() {
 #[test]
 fn thermal_slowdown_warns_after_10_s_and_in_hardware_gates_after_60() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.change_health(|health| health.clock_event_reasons = Some(SW_THERMAL));
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(9.5), ReadyStatus::Ready);
     assert_eq!(world.pass(0.5), ReadyStatus::Degraded);
     assert!(world.check("thermal").message.contains("images take longer"));
     assert_eq!(world.pass(120.0), ReadyStatus::Degraded, "software's slowing down never gates");
     world.change_health(|health| health.clock_event_reasons = Some(HW_THERMAL));
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(59.5), ReadyStatus::Degraded);
     assert_eq!(world.pass(0.5), ReadyStatus::NotReady);
     world.change_health(|health| health.clock_event_reasons = Some(1));
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(14.5), ReadyStatus::NotReady);
     assert_eq!(world.pass(0.5), ReadyStatus::Ready);
 }
@@ -108,13 +108,13 @@ fn a_power_brake_warns_and_a_power_cap_is_normal() {
         (0x01, ReadyStatus::Ready),
     ] {
         let mut world = World::healthy();
-        world.judge();
+        world.evaluate();
         world.change_health(|health| health.clock_event_reasons = Some(bit));
-        world.judge();
+        world.evaluate();
         assert_eq!(world.pass(9.5), ReadyStatus::Ready, "{bit:#x}");
         assert_eq!(world.pass(0.5), status, "{bit:#x}");
         world.change_health(|health| health.clock_event_reasons = Some(0));
-        world.judge();
+        world.evaluate();
         assert_eq!(world.pass(15.0), ReadyStatus::Ready, "{bit:#x}");
     }
 }
@@ -123,24 +123,24 @@ fn a_power_brake_warns_and_a_power_cap_is_normal() {
 fn a_narrow_link_warns_only_while_busy() {
     let mut world = World::healthy();
     world.change_health(|health| health.pcie_width = Some((8, 16)));
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(120.0), ReadyStatus::Ready, "an idle link may narrow");
     world.reading(|reading| reading.report.utilization_gpu = Some(97));
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(29.5), ReadyStatus::Ready);
     assert_eq!(world.pass(0.5), ReadyStatus::Degraded);
     assert!(world.check("pcie_width").message.contains("8 of 16"));
     world.reading(|reading| reading.report.utilization_gpu = Some(0));
     assert_eq!(world.pass(60.0), ReadyStatus::Degraded, "idle proves nothing");
     world.change_health(|health| health.pcie_width = Some((16, 16)));
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 }
 
 #[test]
 fn what_the_driver_does_not_support_is_unknown_and_never_fails() {
     let mut world = World::healthy();
     world.change_health(|health| *health = HealthReading::default());
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(120.0), ReadyStatus::Ready);
     for name in ["recovery_action", "xid", "ecc", "row_remap", "thermal", "power_brake", "pcie_width"] {
         world.expect(name, CheckStatus::Unknown, "does not support");

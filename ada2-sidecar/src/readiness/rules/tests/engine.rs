@@ -25,7 +25,7 @@ fn engine_errors_gate_with_their_own_messages() {
             "engine_reachable",
             "systemctl start invokeai.service",
         ),
-        (with(EngineError::Unresponsive("no answer in time".into())), "engine_reachable", "does not answer"),
+        (with(EngineError::Unresponsive("timed out".into())), "engine_reachable", "does not answer"),
         (with(EngineError::UnexpectedResponse("not InvokeAI".into())), "engine_reachable", "not InvokeAI"),
         (
             with(EngineError::HostUnresolved("the name \"ada9\" cannot be resolved".into())),
@@ -60,7 +60,7 @@ fn the_engines_address_is_reported() {
     let expected = |url: Option<&str>| {
         let mut world = World::healthy();
         world.rules.engine_url = url.map(str::to_owned);
-        world.judge();
+        world.evaluate();
         world.check("engine_reachable").expected.clone()
     };
     assert_eq!(expected(Some("http://e:1/")), "invokeai answers at http://e:1/");
@@ -92,10 +92,10 @@ fn a_busy_sidecar_is_ready_and_a_cancel_that_is_not_confirmed_gates_after_a_minu
     for (seconds, status) in [(0, ReadyStatus::Ready), (59, ReadyStatus::Ready), (60, ReadyStatus::NotReady)]
     {
         world.oldest_cancel = Some(Duration::from_secs(seconds));
-        assert_eq!(world.judge().status, status, "{seconds}");
+        assert_eq!(world.evaluate().status, status, "{seconds}");
     }
     world.oldest_cancel = None;
-    assert_eq!(world.judge().status, ReadyStatus::Ready, "clears when the engine answers without the job");
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready, "clears when the engine answers without the job");
 }
 
 #[test]

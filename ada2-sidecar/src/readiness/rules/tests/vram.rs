@@ -1,4 +1,4 @@
-//! The engine's own memory, and what others hold of it.
+//! The engine's memory, and what other processes hold.
 
 use super::*;
 
@@ -6,28 +6,28 @@ use super::*;
 fn the_engines_cache_is_available_and_foreign_processes_are_named() {
     let mut world = World::healthy();
     world.state(present(vec![process(1, "invokeai.service", 40_000)]));
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
     let mut world = World::healthy();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
     world.expect("vram_headroom", CheckStatus::Fail, "pid 7 \"python3\" (ollama.service) 40000 MiB");
     world.rules.min_free_vram = 0;
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 }
 
 #[test]
 fn foreign_vram_gates_after_15_s_and_no_longer_after_10_with_a_margin() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     let hold = |world: &mut World, mib| world.state(present(vec![process(7, "ollama.service", mib)]));
     hold(&mut world, 40_000);
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(14.5), ReadyStatus::Ready);
     assert_eq!(world.pass(0.5), ReadyStatus::NotReady);
     // At the floor, but without the margin of 1 GiB.
     hold(&mut world, 46_068 - 609 - 8_192);
     assert_eq!(world.pass(60.0), ReadyStatus::NotReady);
     hold(&mut world, 30_000);
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(9.5), ReadyStatus::NotReady);
     assert_eq!(world.pass(0.5), ReadyStatus::Ready);
 }
@@ -63,12 +63,12 @@ fn a_card_that_comes_back_does_not_fail_on_an_old_alarm() {
 #[test]
 fn vram_alarms_outlast_a_failed_reading() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.state(GpuState::Failed("twice".into()));
-    world.judge();
+    world.evaluate();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
     world.gpu.as_mut().unwrap().consecutive_good = 3;
-    assert_eq!(world.judge().status, ReadyStatus::Ready, "not decided at once, as a first reading is");
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready, "not decided at once, as a first reading is");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn memory_reserved_by_the_driver_is_no_leak() {
     });
     world.expect("vram_headroom", CheckStatus::Pass, "");
     world.rules.min_free_vram = 46 << 30;
-    world.judge();
+    world.evaluate();
     world.pass(20.0);
     let message = &world.check("vram_headroom").message;
     assert!(message.contains("no other process holds VRAM") && !message.contains("lists"), "{message}");
@@ -135,5 +135,5 @@ fn a_card_without_memory_of_its_own_is_as_ready_as_its_other_checks_say() {
     world.expect("vram_headroom", CheckStatus::Unknown, "unified memory");
     assert_eq!(world.status(), ReadyStatus::Ready);
     world.change_health(|health| health.recovery_action = Some(2));
-    assert_eq!(world.judge().status, ReadyStatus::NotReady);
+    assert_eq!(world.evaluate().status, ReadyStatus::NotReady);
 }

@@ -1,4 +1,4 @@
-//! What the last pictures proved.
+//! What the last images proved.
 
 use wire::openai::images::ImageSize;
 
@@ -7,14 +7,14 @@ use crate::{gpu::OtherGpuUsage, job_history::StepTiming};
 
 const UNIT: &str = "invokeai.service";
 
-/// A picture is being made: the engine takes its first step now.
+/// An image is being generated: the engine takes its first step now.
 fn paints(world: &mut World) {
     world.now += Duration::from_millis(500);
     world.outcomes.generating_since = Some(world.now);
     world.outcomes.generating = 1;
 }
 
-/// The picture is finished.
+/// The image is finished.
 fn finishes(world: &mut World) {
     world.outcomes.last_success = Some(world.now);
     world.outcomes.generating = 0;
@@ -26,7 +26,7 @@ fn watch(world: &mut World, seconds: u32) -> CheckStatus {
         world.now += Duration::from_millis(500);
         let now = world.now;
         world.reading(|reading| reading.processes_taken_at = now);
-        world.judge();
+        world.evaluate();
     }
     world.check("engine_works").status
 }
@@ -63,7 +63,7 @@ fn steps_over_four_times_the_usual_warn() {
         (401, Some(100), CheckStatus::Warn),
         (400, Some(100), CheckStatus::Pass),
         (9000, None, CheckStatus::Pass),
-        // What a busy host does to a picture of milliseconds.
+        // What a busy host does to an image that takes milliseconds.
         (49, Some(1), CheckStatus::Pass),
     ] {
         let mut world = World::healthy();
@@ -90,7 +90,7 @@ fn steps_over_four_times_the_usual_warn() {
 #[test]
 fn an_engine_at_work_that_holds_no_vram_fell_back_to_the_cpu() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     assert_eq!(watch(&mut world, 60), CheckStatus::Unknown, "an idle engine may hold none");
     paints(&mut world);
     assert_eq!(watch(&mut world, 5), CheckStatus::Unknown, "not at once");
@@ -125,7 +125,7 @@ fn the_cpu_fallback_check_needs_the_owner_of_the_memory() {
     ];
     for (case, change) in table {
         let mut world = World::healthy();
-        world.judge();
+        world.evaluate();
         paints(&mut world);
         world.now += Duration::from_millis(500);
         change(&mut world);
@@ -136,7 +136,7 @@ fn the_cpu_fallback_check_needs_the_owner_of_the_memory() {
 #[test]
 fn an_engine_on_another_card_is_named_with_both_cards() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     let other = OtherGpuUsage {
         index: 1,
         name: "RTX 4090".into(),
@@ -166,7 +166,7 @@ fn an_engine_on_another_card_is_named_with_both_cards() {
 fn after_an_application_xid_an_image_must_prove_the_engine() {
     let mut world = World::healthy();
     world.outcomes.last_success = Some(world.now);
-    world.judge();
+    world.evaluate();
     world.now += Duration::from_secs(1);
     world.xid(31);
     world.expect("engine_works", CheckStatus::Warn, "XID 31 (GPU memory page fault)");
@@ -192,7 +192,7 @@ fn after_an_application_xid_an_image_must_prove_the_engine() {
 fn an_engine_that_releases_the_card_between_jobs_did_not_fall_back() {
     let mut world = World::healthy();
     world.state(present(vec![process(1, UNIT, 4_000)]));
-    world.judge();
+    world.evaluate();
     paints(&mut world);
     assert_eq!(watch(&mut world, 20), CheckStatus::Unknown);
     finishes(&mut world);
@@ -206,7 +206,7 @@ fn an_engine_that_releases_the_card_between_jobs_did_not_fall_back() {
 #[test]
 fn an_image_that_just_finished_still_proves_the_cpu_fallback() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     paints(&mut world);
     assert_eq!(watch(&mut world, 4), CheckStatus::Unknown);
     finishes(&mut world);
@@ -233,12 +233,12 @@ fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
     ] {
         let mut world = World::healthy();
         world.state(present(processes));
-        world.judge();
+        world.evaluate();
         paints(&mut world);
         assert_eq!(watch(&mut world, 6), CheckStatus::Warn, "{says}");
         assert_eq!(world.check("engine_works").observed, observed);
         world.expect("engine_works", CheckStatus::Warn, says);
-        // It lets go of the card while nobody wants a picture.
+        // It releases the card while no image is requested.
         finishes(&mut world);
         world.state(present(vec![]));
         watch(&mut world, 60);
@@ -253,7 +253,7 @@ fn a_missing_card_is_accepted_if_none_is_required() {
     let expected = |change: fn(&mut World)| {
         let mut world = World::healthy();
         change(&mut world);
-        world.judge();
+        world.evaluate();
         world.check("engine_works").expected.clone()
     };
     assert_eq!(expected(|_| {}), "the last image succeeded, on this GPU");
