@@ -165,7 +165,7 @@ impl PassThrough {
             Err(SendError::NotSent(_)) => "it closed the connection at once".to_owned(),
             Err(SendError::ConnectionClosed(error) | SendError::Malformed(error)) => error.to_string(),
         };
-        // If the client's body failed, hyper broke the connection, not the engine.
+        // If the client's body failed, hyper closed the connection, not the engine.
         Err(match state.and_then(|state| state.error()) {
             Some(UploadError::TooLarge) => {
                 PassThroughError::UploadTooLarge(self.max_upload.unwrap_or_default())

@@ -50,6 +50,6 @@ fn parse(name: &str) -> Result<&'static str, String> {
     accepted().find(|check| *check == name).ok_or_else(|| {
         let near = nearest_n(name, accepted(), 1).concat();
         let all = accepted().collect::<Vec<_>>().join(", ");
-        format!("no check is named {name:?}; did you mean {near:?}? The checks are {all}")
+        format!("unknown check {name:?}; did you mean {near:?}? The checks are {all}")
     })
 }

@@ -61,10 +61,7 @@ fn family(base: &Value) -> Result<&'static Family, String> {
     let name = base.as_str().map_or_else(|| base.to_string(), str::to_owned);
     family_named(name.trim()).ok_or_else(|| {
         let near = nearest_n(&name, families().map(|family| family.name), 1).concat();
-        format!(
-            "base: no family is named {name:?}; did you mean {near:?}? The families are {}",
-            family_names()
-        )
+        format!("base: unknown family {name:?}; did you mean {near:?}? The families are {}", family_names())
     })
 }
 

@@ -18,9 +18,8 @@ fn warn_only_takes_checks_and_suggests_the_nearest_for_an_unknown_one() {
     let lines = problems(&["--warn-only", "row_remp,nvml,draining,disk"], &[], None);
     assert_eq!(lines.len(), 3, "{lines:#?}");
     assert!(
-        lines[0].starts_with(
-            "--warn-only: warn_only: no check is named \"row_remp\"; did you mean \"row_remap\"?"
-        ),
+        lines[0]
+            .starts_with("--warn-only: warn_only: unknown check \"row_remp\"; did you mean \"row_remap\"?"),
         "{lines:#?}"
     );
     assert!(

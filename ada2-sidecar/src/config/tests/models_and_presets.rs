@@ -26,12 +26,12 @@ fn models_are_declared_and_every_problem_is_named() {
         ),
     );
     for expected in [
-        "models: a: base: no family is named \"sdxk\"; did you mean \"sdxl\"? The families are sd-1, sdxl, sd-2",
+        "models: a: base: unknown family \"sdxk\"; did you mean \"sdxl\"? The families are sd-1, sdxl, sd-2",
         "models: b: bace: unknown key; did you mean \"base\"?",
         "models: b: base: expected one of sd-1, sdxl",
         "models: c: expected a map of settings, like {base: sdxl}",
         "models: d: variant: expected one of main, inpaint, refiner, edit, other",
-        "models: e: base: no family is named \"1.5\"",
+        "models: e: base: unknown family \"1.5\"",
     ] {
         assert!(lines.iter().any(|line| line.contains(expected)), "{expected}: {lines:#?}");
     }
