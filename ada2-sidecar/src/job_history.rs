@@ -53,7 +53,7 @@ pub struct JobHistorySnapshot {
     pub last_failure: Option<String>,
     /// When a job last succeeded.
     pub last_success: Option<Instant>,
-    /// When the engine last began to generate, judged by a job's first step.
+    /// When the engine last began to generate, that is, of a job's first step.
     pub generating_since: Option<Instant>,
     /// Running jobs that have had their first step.
     pub generating: u32,

@@ -236,7 +236,7 @@ mod tests {
             Some(Process { pid, name: name.to_owned(), unit: unit.map(str::to_owned) })
         };
         let nginx = || process(812, "nginx", Some("nginx.service"));
-        for (uid, process, nginx, says) in [
+        for (uid, process, nginx, expected) in [
             (
                 0,
                 nginx(),
@@ -255,7 +255,7 @@ mod tests {
         ] {
             let message =
                 PortHolder { uid, process, nginx }.conflict_message("0.0.0.0:7860".parse().unwrap());
-            assert!(message.contains(says), "{message}");
+            assert!(message.contains(expected), "{message}");
         }
     }
 }

@@ -40,11 +40,11 @@ pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Ve
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }
     }
-    let sound = problems.is_empty();
+    let is_valid = problems.is_empty();
     for problem in problems {
         s.add_problem("presets", problem);
     }
-    sound.then_some(presets)
+    is_valid.then_some(presets)
 }
 
 fn preset(name: &str, value: &Value, kind: EngineKind, base: &Path) -> Result<Preset, Vec<String>> {

@@ -174,11 +174,11 @@ const CANARY: &str = "c4nary-S3cret";
 
 #[test]
 fn no_output_contains_a_secret() {
-    let folder = std::env::temp_dir().join(format!("ada2-canary-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let temp_dir = std::env::temp_dir().join(format!("ada2-canary-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&temp_dir).unwrap();
     let file = |name: &str, content: &str| {
-        std::fs::write(folder.join(name), content).unwrap();
-        folder.join(name).display().to_string()
+        std::fs::write(temp_dir.join(name), content).unwrap();
+        temp_dir.join(name).display().to_string()
     };
     let odd = file("odd", &format!("{CANARY}\u{fc}"));
     let template = file("template.json", CANARY);
@@ -213,7 +213,7 @@ fn no_output_contains_a_secret() {
         };
         assert!(!output.contains(CANARY), "{name}: {output}");
     }
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(temp_dir).unwrap();
 }
 
 #[test]
@@ -240,10 +240,10 @@ fn an_invalid_token_is_rejected_from_every_source() {
 
 #[test]
 fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_if_it_overrides_the_file() {
-    let folder = std::env::temp_dir().join(format!("ada2-credential-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let credential = folder.join("token").display().to_string();
-    let directory = folder.display().to_string();
+    let temp_dir = std::env::temp_dir().join(format!("ada2-credential-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&temp_dir).unwrap();
+    let credential = temp_dir.join("token").display().to_string();
+    let directory = temp_dir.display().to_string();
     let env = |more: &[(&'static str, &'static str)]| {
         let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
         more.chain([("CREDENTIALS_DIRECTORY", directory.clone())]).collect::<Vec<_>>()
@@ -254,7 +254,7 @@ fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_if_it_overrides_
         read_with(&[], &env, Some(file))
     };
     assert!(read(&[], "").unwrap().config.token.is_none(), "there is no such credential");
-    std::fs::write(folder.join("token"), "hush-hush-hush\n").unwrap();
+    std::fs::write(temp_dir.join("token"), "hush-hush-hush\n").unwrap();
     let loaded = read(&[], "").unwrap();
     assert!(loaded.config.token.is_some() && loaded.config.warnings.is_empty(), "{loaded:?}");
     for line in [
@@ -282,8 +282,8 @@ fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_if_it_overrides_
     assert_eq!(read(&[], &format!("token_file: {credential}")).unwrap().config.warnings, [""; 0]);
     let problems = read(&[("ADA2_TOKEN_FILE", "/etc/own-choice")], "").unwrap_err();
     assert!(problems[0].to_string().starts_with("environment ADA2_TOKEN_FILE: token_file"), "{problems:?}");
-    std::fs::write(folder.join("token"), "schl\u{fc}ssel").unwrap();
+    std::fs::write(temp_dir.join("token"), "schl\u{fc}ssel").unwrap();
     let problems = read(&[], "").unwrap_err();
     assert!(problems[0].to_string().starts_with("systemd credential token: token: "), "{problems:?}");
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(temp_dir).unwrap();
 }

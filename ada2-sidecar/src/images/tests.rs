@@ -45,7 +45,7 @@ fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
 
 #[test]
 fn invalid_values_name_the_field_and_the_range() {
-    for (field, value, says) in [
+    for (field, value, expected) in [
         ("n", json!(0), "from 1 to 4"),
         ("n", json!(5), "from 1 to 4"),
         ("n", json!("2"), "from 1 to 4"),
@@ -85,7 +85,7 @@ fn invalid_values_name_the_field_and_the_range() {
         request[field] = value.clone();
         let error = read(&request).unwrap_err();
         assert_eq!(error.param.as_deref(), Some(field), "{field}={value}: {error}");
-        assert!(error.message.contains(says), "{field}={value}: {error}");
+        assert!(error.message.contains(expected), "{field}={value}: {error}");
     }
     let error = read(&json!({"prompt": "a", "stream": true, "n": 2})).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("n"));

@@ -75,7 +75,7 @@ impl Drop for AccessLogEntry {
         let ms = self.started.elapsed().as_millis();
         match status {
             None => {
-                warn!(request_id = id, peer, method, ?path, ms, "client disconnected before the response")
+                warn!(request_id = id, peer, method, ?path, ms, "client disconnected before the response");
             }
             Some(status @ 500..) if !path.starts_with("/readyz") => {
                 error!(request_id = id, peer, method, ?path, status, ms, "request");

@@ -14,9 +14,9 @@ pub(crate) struct Alarm {
 /// How long until it counts, and until it no longer does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delays {
-    /// To go on.
+    /// Until it is raised.
     pub(crate) rise: Duration,
-    /// To go off.
+    /// Until it is cleared.
     pub(crate) fall: Duration,
 }
 
@@ -79,16 +79,16 @@ mod tests {
         #[test]
         fn an_alarm_never_changes_faster_than_its_delays(looks in prop::collection::vec((any::<bool>(), any::<bool>()), 1..200)) {
             let start = Instant::now();
-            let (mut alarm, mut turned) = (Alarm::default(), None::<(Duration, bool)>);
+            let (mut alarm, mut last_change) = (Alarm::default(), None::<(Duration, bool)>);
             for (tick, (raise, clear)) in looks.into_iter().enumerate() {
                 let at = Duration::from_millis(500) * u32::try_from(tick).unwrap();
                 let next = alarm.update(raise, clear && !raise, DELAYS, start + at);
                 if next.on != alarm.on {
                     let least = if next.on { DELAYS.rise } else { DELAYS.fall };
-                    if let Some((before, _)) = turned {
+                    if let Some((before, _)) = last_change {
                         prop_assert!(at.checked_sub(before).unwrap() >= least);
                     }
-                    turned = Some((at, next.on));
+                    last_change = Some((at, next.on));
                 }
                 alarm = next;
             }

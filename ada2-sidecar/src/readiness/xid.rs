@@ -1,11 +1,11 @@
 //! The driver's error reports (XIDs): what each means for the service. A table, from what DCGM, the Kubernetes device
 //! plugin, GKE, EKS, Azure and Meta do with them; where those differ, the stricter for faults of the card, and never
-//! more than a warning for faults of a program.
+//! more than a warning for faults of an application.
 
 /// What follows from a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum XidPolicy {
-    /// Nothing: another reading shows it better, or it only follows another report.
+    /// Ignored: another reading shows it better, or it only follows another report.
     Ignore,
     /// An application's fault: a warning for a minute; many of them warn until the engine restarts.
     Application,

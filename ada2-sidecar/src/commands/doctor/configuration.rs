@@ -226,7 +226,7 @@ fn permission_denied_path(problems: &[Problem], file: &Path, root: bool) -> Opti
     })
 }
 
-/// Whether the unit's dynamic user may read a file, by its mode and groups. Other users are not judged.
+/// Whether the unit's dynamic user may read a file, by its mode and groups. Other users are not checked.
 pub(super) fn readable_by(service: &SystemdUnit, file: &Path) -> bool {
     if !service.is("DynamicUser", "yes") {
         return true;

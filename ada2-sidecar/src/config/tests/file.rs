@@ -22,8 +22,8 @@ fn unknown_keys_and_bad_values_are_reported_together_and_a_broken_file_only_once
         );
     }
     assert_eq!(lines.len(), 7, "{lines:#?}");
-    let folder = std::env::temp_dir().display().to_string();
-    for (flags, file) in [(vec!["--config", folder.as_str()], None), (vec![], Some("state_dir: [\n"))] {
+    let directory = std::env::temp_dir().display().to_string();
+    for (flags, file) in [(vec!["--config", directory.as_str()], None), (vec![], Some("state_dir: [\n"))] {
         let lines = problems(&[&flags[..], &["--max-n", "99"]].concat(), &[], file);
         assert_eq!(lines.len(), 2, "{lines:#?}");
         assert!(lines[0].contains("(the whole file)") && lines[1].starts_with("--max-n: "), "{lines:#?}");

@@ -44,14 +44,14 @@ fn presets_take_numbers_as_requests_do_and_nothing_is_reported_twice() {
     for preset in read_with(&[], &[], Some(file)).unwrap().config.presets {
         assert_eq!((preset.steps, preset.cfg_scale), (Some(8), Some(1.0)));
     }
-    for (file, says) in [
+    for (file, expected) in [
         ("presets: {a: {steps: 8.5}}", "a whole number from 1 to 150"),
         ("presets: {a: {cfg_scale: 0.5}}", "0 (none) or a number from 1 to 30"),
         ("presets: {a: {template: {}}}", "template: expected a file, or {generate"),
         ("models: {Mine: {base: sdxl}, mine: {base: sd-1}}", "duplicates \"Mine\""),
     ] {
         let found = problems(&[], &[], Some(file));
-        assert!(found.len() == 1 && found[0].contains(says), "{file}: {found:?}");
+        assert!(found.len() == 1 && found[0].contains(expected), "{file}: {found:?}");
     }
 }
 

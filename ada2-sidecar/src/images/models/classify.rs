@@ -150,9 +150,9 @@ fn family_from_tokens(tokens: &[String]) -> Option<&'static Family> {
     if named.is_empty() {
         return only(families::all().filter(|family| hints_at(family, tokens)));
     }
-    let is_meant =
+    let is_selected =
         |family: &&'static Family| !named.iter().any(|other| other.overrides.contains(&family.name));
-    only(named.iter().copied().filter(is_meant))
+    only(named.iter().copied().filter(is_selected))
 }
 
 fn only(mut families: impl Iterator<Item = &'static Family>) -> Option<&'static Family> {

@@ -124,7 +124,7 @@ fn responses_lose_hop_by_hop_headers() {
 }
 
 proptest! {
-    /// Whatever a caller says: one connection's business never travels, `Host` always does, and nobody else's address
+    /// Whatever a client sends: hop-by-hop headers are never forwarded, `Host` always is, and no other address
     /// is reported as the client's.
     #[test]
     fn no_client_can_forge_forwarding_headers(

@@ -105,10 +105,10 @@ mod tests {
     fn no_file_of_a_latch_is_written_or_read_through_a_link() {
         let directory = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&directory).unwrap();
-        let precious = directory.join("precious");
-        fs::write(&precious, "{}").unwrap();
+        let target = directory.join("precious");
+        fs::write(&target, "{}").unwrap();
         for name in ["latch.json", "latch.json.new", "ack"] {
-            std::os::unix::fs::symlink(&precious, directory.join(name)).unwrap();
+            std::os::unix::fs::symlink(&target, directory.join(name)).unwrap();
         }
         let file = LatchStore::open(&directory);
         assert!(file.load().unwrap_err().to_string().contains("symbolic link"));
@@ -119,7 +119,7 @@ mod tests {
                 .contains("latch.json.new is a symbolic link")
         );
         assert!(file.request_ack().unwrap_err().to_string().contains("ack is a symbolic link"));
-        assert_eq!(fs::read_to_string(&precious).unwrap(), "{}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "{}");
         fs::remove_dir_all(directory).unwrap();
     }
 }

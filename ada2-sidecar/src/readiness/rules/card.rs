@@ -1,4 +1,4 @@
-//! How well the card is: memory errors, replaced memory rows, heat, power and its slot.
+//! The health of the card: memory errors, replaced memory rows, heat, power and its slot.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const SW_THERMAL: u64 = 0x20;
 const HW_THERMAL: u64 = 0x40;
 const HW_POWER_BRAKE: u64 = 0x80;
 
-/// The card slows itself down for a moment now and then.
+/// Brief slowdowns are normal.
 const THROTTLING_DELAYS: Delays = Delays { rise: Duration::from_secs(10), fall: Duration::from_secs(15) };
 /// The hardware's emergency throttling for this long: the cooling is faulty.
 const HW_THERMAL_DELAYS: Delays = Delays { rise: Duration::from_mins(1), fall: Duration::from_secs(15) };

@@ -1,4 +1,4 @@
-//! The engine behind us, and our slots in it.
+//! The engine, and our slots in it.
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
@@ -70,7 +70,7 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
     }
 }
 
-/// Informs: whether the engine works is `engine_reachable`'s business.
+/// Informs only: `engine_reachable` says whether the engine works.
 fn engine_process(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
     let limit = rules.host.max_engine_memory;
     let expected = if limit == 0 { "any".to_owned() } else { format!("at most {} MiB", limit / MIB) };
@@ -144,7 +144,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
             return check
                 .with_status(CheckStatus::Fail, format!("--default-model cannot be used: {refused}"));
         }
-        // Requests must say which they mean: there is nothing to load in advance.
+        // Requests must name a model: there is nothing to load in advance.
         Err(_) if !choice::usable_preset_names(&models, &rules.presets).is_empty() => return check,
         Err(_) => return check.with_status(CheckStatus::Fail, no_servable_model(&models, &rules.presets)),
     };
@@ -164,7 +164,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
     }
 }
 
-/// Of how many models the built-in graphs serve the kind.
+/// How many models the built-in graphs can run.
 pub(super) fn servable_models(status: &EngineStatus, rules: &Rules) -> usize {
     models::apply_declarations(&rules.models, &status.models)
         .iter()
@@ -172,7 +172,7 @@ pub(super) fn servable_models(status: &EngineStatus, rules: &Rules) -> usize {
         .count()
 }
 
-/// What is there and cannot be used, and what to do about it.
+/// The models that cannot be used, and the fix.
 fn no_servable_model(models: &[EngineModel], presets: &[Arc<Preset>]) -> String {
     const INSTALL: &str = "install one (InvokeAI: in its model manager; ComfyUI: in models/checkpoints)";
     let mut message = "the engine has no SD 1.5 or SDXL main model".to_owned();
@@ -203,7 +203,7 @@ fn no_servable_model(models: &[EngineModel], presets: &[Arc<Preset>]) -> String 
     message
 }
 
-/// A model that is there is not served by a graph that the engine does not run.
+/// An installed model is not served by a graph that the engine rejects.
 fn with_graph_faults(check: Check, faults: &[String]) -> Check {
     let Some(first) =
         faults.first().filter(|_| matches!(check.status, CheckStatus::Pass | CheckStatus::Warn))
@@ -221,7 +221,7 @@ fn with_graph_faults(check: Check, faults: &[String]) -> Check {
     check.with_status(CheckStatus::Warn, message + &before)
 }
 
-/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not confirm a cancel.
+/// Informs only: a busy sidecar is ready and answers 429. Gates only while the engine does not confirm a cancel.
 pub(super) fn slots(inputs: &EvaluationInputs<'_>) -> Check {
     let observed = format!("{} of {} taken", inputs.inflight, inputs.slot_limit);
     let check = Check::pass("slots", observed, "any; cancelled jobs end");

@@ -1,4 +1,4 @@
-//! Is there a card, does its driver answer, and what does it advise.
+//! Whether there is a card, whether its driver responds, and what the driver advises.
 
 use std::time::Instant;
 

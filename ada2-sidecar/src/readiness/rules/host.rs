@@ -16,7 +16,7 @@ use crate::{
 
 /// An older sample does not count: a disk hangs.
 const MAX_SAMPLE_AGE: Duration = Duration::from_secs(15);
-/// A program that loads a model takes memory for moments.
+/// Loading a model takes memory briefly.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::from_secs(10) };
 const MIB: u64 = 1 << 20;
 
@@ -40,7 +40,7 @@ pub(super) fn checks(
     ]
 }
 
-/// Below the floor: an alarm, off again only with a tenth to spare.
+/// An alarm below the floor, cleared only a tenth above it.
 fn update_alarm(alarm: &mut Option<Alarm>, available: u64, floor: u64, now: Instant) -> bool {
     let enough = available >= floor.saturating_add(floor / 10);
     let next = alarm.map_or_else(

@@ -47,7 +47,7 @@ pub(super) fn check(
     let headroom = vram::headroom(memory, reading.processes.as_deref(), unit, reading.engine_unit_active);
     let effective = match headroom.effective.or(headroom.at_most.filter(|most| *most < floor)) {
         Some(effective) => effective,
-        // What is free is the engine's to have in any case, whoever holds the rest.
+        // Free memory is available to the engine, whoever holds the rest.
         None if headroom.free >= floor => headroom.free,
         None => {
             let free = headroom.free / MIB;

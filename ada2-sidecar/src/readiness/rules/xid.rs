@@ -1,4 +1,4 @@
-//! The driver's error reports: what they leave behind, and the check that shows it.
+//! The driver's error reports (XIDs): the state that they leave, and its check.
 
 use std::{
     collections::VecDeque,
@@ -14,24 +14,24 @@ use crate::{
     readiness::xid::{XidPolicy, description},
 };
 
-/// A program's fault warns for this long.
+/// An application fault warns for this long.
 const WARNING: Duration = Duration::from_mins(1);
 /// This many within [`BURST_WINDOW`] warn until the engine restarts.
 const BURST_COUNT: usize = 3;
-/// Of context switches that timed out, fewer are many.
+/// For context switches that timed out, the limit is lower.
 const BURST_TIMEOUT_COUNT: usize = 2;
 const XID_CONTEXT_SWITCH_TIMEOUT: u32 = 109;
 const BURST_WINDOW: Duration = Duration::from_mins(10);
 
-/// Reports of this process's time.
+/// Reports since this process started.
 #[derive(Debug, Clone, Default)]
 pub(super) struct XidHistory {
     last_sequence: u64,
-    /// Programs' faults of the last ten minutes.
+    /// Application faults of the last ten minutes.
     recent: VecDeque<(u32, Instant)>,
-    /// They came in numbers: which was the last.
+    /// The last one of a burst.
     burst_code: Option<u32>,
-    /// The last program's fault.
+    /// The last application fault.
     last_application: Option<(u32, Instant)>,
     driver_loads: u32,
     engine_starts: u64,
@@ -44,14 +44,14 @@ impl XidHistory {
         self.last_application = None;
     }
 
-    /// The last program's fault, if no image succeeded after it.
+    /// The last application fault, if no image succeeded after it.
     pub(super) fn unverified_fault(&self, succeeded: Option<Instant>) -> Option<u32> {
         let (code, at) = self.last_application?;
         succeeded.is_none_or(|succeeded| succeeded < at).then_some(code)
     }
 }
 
-/// Takes in what is new, and what ends what was before.
+/// Adds new reports, and clears what has ended.
 pub(super) fn update(
     memory: &mut EvaluationState,
     inputs: &EvaluationInputs<'_>,

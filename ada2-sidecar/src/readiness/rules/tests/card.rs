@@ -55,7 +55,7 @@ fn an_ecc_mode_other_than_the_configured_one_warns() {
 
 #[test]
 fn failed_pending_and_many_remapped_rows() {
-    for (pending, failure, rows, status, says) in [
+    for (pending, failure, rows, status, expected) in [
         (false, true, 1, CheckStatus::Fail, "replace the card"),
         (true, false, 1, CheckStatus::Warn, "next reset"),
         (false, false, 512, CheckStatus::Warn, "plan to replace"),
@@ -67,15 +67,15 @@ fn failed_pending_and_many_remapped_rows() {
             health.remap_failure = Some(failure);
             health.remapped_uncorrectable = Some(rows);
         });
-        world.expect("row_remap", status, says);
+        world.expect("row_remap", status, expected);
         world.rules.card.remap_failure_gates = false;
         world.rules.card.remap_pending_gates = true;
-        let turned = match status {
+        let status_if_gating = match status {
             CheckStatus::Fail => CheckStatus::Warn,
             CheckStatus::Warn if pending => CheckStatus::Fail,
             other => other,
         };
-        world.expect("row_remap", turned, says);
+        world.expect("row_remap", status_if_gating, expected);
     }
 }
 

@@ -19,7 +19,7 @@ fn engine_errors_gate_with_their_own_messages() {
     paused.last_status.as_mut().unwrap().paused = true;
     let mut bare = engine();
     bare.last_status.as_mut().unwrap().models = Arc::new([]);
-    for (state, name, says) in [
+    for (state, name, expected) in [
         (
             with(EngineError::ConnectionRefused("connection refused".into())),
             "engine_reachable",
@@ -43,7 +43,7 @@ fn engine_errors_gate_with_their_own_messages() {
     ] {
         let mut world = World::healthy();
         world.engine = state;
-        world.expect(name, CheckStatus::Fail, says);
+        world.expect(name, CheckStatus::Fail, expected);
         assert_eq!(world.status(), ReadyStatus::NotReady);
     }
     let mut world = World::healthy();
@@ -70,7 +70,7 @@ fn the_engines_address_is_reported() {
 #[test]
 fn the_warm_up_gates_until_it_ends_and_again_after_a_restart() {
     let mut world = World::healthy();
-    for (warm_up, status, says) in [
+    for (warm_up, status, expected) in [
         (WarmUp::Pending, CheckStatus::Fail, "warming"),
         (WarmUp::Running, CheckStatus::Fail, "warming"),
         (WarmUp::Done(1), CheckStatus::Pass, ""),
@@ -78,7 +78,7 @@ fn the_warm_up_gates_until_it_ends_and_again_after_a_restart() {
         (WarmUp::Done(0), CheckStatus::Fail, "warming"),
     ] {
         world.warm_up = warm_up;
-        world.expect("engine_model", status, says);
+        world.expect("engine_model", status, expected);
     }
     world.warm_up = WarmUp::Done(1);
     world.engine.starts = 2;

@@ -30,14 +30,14 @@ fn a_full_disk_warns_then_gates_and_does_not_flap() {
 #[test]
 fn a_disk_that_is_unset_missing_or_hanging_is_unknown() {
     let mut world = World::healthy();
-    for (disk, says) in [
+    for (disk, expected) in [
         (OutputDisk::NotConfigured, "--engine-output-dir"),
         (OutputDisk::NotFound("/srv/x".into()), "/srv/x is not visible to the service"),
         (OutputDisk::NotFound("/home/x".into()), "/home/x is not visible"),
         (OutputDisk::NotFound("/home/x".into()), "ProtectHome=tmpfs and BindReadOnlyPaths=/home/x"),
     ] {
         world.host.as_mut().unwrap().disk = disk;
-        world.expect("disk", CheckStatus::Unknown, says);
+        world.expect("disk", CheckStatus::Unknown, expected);
     }
     let mut world = World::healthy();
     world.evaluate();

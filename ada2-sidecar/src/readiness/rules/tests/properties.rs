@@ -149,9 +149,9 @@ proptest! {
             4 => faulty.engine.error = Some(EngineError::ConnectionRefused("gone".into())),
             _ => faulty.oldest_cancel = Some(Duration::from_mins(2)),
         }
-        let (well, ill) = (world.report.unwrap(), faulty.evaluate().clone());
-        prop_assert!(!ill.admits() || well.admits());
-        for (before, after) in well.checks.iter().zip(&ill.checks) {
+        let (healthy, faulty_report) = (world.report.unwrap(), faulty.evaluate().clone());
+        prop_assert!(!faulty_report.admits() || healthy.admits());
+        for (before, after) in healthy.checks.iter().zip(&faulty_report.checks) {
             // Without the engine its queue and model are unknown.
             if !(worse == 4 && matches!(before.name.as_str(), "engine_queue" | "engine_model")) {
                 prop_assert!(severity(after.status) >= severity(before.status), "{:?} {:?}", before, after);

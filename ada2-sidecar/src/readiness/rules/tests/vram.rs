@@ -82,8 +82,8 @@ fn an_unknown_engine_share_warns_below_the_floor_and_never_gates() {
     world.reading(|reading| reading.processes = None);
     world.expect("vram_headroom", CheckStatus::Warn, "the driver lists no processes");
     world.reading(|reading| {
-        let unsaid = GpuProcess { used: None, ..process(1, "invokeai.service", 0) };
-        reading.processes = Some(vec![unsaid]);
+        let unreported = GpuProcess { used: None, ..process(1, "invokeai.service", 0) };
+        reading.processes = Some(vec![unreported]);
         reading.engine_unit_active = true;
     });
     world.expect("vram_headroom", CheckStatus::Warn, "does not say what each process holds");

@@ -48,8 +48,8 @@ fn three_failures_in_a_row_warn_and_never_gate() {
     {
         world.outcomes.failures = failures;
         world.outcomes.last_failure = Some("CUDA error: an illegal memory access".into());
-        let says = if status == CheckStatus::Warn { "illegal memory access" } else { "" };
-        world.expect("engine_works", status, says);
+        let expected = if status == CheckStatus::Warn { "illegal memory access" } else { "" };
+        world.expect("engine_works", status, expected);
     }
     assert_eq!(world.status(), ReadyStatus::Degraded);
     assert!(world.check("engine_works").message.contains("the last 9 images failed"));
@@ -77,12 +77,12 @@ fn steps_over_four_times_the_usual_warn() {
             }),
             ..JobHistorySnapshot::default()
         };
-        let says = if status == CheckStatus::Warn {
+        let expected = if status == CheckStatus::Warn {
             "\"tiny\" at 512x768 took 0.40 s each, usually 0.10 s"
         } else {
             ""
         };
-        world.expect("engine_works", status, says);
+        world.expect("engine_works", status, expected);
         assert!(world.report.as_ref().unwrap().admits());
     }
 }
@@ -113,8 +113,8 @@ fn the_cpu_fallback_check_needs_the_owner_of_the_memory() {
         ("the unit is not seen", |world| world.reading(|reading| reading.engine_unit_active = false)),
         ("it holds some", |world| world.state(present(vec![process(1, UNIT, 400)]))),
         ("it holds some that is not told", |world| {
-            let untold = GpuProcess { used: None, ..process(1, UNIT, 0) };
-            world.reading(|reading| reading.processes = Some(vec![untold]));
+            let unreported = GpuProcess { used: None, ..process(1, UNIT, 0) };
+            world.reading(|reading| reading.processes = Some(vec![unreported]));
         }),
         ("it is there, and the card has no memory of its own", |world| {
             world.state(present(vec![process(1, UNIT, 0)]));
@@ -216,16 +216,16 @@ fn an_image_that_just_finished_still_proves_the_cpu_fallback() {
 #[test]
 fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
     let container = "docker-0123.scope";
-    let untold = GpuProcess { used: None, ..process(9, container, 0) };
+    let unreported = GpuProcess { used: None, ..process(9, container, 0) };
     let unknown = GpuProcess { unit: None, ..process(9, "", 4_000) };
     let drawing =
         GpuProcess { process_type: GpuProcessType::Graphics, ..process(9, "session-1.scope", 4_000) };
     let two =
         vec![process(8, container, 900), process(9, container, 12_000), process(7, "ollama.service", 20_000)];
-    for (processes, observed, says) in [
+    for (processes, observed, expected) in [
         (two, "outside its unit", "pid 9 \"python3\" (docker-0123.scope) holds 12000 MiB"),
         (vec![process(9, container, 600)], "outside its unit", "set --engine-unit docker-0123.scope"),
-        (vec![untold], "outside its unit", "(docker-0123.scope) holds memory: "),
+        (vec![unreported], "outside its unit", "(docker-0123.scope) holds memory: "),
         (vec![unknown], "outside its unit", "(no unit) holds 4000 MiB"),
         (vec![process(9, container, 100)], "no VRAM held", "fell back to the CPU"),
         (vec![process(9, "ollama.service", 20_000)], "no VRAM held", "fell back to the CPU"),
@@ -235,14 +235,14 @@ fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
         world.state(present(processes));
         world.evaluate();
         paints(&mut world);
-        assert_eq!(watch(&mut world, 6), CheckStatus::Warn, "{says}");
+        assert_eq!(watch(&mut world, 6), CheckStatus::Warn, "{expected}");
         assert_eq!(world.check("engine_works").observed, observed);
-        world.expect("engine_works", CheckStatus::Warn, says);
+        world.expect("engine_works", CheckStatus::Warn, expected);
         // It releases the card while no image is requested.
         finishes(&mut world);
         world.state(present(vec![]));
         watch(&mut world, 60);
-        world.expect("engine_works", CheckStatus::Warn, says);
+        world.expect("engine_works", CheckStatus::Warn, expected);
         world.state(present(vec![process(1, UNIT, 4_000)]));
         world.expect("engine_works", CheckStatus::Pass, "");
     }

@@ -99,9 +99,9 @@ fn a_remapped_row_stays_a_warning_and_a_followup_xid_is_ignored() {
     assert_eq!(world.pass(3600.0), ReadyStatus::Degraded);
     world.memory.acknowledge();
     assert_eq!(world.evaluate().status, ReadyStatus::Ready);
-    for echo in [45, 154] {
-        world.xid(echo);
-        assert_eq!(world.evaluate().status, ReadyStatus::Ready, "{echo}");
+    for code in [45, 154] {
+        world.xid(code);
+        assert_eq!(world.evaluate().status, ReadyStatus::Ready, "{code}");
     }
 }
 
