@@ -6,14 +6,14 @@ if ! command -v systemd-analyze >/dev/null 2>&1; then
     echo "skipped: systemd-analyze is not installed"
     exit 0
 fi
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
 for unit in ada2-sidecar.service ada2-sidecar.socket examples/*.service; do
     sed -E 's#^(Exec[A-Za-z]+=[-+!@:]*)/(usr|opt)/[^ ]*#\1/bin/true#; s#^WorkingDirectory=/opt/.*#WorkingDirectory=/#' \
-        "$unit" >"$folder/${unit##*/}"
+        "$unit" >"$directory/${unit##*/}"
 done
 # The engine's own unit is named in After= and need not exist.
-output=$(systemd-analyze verify --man=no "$folder"/*.service "$folder"/*.socket 2>&1) || { echo "$output"; exit 1; }
+output=$(systemd-analyze verify --man=no "$directory"/*.service "$directory"/*.socket 2>&1) || { echo "$output"; exit 1; }
 if printf '%s' "$output" | grep -qE 'ada2-sidecar\.|invokeai\.service|comfyui\.service'; then
     echo "$output"
     exit 1

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_root_and_the_owner_may_reload_and_every_user_may_ask_for_the_addresses() {
+    async fn only_root_and_the_owner_may_reload_and_every_user_may_read_the_addresses() {
         let lifecycle = Lifecycle::new();
         let address = "127.0.0.1:7999".parse().unwrap();
         let reloads = ReloadHandle::default();

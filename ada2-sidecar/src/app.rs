@@ -74,7 +74,7 @@ impl App {
         Self(Arc::new(AppState { config, body_budget, ..AppState::clone(self) }))
     }
 
-    /// Passes while requests are admitted. Draining alone rejects nobody: whoever still sends a request connected before,
+    /// Passes while requests are admitted. Draining alone rejects no request: a client that still sends one connected before,
     /// and is served to the end.
     pub(crate) fn check_ready(&self) -> Result<(), NotReady> {
         let snapshot = self.readiness.borrow();

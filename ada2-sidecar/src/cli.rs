@@ -5,7 +5,7 @@ use service::command_line::{HelpEntry, Program};
 
 use crate::{config::KEYS, version};
 
-/// What the program says of itself.
+/// The program's help page.
 pub const PROGRAM: Program = Program {
     name: "ada2-sidecar",
     version: version::WITH_COMMIT,
@@ -47,7 +47,7 @@ pub const PROGRAM: Program = Program {
         ("systemctl(1), journalctl(1), nvidia-smi(1)", "The service's state and log, and the GPU"),
         (
             "/usr/share/doc/ada2-sidecar/",
-            "README, GUIDE, REFERENCE, an example of the whole configuration file, and further guides",
+            "README, GUIDE, REFERENCE, a complete example of the configuration file, and further guides",
         ),
     ],
 };

@@ -145,8 +145,8 @@ fn load_layers(
         }
     });
     let unusable = overridden_token_problems(environment, &file);
-    let known = settings.problems.iter().any(|problem| problem.key == "token");
-    settings.problems.extend(unusable.into_iter().filter(|_| !known));
+    let is_reported = settings.problems.iter().any(|problem| problem.key == "token");
+    settings.problems.extend(unusable.into_iter().filter(|_| !is_reported));
     problems.append(&mut settings.problems);
     let problems =
         without_consequential(problems, is_file_unreadable, |key| (key == "token_file").then_some("token"));
@@ -166,7 +166,7 @@ fn load_layers(
     }
 }
 
-/// An invalid token is reported even where another source overrides it: somebody forgot it there.
+/// An invalid token is reported even where another source overrides it: it was forgotten there.
 fn overridden_token_problems(environment: &dyn Fn(&str) -> Option<String>, file: &YamlFile) -> Vec<Problem> {
     let Some(key) = KEYS.iter().find(|key| key.name == "token") else { return Vec::new() };
     let variable = environment(key.env).map(|value| (value, SettingSource::Environment(key.env)));
@@ -236,7 +236,7 @@ impl Config {
         }
     }
 
-    /// What is looked at of the host.
+    /// What is sampled of the host.
     pub fn host_sampler_config(&self) -> host::HostSamplerConfig {
         host::HostSamplerConfig {
             output_dir: self.engine_output_dir.clone(),

@@ -66,14 +66,7 @@ impl ApiError {
             Self::PassThrough(error) => passthrough_response(&error),
             Self::Unauthenticated => ErrorResponse::unauthenticated(),
             Self::Body(error) => ErrorResponse::body(error, "--max-request-bytes"),
-            Self::Field(FieldError { param, message }) => {
-                let code = match param.as_deref() {
-                    Some("size") => ErrorCode::InvalidSize,
-                    Some(_) => ErrorCode::InvalidValue,
-                    None => ErrorCode::InvalidBody,
-                };
-                ErrorResponse::new(StatusCode::BAD_REQUEST, code, message).with_param(param.as_deref())
-            }
+            Self::Field(error) => field_response(error),
             Self::Model(error) => model_response(&error),
             Self::NotReady(NotReady(why)) => ErrorResponse::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -83,16 +76,11 @@ impl ApiError {
             .with_retry_after(30)
             .no_retry(),
             Self::Busy { limit } => {
-                let message = format!("All {limit} slots are taken; try again in a few seconds.");
-                ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
-                    .with_retry_after(5)
+                overloaded_response(format!("All {limit} slots are taken; try again in a few seconds."))
             }
-            Self::EngineBusy { waiting } => {
-                let message =
-                    format!("The engine's queue holds {waiting} other jobs; try again in a few seconds.");
-                ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
-                    .with_retry_after(5)
-            }
+            Self::EngineBusy { waiting } => overloaded_response(format!(
+                "The engine's queue holds {waiting} other jobs; try again in a few seconds."
+            )),
             Self::Engine(error) => engine_response(&error),
             Self::Timeout(timeout) => {
                 let message =
@@ -120,6 +108,20 @@ impl ApiError {
             Self::Internal => ErrorResponse::internal(),
         }
     }
+}
+
+fn field_response(FieldError { param, message }: FieldError) -> ErrorResponse {
+    let code = match param.as_deref() {
+        Some("size") => ErrorCode::InvalidSize,
+        Some(_) => ErrorCode::InvalidValue,
+        None => ErrorCode::InvalidBody,
+    };
+    ErrorResponse::new(StatusCode::BAD_REQUEST, code, message).with_param(param.as_deref())
+}
+
+fn overloaded_response(message: String) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
+        .with_retry_after(5)
 }
 
 fn query_response(error: &SmiQueryError) -> ErrorResponse {
@@ -176,7 +178,7 @@ fn engine_response(error: &EngineError) -> ErrorResponse {
         EngineError::Failed(_) | EngineError::Interrupted(_) => ErrorResponse::new(
             StatusCode::BAD_GATEWAY,
             ErrorCode::EngineError,
-            with_cause("The engine could not make the picture"),
+            with_cause("The engine could not make the image"),
         )
         .no_retry(),
         EngineError::OutOfMemory(_) => {

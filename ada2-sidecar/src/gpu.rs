@@ -1,5 +1,5 @@
 //! The graphics card: one thread samples it, and everyone else reads the last sample. No request ever waits for the driver.
-//! Samples are judged in `readiness`.
+//! `readiness` evaluates the samples.
 
 mod cards;
 mod library_file;
@@ -166,7 +166,7 @@ impl fmt::Display for GpuState {
 pub struct GpuReading {
     /// The reading in `/readyz`.
     pub report: GpuReport,
-    /// What the rules judge.
+    /// The input of the rules.
     pub health: HealthReading,
     /// Memory at the time of `processes`; None with unified memory.
     pub memory: Option<GpuMemory>,
@@ -176,7 +176,7 @@ pub struct GpuReading {
     pub processes_taken_at: Instant,
     /// Whether the engine's unit had any process at the time of `processes`.
     pub engine_unit_active: bool,
-    /// Other cards on which the engine's processes hold memory; read seldom, and only while they hold none here.
+    /// Other cards on which the engine's processes hold memory; read rarely, and only while they hold none here.
     pub other_gpus: Vec<OtherGpuUsage>,
 }
 
@@ -193,7 +193,7 @@ pub struct OtherGpuUsage {
     pub processes: Vec<GpuProcess>,
 }
 
-/// The readings that readiness judges; None if the driver does not support them.
+/// The readings that readiness evaluates; None if the driver does not support them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealthReading {
     /// Why the clocks are reduced: bits of `nvmlClocksEventReasons`.

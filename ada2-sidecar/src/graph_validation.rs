@@ -146,17 +146,17 @@ pub(crate) fn all_templates<'a>(
 pub(crate) fn describe_templates(presets: &[Arc<Preset>]) -> Vec<String> {
     let lines = named_templates(presets).flat_map(|(name, template)| {
         let binds = format!("{name}: binds {}; output {}", template.summary(), template.output);
-        let notes = template.notes().into_iter().map(move |note| format!("{name}: {note}"));
-        std::iter::once(binds).chain(notes)
+        let dropped = template.dropped_edges().into_iter().map(move |edge| format!("{name}: {edge}"));
+        std::iter::once(binds).chain(dropped)
     });
     lines.collect()
 }
 
-/// Logs the notes on templates, once per configuration.
-pub(crate) fn log_notes(presets: &[Arc<Preset>]) {
+/// Once per configuration.
+pub(crate) fn log_dropped_edges(presets: &[Arc<Preset>]) {
     for (name, template) in named_templates(presets) {
-        for note in template.notes() {
-            info!("{name}: {note}");
+        for edge in template.dropped_edges() {
+            info!("{name}: {edge}");
         }
     }
 }

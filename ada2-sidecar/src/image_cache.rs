@@ -30,7 +30,7 @@ impl ImageCache {
         let (short, _) = hash.split_first_chunk::<16>().expect("SHA-256 has 32 bytes");
         let name = format!("{:032x}.{}", u128::from_be_bytes(*short), image.format.extension());
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !cache.images.iter().any(|(known, ..)| *known == name) {
+        if !cache.images.iter().any(|(cached, ..)| *cached == name) {
             cache.bytes += image.bytes.len();
             cache.images.push_back((name.clone(), image.bytes.clone(), image.format));
         }
@@ -44,7 +44,7 @@ impl ImageCache {
 
     pub(crate) fn get(&self, name: &str) -> Option<(Bytes, Format)> {
         let cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let image = cache.images.iter().find(|(known, ..)| known == name);
+        let image = cache.images.iter().find(|(cached, ..)| cached == name);
         image.map(|(_, bytes, format)| (bytes.clone(), *format))
     }
 }

@@ -94,8 +94,8 @@ impl Instance {
             Err(TryLockError::Error(error)) => return Err(InstanceError::Unwritable(error)),
         }
         let text = io::read_to_string(&file).map_err(InstanceError::Unwritable)?;
-        let known = text.lines().next().and_then(|line| uuid::Uuid::parse_str(line).ok());
-        let id = known.unwrap_or_else(uuid::Uuid::new_v4);
+        let existing = text.lines().next().and_then(|line| uuid::Uuid::parse_str(line).ok());
+        let id = existing.unwrap_or_else(uuid::Uuid::new_v4);
         // The second line names the holder to processes that find it locked.
         file.set_len(0)
             .and_then(|()| file.rewind())

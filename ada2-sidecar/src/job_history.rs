@@ -53,7 +53,7 @@ pub struct JobHistorySnapshot {
     pub last_failure: Option<String>,
     /// When a job last succeeded.
     pub last_success: Option<Instant>,
-    /// When the engine last began to generate, judged by a job's first step.
+    /// When the engine last began to generate, that is, of a job's first step.
     pub generating_since: Option<Instant>,
     /// Running jobs that have had their first step.
     pub generating: u32,
@@ -148,9 +148,9 @@ fn is_engine_fault(error: &EngineError) -> bool {
 impl HistoryState {
     /// Adds a job, and compares it with those before it.
     fn push_timing(&mut self, key: TimingKey, step: Duration) -> StepTiming {
-        let known = self.timings.iter().position(|(known, _)| *known == key);
+        let index = self.timings.iter().position(|(other, _)| *other == key);
         let (_, mut before) =
-            known.and_then(|at| self.timings.remove(at)).unwrap_or((key.clone(), VecDeque::new()));
+            index.and_then(|at| self.timings.remove(at)).unwrap_or((key.clone(), VecDeque::new()));
         let median = median(&before);
         before.push_back(step);
         if before.len() > MAX_SAMPLES {

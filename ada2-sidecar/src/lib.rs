@@ -73,7 +73,7 @@ pub struct Sockets {
     /// Bound and listening.
     pub listeners: Vec<TcpListener>,
     /// The service manager holds the sockets too, so connections in their queues are served by the next process.
-    pub kept_open: bool,
+    pub socket_activated: bool,
 }
 
 /// Binds every address. The error names the address, and the process that holds it.
@@ -141,7 +141,7 @@ pub async fn serve(
     source: reload::ConfigSource,
     lifecycle: Lifecycle,
 ) -> Result<(), ServeError> {
-    let Sockets { listeners, kept_open } = sockets;
+    let Sockets { listeners, socket_activated } = sockets;
     log_startup(&listeners, &config);
     let reloads = ReloadHandle::default();
     if let Some(directory) = config.admin.runtime_dir.as_deref().or(config.instance.directory()) {
@@ -167,7 +167,7 @@ pub async fn serve(
     let first_readings = readiness::wait_for_first_readings(readiness);
     if lifecycle.draining().run_until_cancelled(first_readings).await.is_some() {
         for listener in listeners {
-            let mut server = HttpServer { socket_activated: kept_open, ..HttpServer::plain(router.clone()) };
+            let mut server = HttpServer { socket_activated, ..HttpServer::plain(router.clone()) };
             server.limits.max_connections = descriptors::max_connections(server.limits.max_connections);
             lifecycle.spawn_worker("accept", accept(listener, server, lifecycle.clone()));
         }
@@ -214,7 +214,7 @@ fn log_startup(listeners: &[TcpListener], config: &Config) {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    graph_validation::log_notes(&config.presets);
+    graph_validation::log_dropped_edges(&config.presets);
     let addresses: Vec<_> = listeners
         .iter()
         .filter_map(|listener| listener.local_addr().ok())

@@ -60,12 +60,12 @@ fn run(config: config::Config, source: ConfigSource) -> Result<(), ServeError> {
     process::run(|lifecycle| async move {
         let mut listeners =
             ada2_sidecar::socket_activated(ListenFd::from_env()).map_err(ServeError::Start)?;
-        let kept_open = !listeners.is_empty();
-        if kept_open {
+        let socket_activated = !listeners.is_empty();
+        if socket_activated {
             ada2_sidecar::warn_of_overridden_listen(&config, &listeners);
         } else {
             listeners = ada2_sidecar::bind(&config.listen).await.map_err(ServeError::Start)?;
         }
-        serve(Sockets { listeners, kept_open }, config, source, lifecycle).await
+        serve(Sockets { listeners, socket_activated }, config, source, lifecycle).await
     })
 }

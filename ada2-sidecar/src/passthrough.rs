@@ -1,5 +1,5 @@
 //! Forwards every request for a path of the engine's, and streams both bodies without buffering. Readiness does not gate
-//! it, because people repair things on the engine's own page.
+//! it, because the engine's page is where users repair it.
 //!
 //! Only a GET or HEAD without a body may use a pooled connection, and only such a request is ever sent again. Any other
 //! may spend GPU time or change something, so it is sent once, on a new connection.
@@ -71,7 +71,7 @@ impl fmt::Display for PassThroughError {
                 write!(f, "The engine did not respond within {} s.", ENGINE_TIMEOUT.as_secs())
             }
             Self::UnexpectedUpgrade => {
-                write!(f, "The engine switched protocols without being asked to.")
+                write!(f, "The engine switched protocols unexpectedly.")
             }
             Self::Framing(error) => write!(f, "The engine's response cannot be forwarded: {error}."),
             Self::UploadTooLarge(limit) => {
@@ -165,7 +165,7 @@ impl PassThrough {
             Err(SendError::NotSent(_)) => "it closed the connection at once".to_owned(),
             Err(SendError::ConnectionClosed(error) | SendError::Malformed(error)) => error.to_string(),
         };
-        // If the client's body failed, hyper broke the connection, not the engine.
+        // If the client's body failed, hyper closed the connection, not the engine.
         Err(match state.and_then(|state| state.error()) {
             Some(UploadError::TooLarge) => {
                 PassThroughError::UploadTooLarge(self.max_upload.unwrap_or_default())

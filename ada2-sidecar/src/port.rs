@@ -76,7 +76,7 @@ impl PortHolder {
         let (who, port) = (self.describe(address), address.port());
         let step = if self.is_nginx() {
             format!(
-                "`sudo ada2-sidecar move-in` takes its place, or take `listen {port}` out of nginx's site and `sudo systemctl \
+                "run `sudo ada2-sidecar move-in` to replace it, or remove `listen {port}` from nginx's site and `sudo systemctl \
                  reload nginx`"
             )
         } else {
@@ -142,8 +142,8 @@ impl ListeningSocket {
 }
 
 /// The socket in a table of `/proc/net` that conflicts with this address.
-fn listening(table: &str, wanted: SocketAddr) -> Option<ListeningSocket> {
-    listening_sockets(table).find(|(address, _)| conflict(*address, wanted)).map(|(_, socket)| socket)
+fn listening(table: &str, address: SocketAddr) -> Option<ListeningSocket> {
+    listening_sockets(table).find(|(other, _)| conflict(*other, address)).map(|(_, socket)| socket)
 }
 
 /// All listening sockets in a table of `/proc/net`.
@@ -211,8 +211,8 @@ mod tests {
     #[cfg(target_endian = "little")]
     #[test]
     fn only_conflicting_listeners_are_found() {
-        let find = |wanted: &str| listening(TABLE, wanted.parse().unwrap()).map(|socket| socket.inode);
-        for (wanted, inode) in [
+        let find = |address: &str| listening(TABLE, address.parse().unwrap()).map(|socket| socket.inode);
+        for (address, inode) in [
             ("127.0.0.1:7860", Some(4711)),
             ("0.0.0.0:7860", Some(4711)),
             ("192.168.1.7:7860", None),
@@ -220,7 +220,7 @@ mod tests {
             ("127.0.0.1:7862", None),
             ("127.0.0.1:7863", None),
         ] {
-            assert_eq!(find(wanted), inode, "{wanted}");
+            assert_eq!(find(address), inode, "{address}");
         }
         assert_eq!(
             listening(TABLE, "[::]:7861".parse().unwrap()),
@@ -236,12 +236,12 @@ mod tests {
             Some(Process { pid, name: name.to_owned(), unit: unit.map(str::to_owned) })
         };
         let nginx = || process(812, "nginx", Some("nginx.service"));
-        for (uid, process, nginx, says) in [
+        for (uid, process, nginx, expected) in [
             (
                 0,
                 nginx(),
                 None,
-                "held by nginx (pid 812, nginx.service): `sudo ada2-sidecar move-in` takes its place",
+                "held by nginx (pid 812, nginx.service): run `sudo ada2-sidecar move-in` to replace it",
             ),
             (0, None, nginx(), "a process of root, probably nginx (pid 812, nginx.service) (`sudo ss"),
             (33, None, None, "a process of user 33 (`sudo ss -ltnp 'sport = :7860'` names it): stop it"),
@@ -255,7 +255,7 @@ mod tests {
         ] {
             let message =
                 PortHolder { uid, process, nginx }.conflict_message("0.0.0.0:7860".parse().unwrap());
-            assert!(message.contains(says), "{message}");
+            assert!(message.contains(expected), "{message}");
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 
 pub(crate) use trigger::EvaluationTrigger;
 pub use warm_up::WarmUp;
-pub(crate) use xid::description as xid_meaning;
+pub(crate) use xid::description as xid_description;
 
 /// How often without a change: ages grow even when nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -87,9 +87,9 @@ pub(crate) fn start(
         lifecycle.spawn_worker("latch keeper", persist_latch(files, latch_rx, ack_tx.clone()));
     }
     lifecycle.spawn_worker("readiness", async move {
-        let _asks = ack_tx;
+        let _keep_open = ack_tx;
         let mut tick = tokio::time::interval(TICK);
-        // A source that is gone (the warm-up, if it is off) would report a change for ever.
+        // A closed source (the warm-up, if it is off) would report a change for ever.
         let (mut gpu_open, mut host_open, mut engine_open, mut warm_up_open) = (true, true, true, true);
         let mut draining_seen = false;
         loop {
@@ -115,11 +115,7 @@ pub(crate) fn start(
             let before = sender.borrow().clone();
             let (next, report) = evaluator.evaluate(Some(&before.report), state, &sources);
             log_changes(&before.report, &report);
-            latch_tx.send_if_modified(|current| {
-                let is_new = *current != next.latch;
-                current.clone_from(&next.latch);
-                is_new
-            });
+            latch_tx.send_if_modified(|current| replace_if_changed(current, &next.latch));
             state = next;
             let gpu = sources.gpu.borrow_and_update().clone();
             sender.send_replace(ReadinessSnapshot::new(report, gpu, is_complete));
@@ -129,6 +125,12 @@ pub(crate) fn start(
         }
     });
     (receiver, trigger)
+}
+
+fn replace_if_changed(current: &mut Latch, next: &Latch) -> bool {
+    let is_changed = current != next;
+    current.clone_from(next);
+    is_changed
 }
 
 /// Returns once card, engine and host have each been read and evaluated; if one of them hangs, after 5 s.
@@ -256,14 +258,15 @@ mod tests {
         reload::readiness_rules,
     };
 
-    /// The ends at which looks are published.
-    struct Ends {
+    /// The senders of all samples.
+    struct Samples {
         gpu: watch::Sender<Option<Arc<GpuSample>>>,
         host: watch::Sender<Option<Arc<HostSample>>>,
         engine: watch::Sender<EngineState>,
     }
 
-    fn judged() -> (Ends, watch::Receiver<Arc<ReadinessSnapshot>>, EvaluationTrigger, Lifecycle) {
+    fn start_evaluation() -> (Samples, watch::Receiver<Arc<ReadinessSnapshot>>, EvaluationTrigger, Lifecycle)
+    {
         let flags = crate::cli::command().get_matches_from(["ada2-sidecar", "--engine", "builtin"]);
         let config = crate::config::load(&flags, &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
@@ -272,19 +275,19 @@ mod tests {
         let (engine, engines) = watch::channel(EngineState::default());
         let (graphs, warm_up) = (watch::channel(GraphErrors::default()).1, watch::channel(WarmUp::Off).1);
         let sources = ReadinessSources { gpu: gpus, host: hosts, engine: engines, graphs, warm_up, jobs };
-        let (published, rejudge) =
+        let (published, trigger) =
             start(Reloadable::new(readiness_rules(&config)), sources, None, &lifecycle);
-        (Ends { gpu, host, engine }, published, rejudge, lifecycle)
+        (Samples { gpu, host, engine }, published, trigger, lifecycle)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_verdict_waits_for_every_look_and_not_longer_than_5_s() {
+    async fn the_first_verdict_waits_for_every_reading_and_at_most_5_s() {
         let begun = tokio::time::Instant::now();
-        let (ends, published, _rejudge, _lifecycle) = judged();
-        let (wait, looks) = (wait_for_first_readings(published.clone()), async {
+        let (samples, published, _trigger, _lifecycle) = start_evaluation();
+        let (wait, publish) = (wait_for_first_readings(published.clone()), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let refused = Err(EngineError::ConnectionRefused("connection refused".into()));
-            ends.engine.send_modify(|state| *state = std::mem::take(state).apply(refused, Instant::now()));
+            samples.engine.send_modify(|state| *state = std::mem::take(state).apply(refused, Instant::now()));
             tokio::time::sleep(Duration::from_secs(1)).await;
             let sample = GpuSample {
                 taken: Instant::now(),
@@ -295,26 +298,26 @@ mod tests {
                 driver_loads: 0,
                 xids: Arc::default(),
             };
-            ends.gpu.send_replace(Some(Arc::new(sample)));
+            samples.gpu.send_replace(Some(Arc::new(sample)));
             tokio::time::sleep(Duration::from_secs(1)).await;
-            // A host that nobody can look at is not waited for.
-            drop(ends.host);
+            // A closed source is not waited for.
+            drop(samples.host);
         });
-        tokio::join!(wait, looks);
+        tokio::join!(wait, publish);
         assert_eq!(begun.elapsed().as_secs(), 3);
         let failing = published.borrow().report.failing_message();
         assert!(failing.contains("module is not loaded") && failing.contains("nothing listens"), "{failing}");
 
         let begun = tokio::time::Instant::now();
-        let (_ends, published, _rejudge, _lifecycle) = judged();
+        let (_samples, published, _trigger, _lifecycle) = start_evaluation();
         wait_for_first_readings(published).await;
         assert_eq!(begun.elapsed(), FIRST_READINGS_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sources_that_are_gone_are_no_reason_to_judge_without_end() {
-        let (ends, mut published, _, _lifecycle) = judged();
-        drop(ends);
+    async fn closed_sources_do_not_cause_endless_evaluation() {
+        let (samples, mut published, _, _lifecycle) = start_evaluation();
+        drop(samples);
         let mut verdicts = 0;
         let count = async {
             while verdicts < 100 {
@@ -326,11 +329,11 @@ mod tests {
         assert!(verdicts <= 30, "{verdicts} in 10 s, at two a second");
     }
     #[tokio::test(start_paused = true)]
-    async fn a_verdict_that_is_asked_for_is_made_at_once() {
-        let (_ends, published, rejudge, _lifecycle) = judged();
+    async fn a_requested_verdict_is_made_at_once() {
+        let (_samples, published, trigger, _lifecycle) = start_evaluation();
         tokio::time::sleep(TICK / 2).await;
         let (before, begun) = (published.borrow().clone(), tokio::time::Instant::now());
-        rejudge.evaluate_now().await;
+        trigger.evaluate_now().await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert!(!Arc::ptr_eq(&before, &published.borrow()), "it is in force");
     }

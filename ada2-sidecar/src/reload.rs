@@ -103,10 +103,10 @@ impl ReloadWorker {
         // The state directory is opened once, at start.
         let (instance, state_dirs) = (old.instance.clone(), old.state_dirs.clone());
         let config = Arc::new(Config { instance, state_dirs, ..config });
-        graph_validation::log_notes(&config.presets);
+        graph_validation::log_dropped_edges(&config.presets);
         self.live.apply(config.clone());
         self.router.replace(self.router.load().with_config(config.clone()));
-        // Whoever learns of the reload then sees readiness judged by the new rules.
+        // Whoever is notified of the reload sees readiness under the new rules.
         self.evaluation.evaluate_now().await;
         Ok(config.warnings.clone())
     }

@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn own_paths_are_recognised_by_their_raw_spelling() {
-        for own in [
+        for path in [
             "/healthz",
             "/metrics",
             "/readyz",
@@ -268,7 +268,7 @@ mod tests {
             "/v1/",
             "/v1/x",
         ] {
-            assert!(is_own_path(own), "{own}");
+            assert!(is_own_path(path), "{path}");
         }
         for engine in [
             "/",

@@ -47,7 +47,7 @@ impl<'a> GpuView<'a> {
         }
     }
 
-    /// Why there is no reading, in `nvidia-smi`'s words where it has a message.
+    /// Why there is no reading, with `nvidia-smi`'s message if it has one.
     fn unavailable_reason(&self) -> String {
         match self.sample.map(|sample| &sample.state) {
             None => "the driver has not answered yet".to_owned(),

@@ -42,7 +42,7 @@ fn parameters() -> String {
             Treatment::Partly => "partly",
         };
         // The graphs of both engines take the same values.
-        vec![names.join(", "), treatment.to_owned(), treatment.to_owned(), parameter.meaning.to_owned()]
+        vec![names.join(", "), treatment.to_owned(), treatment.to_owned(), parameter.description.to_owned()]
     });
     table(&["parameter", "InvokeAI", "ComfyUI", "meaning"], rows)
 }

@@ -160,7 +160,7 @@ def hidden_files():
     must("systemctl", "restart", UNIT)
     assert generate()[0] == 401, "the token is in force"
     text = get("/readyz/disk")[1]
-    assert "cannot be seen" not in text and "MiB on" in text, text
+    assert "is not visible" not in text and "MiB on" in text, text
     return "disk and token"
 
 

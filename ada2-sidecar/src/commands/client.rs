@@ -1,4 +1,4 @@
-//! The running sidecar, asked over HTTP.
+//! A client of the running sidecar.
 
 use std::{
     io,
@@ -101,7 +101,7 @@ impl SidecarClient {
         let response = self.get("/readyz", true).await.map_err(|error| error.to_string())?;
         let response = response.ok_or("the sidecar does not answer")?;
         serde_json::from_str(&response.body)
-            .map_err(|_| format!("what answers at {} is not the sidecar", self.address))
+            .map_err(|_| format!("the server at {} is not the sidecar", self.address))
     }
 
     /// Orders one image as `sample` says. A model that rejects it, for its size or steps, makes one of its own choice.

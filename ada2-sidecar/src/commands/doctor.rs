@@ -1,7 +1,7 @@
 //! `ada2-sidecar doctor`: everything on this host that keeps images from being made, or soon will, one line each with the
 //! command that fixes it. Changes nothing.
 //!
-//! Each check gathers facts and judges them in a function without side effects. Checks run from causes to consequences: a
+//! Each check gathers facts and evaluates them in a function without side effects. Checks run from causes to consequences: a
 //! consequence of an earlier line has no line of its own.
 
 mod card;

@@ -31,7 +31,7 @@ use crate::{
 /// For the driver, which may hang.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What this process itself reads, judged by the service's rules.
+/// This process's own readings, evaluated by the service's rules.
 pub(super) struct HostReadiness {
     sample: Option<Arc<GpuSample>>,
     pub(super) report: ReadyReport,

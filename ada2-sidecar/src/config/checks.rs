@@ -44,12 +44,12 @@ pub(super) fn parse_list(names: &str) -> Result<Vec<&'static str>, Vec<String>> 
 
 fn parse(name: &str) -> Result<&'static str, String> {
     if ALWAYS_GATE.contains(&name) {
-        return Err(format!("{name} always gates: without it nothing else is known"));
+        return Err(format!("{name} always gates: the other checks depend on it"));
     }
-    let known = || CHECKS.iter().copied().filter(|check| !ALWAYS_GATE.contains(check));
-    known().find(|check| *check == name).ok_or_else(|| {
-        let near = nearest_n(name, known(), 1).concat();
-        let all = known().collect::<Vec<_>>().join(", ");
-        format!("no check is named {name:?}; did you mean {near:?}? The checks are {all}")
+    let accepted = || CHECKS.iter().copied().filter(|check| !ALWAYS_GATE.contains(check));
+    accepted().find(|check| *check == name).ok_or_else(|| {
+        let near = nearest_n(name, accepted(), 1).concat();
+        let all = accepted().collect::<Vec<_>>().join(", ");
+        format!("unknown check {name:?}; did you mean {near:?}? The checks are {all}")
     })
 }

@@ -63,7 +63,7 @@ service::settings! {
             row SettingSpec::new(
                 "allow_from",
                 "ADA2_ALLOW_FROM",
-                "Address ranges that may use engine and API; health answers everybody",
+                "Address ranges that may use engine and API; health endpoints answer every address",
             )
             .with_default(PRIVATE_RANGES).value_name("CIDRS").default_help("loopback, private, 100.64/10")
             .common();
@@ -81,7 +81,7 @@ service::settings! {
                 .with_default("invokeai").requires_restart().value_name("NAME").common();
 
             pub explicit_engine_url: Option<Url> = Parser::expecting("an address like http://127.0.0.1:9090", parse_engine_url) =>
-            row SettingSpec::new("engine_url", "ADA2_ENGINE_URL", "Its address, such as http://127.0.0.1:9090")
+            row SettingSpec::new("engine_url", "ADA2_ENGINE_URL", "The engine's address, such as http://127.0.0.1:9090")
                 .url().requires_restart().value_name("URL")
                 .default_help("local port 9090, or 8188 for comfyui").common();
 
@@ -127,7 +127,7 @@ service::settings! {
         }
         "Choose the GPU" {
             pub gpu_required: bool = Parser::expecting("required or optional", |text| either(text, "optional", "required")) =>
-            row SettingSpec::new("gpu", "ADA2_GPU", "required, or optional: a missing GPU is reported and does not gate")
+            row SettingSpec::new("gpu", "ADA2_GPU", "required, or optional: ready without a GPU too, which is still reported")
                 .with_default("required").value_name("VALUE").common();
 
             pub gpu_id: String = Parser::expecting("an index like 0 or a UUID like GPU-…", gpu_id) =>

@@ -15,9 +15,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<ModelDeclaration>, Vec<String>> {
         return Err(vec!["expected a map of names to {base, variant}".to_owned()]);
     };
     let (mut models, mut problems) = (Vec::new(), Vec::new());
-    let mut known: BTreeMap<String, &str> = BTreeMap::new();
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for name in section.keys() {
-        if let Some(first) = known.insert(name.to_lowercase(), name) {
+        if let Some(first) = seen.insert(name.to_lowercase(), name) {
             problems
                 .push(format!("{name}: duplicates {first:?}: model names are not case-sensitive; keep one"));
         }
@@ -61,10 +61,7 @@ fn family(base: &Value) -> Result<&'static Family, String> {
     let name = base.as_str().map_or_else(|| base.to_string(), str::to_owned);
     family_named(name.trim()).ok_or_else(|| {
         let near = nearest_n(&name, families().map(|family| family.name), 1).concat();
-        format!(
-            "base: no family is named {name:?}; did you mean {near:?}? The families are {}",
-            family_names()
-        )
+        format!("base: unknown family {name:?}; did you mean {near:?}? The families are {}", family_names())
     })
 }
 

@@ -57,10 +57,10 @@ pub fn admin_sockets(flags: &ArgMatches, environment: &dyn Fn(&str) -> Option<St
     admin::AdminPaths::find(&gather(flags, environment), environment).sockets
 }
 
-/// Which card is configured, as far as that can be read.
+/// Which card is configured, if that can be read.
 #[derive(Debug)]
 pub struct GpuSettings {
-    /// How it is looked at.
+    /// How it is sampled.
     pub sampler: GpuSamplerConfig,
     /// Whether there must be one.
     pub required: bool,

@@ -24,7 +24,7 @@ use crate::{
 
 const PRESET_KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
 
-/// Reads the section; every problem is noted under `presets`. Paths are relative to `base`.
+/// Reads the section; every problem is recorded under `presets`. Paths are relative to `base`.
 pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
     let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
@@ -40,11 +40,11 @@ pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Ve
             Err(faults) => problems.extend(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
         }
     }
-    let sound = problems.is_empty();
+    let is_valid = problems.is_empty();
     for problem in problems {
         s.add_problem("presets", problem);
     }
-    sound.then_some(presets)
+    is_valid.then_some(presets)
 }
 
 fn preset(name: &str, value: &Value, kind: EngineKind, base: &Path) -> Result<Preset, Vec<String>> {

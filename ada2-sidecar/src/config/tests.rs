@@ -34,22 +34,22 @@ fn problems(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Vec<Str
 }
 
 #[test]
-fn a_misspelt_variable_is_told_and_those_of_others_are_not() {
+fn a_misspelt_variable_is_reported_and_foreign_ones_are_not() {
     let names = ["ADA2_MAX_INFLIHT", "ADA2_CONFIG", "ADA2_MAX_N", "ADA2_HOST", "HOME"].map(str::to_owned);
     let read = |flags: &[&str]| {
         let flags = crate::cli::command()
             .get_matches_from([&["ada2-sidecar", "--engine", "builtin"], flags].concat());
         load_with_variables(&flags, &|_| None, &names)
     };
-    let meant = "environment: ADA2_MAX_INFLIHT: is not a setting; did you mean ADA2_MAX_INFLIGHT?";
+    let warning = "environment: ADA2_MAX_INFLIHT: is not a setting; did you mean ADA2_MAX_INFLIGHT?";
     let warnings = read(&[]).unwrap().config.warnings;
-    assert_eq!(warnings, [meant, "environment: unknown settings, ignored: ADA2_HOST"]);
+    assert_eq!(warnings, [warning, "environment: unknown settings, ignored: ADA2_HOST"]);
     let problems = read(&["--max-n", "many"]).unwrap_err();
-    assert_eq!((problems.len(), problems[1].to_string().as_str()), (2, meant));
+    assert_eq!((problems.len(), problems[1].to_string().as_str()), (2, warning));
 }
 
 #[test]
-fn nothing_is_needed() {
+fn no_setting_is_required() {
     let config = read_with(&[], &[], None).unwrap().config;
     assert_eq!(config.listen, ["0.0.0.0:7860".parse().unwrap()]);
     assert_eq!(config.engine_url.as_ref().unwrap().as_str(), "http://127.0.0.1:9090/");
@@ -70,7 +70,7 @@ fn flag_over_environment_over_file() {
 }
 
 #[test]
-fn every_problem_is_told_at_once() {
+fn every_problem_is_reported_at_once() {
     let lines = problems(
         &["--listen", "nowhere", "--engine", "sdwebui"],
         &[
@@ -108,13 +108,15 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
                 allowed_origins: ['*', 'https://u@a.b', 'https://a.b/x', 'https://c.d', 'https://u:s3c,r3t,@e.f', 'g']";
     let lines = problems(&[], &[], Some(file));
     assert_eq!(lines.len(), 8, "user info hides no other entry's fault: {lines:?}");
-    let said = lines.concat();
-    let shown = |place: &str| said.contains(&format!("or password, found \"{place}\""));
+    let output = lines.concat();
+    let is_redacted = |place: &str| output.contains(&format!("or password, found \"{place}\""));
     assert!(
-        shown("[redacted]@ada2") && shown("https://[redacted]@a.b") && shown("https://[redacted]@e.f"),
-        "{said}"
+        is_redacted("[redacted]@ada2")
+            && is_redacted("https://[redacted]@a.b")
+            && is_redacted("https://[redacted]@e.f"),
+        "{output}"
     );
-    assert!(!["s3c", "r3t", "u@", "me@"].iter().any(|secret| said.contains(secret)), "{said}");
+    assert!(!["s3c", "r3t", "u@", "me@"].iter().any(|secret| output.contains(secret)), "{output}");
     let env = [
         ("ADA2_ALLOWED_HOSTS", ".fritz.box, ADA2.example.org"),
         ("ADA2_ALLOWED_ORIGINS", "https://UI.example:443"),
@@ -154,7 +156,7 @@ fn the_effective_configuration_hides_the_token() {
 }
 
 #[test]
-fn the_sample_file_is_valid_and_says_the_defaults() {
+fn the_sample_file_is_valid_and_shows_the_defaults() {
     let sample = include_str!("../../config.example.yaml");
     let given = read_with(&[], &[], Some(sample)).unwrap().effective;
     let bare = read_with(&[], &[], None).unwrap().effective;
@@ -169,12 +171,12 @@ fn the_sample_file_is_valid_and_says_the_defaults() {
 const CANARY: &str = "c4nary-S3cret";
 
 #[test]
-fn a_planted_secret_is_in_nothing_that_is_said() {
-    let folder = std::env::temp_dir().join(format!("ada2-canary-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir_all(&folder).unwrap();
+fn no_output_contains_a_secret() {
+    let temp_dir = std::env::temp_dir().join(format!("ada2-canary-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&temp_dir).unwrap();
     let file = |name: &str, content: &str| {
-        std::fs::write(folder.join(name), content).unwrap();
-        folder.join(name).display().to_string()
+        std::fs::write(temp_dir.join(name), content).unwrap();
+        temp_dir.join(name).display().to_string()
     };
     let odd = file("odd", &format!("{CANARY}\u{fc}"));
     let template = file("template.json", CANARY);
@@ -203,17 +205,17 @@ fn a_planted_secret_is_in_nothing_that_is_said() {
         ("a template that is none", vec![], format!("presets: {{p: {{template: '{template}'}}}}")),
     ] {
         let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let said = match read_with(&[], &env, Some(&text)) {
+        let output = match read_with(&[], &env, Some(&text)) {
             Ok(LoadedConfig { config, effective }) => format!("{effective}{config:?}"),
             Err(problems) => format!("{problems:?}"),
         };
-        assert!(!said.contains(CANARY), "{name}: {said}");
+        assert!(!output.contains(CANARY), "{name}: {output}");
     }
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(temp_dir).unwrap();
 }
 
 #[test]
-fn a_token_that_is_none_is_refused_in_every_place() {
+fn an_invalid_token_is_rejected_from_every_source() {
     let file = std::env::temp_dir().join(format!("ada2-token-{}", uuid::Uuid::new_v4()));
     std::fs::write(&file, "one\ntwo").unwrap();
     let path = file.display().to_string();
@@ -225,21 +227,21 @@ fn a_token_that_is_none_is_refused_in_every_place() {
         (vec!["--token", "good"], vec![("ADA2_TOKEN", "")], ""),
         (vec!["--token", "good"], vec![], "token: schl\u{fc}ssel"),
     ] {
-        let said = problems(&flags, &env, Some(text));
+        let output = problems(&flags, &env, Some(text));
         assert!(
-            said.len() == 1 && said[0].contains("ASCII") || said[0].contains("empty"),
-            "{env:?} {text} {said:?}"
+            output.len() == 1 && output[0].contains("ASCII") || output[0].contains("empty"),
+            "{env:?} {text} {output:?}"
         );
     }
     std::fs::remove_file(file).unwrap();
 }
 
 #[test]
-fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_where_it_overrules_the_file() {
-    let folder = std::env::temp_dir().join(format!("ada2-credential-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let credential = folder.join("token").display().to_string();
-    let directory = folder.display().to_string();
+fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_if_it_overrides_the_file() {
+    let temp_dir = std::env::temp_dir().join(format!("ada2-credential-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&temp_dir).unwrap();
+    let credential = temp_dir.join("token").display().to_string();
+    let directory = temp_dir.display().to_string();
     let env = |more: &[(&'static str, &'static str)]| {
         let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
         more.chain([("CREDENTIALS_DIRECTORY", directory.clone())]).collect::<Vec<_>>()
@@ -250,7 +252,7 @@ fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_where_it_overrul
         read_with(&[], &env, Some(file))
     };
     assert!(read(&[], "").unwrap().config.token.is_none(), "there is no such credential");
-    std::fs::write(folder.join("token"), "hush-hush-hush\n").unwrap();
+    std::fs::write(temp_dir.join("token"), "hush-hush-hush\n").unwrap();
     let loaded = read(&[], "").unwrap();
     assert!(loaded.config.token.is_some() && loaded.config.warnings.is_empty(), "{loaded:?}");
     for line in [
@@ -278,8 +280,8 @@ fn a_systemd_credential_is_named_as_the_tokens_source_and_warns_where_it_overrul
     assert_eq!(read(&[], &format!("token_file: {credential}")).unwrap().config.warnings, [""; 0]);
     let problems = read(&[("ADA2_TOKEN_FILE", "/etc/own-choice")], "").unwrap_err();
     assert!(problems[0].to_string().starts_with("environment ADA2_TOKEN_FILE: token_file"), "{problems:?}");
-    std::fs::write(folder.join("token"), "schl\u{fc}ssel").unwrap();
+    std::fs::write(temp_dir.join("token"), "schl\u{fc}ssel").unwrap();
     let problems = read(&[], "").unwrap_err();
     assert!(problems[0].to_string().starts_with("systemd credential token: token: "), "{problems:?}");
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(temp_dir).unwrap();
 }

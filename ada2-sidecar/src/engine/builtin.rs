@@ -1,5 +1,5 @@
 //! The builtin engine: procedural images, for the quick start and for contract tests. Each step takes time, as in a real
-//! engine, and every image says that no model made it.
+//! engine, and every image is marked as made without a model.
 
 use std::{future::ready, sync::Arc, time::Duration};
 

@@ -17,7 +17,7 @@ pub enum EngineError {
     UnexpectedResponse(String),
     /// The job failed.
     Failed(String),
-    /// A person or the engine's restart ended the job, which says nothing about the engine's health.
+    /// A user or the engine's restart ended the job, which says nothing about the engine's health.
     Interrupted(String),
     /// The GPU ran out of memory.
     OutOfMemory(String),
@@ -64,9 +64,9 @@ pub(super) fn sanitize_message(text: &str) -> String {
         let word = word.trim_matches(|character: char| "'\"()[]<>,:;".contains(character));
         word.matches(['/', '\\']).count() >= 2
     };
-    let words: Vec<_> =
+    let redacted: Vec<_> =
         line.split_whitespace().map(|word| if is_path(word) { "[path]" } else { word }).collect();
-    words.join(" ").chars().filter(|character| !character.is_control()).take(300).collect()
+    redacted.join(" ").chars().filter(|character| !character.is_control()).take(300).collect()
 }
 
 #[cfg(test)]

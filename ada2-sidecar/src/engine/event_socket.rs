@@ -29,7 +29,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What differs between engines: address, greeting, frames.
 pub(super) trait EventSource: Sync {
-    /// What jobs are told.
+    /// Sent to jobs.
     type Event: Clone + Send;
     /// Events may have been missed: every job must poll once.
     const RESYNC: Self::Event;

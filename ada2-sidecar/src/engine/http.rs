@@ -98,7 +98,7 @@ impl EngineClient {
     pub(super) fn unexpected_response(&self, path: &str) -> EngineError {
         let name = self.dialect.name;
         EngineError::UnexpectedResponse(format!(
-            "what answers is not {name} as we know it: {path} gives other JSON, or none"
+            "unexpected response from {path}: not {name}, or an unsupported version"
         ))
     }
 }
@@ -116,7 +116,7 @@ pub(super) fn transport_error(error: &reqwest::Error) -> EngineError {
     if let Some(unresolved) = resolve_error(error) {
         return EngineError::HostUnresolved(format!("the name {:?} cannot be resolved", unresolved.host));
     }
-    let message = if error.is_timeout() { "no answer in time" } else { "the connection broke" };
+    let message = if error.is_timeout() { "timed out" } else { "the connection was lost" };
     EngineError::Unresponsive(message.to_owned())
 }
 

@@ -222,8 +222,8 @@ impl ImageEngine for InvokeAi {
         templates: &'a [&'a Template],
     ) -> BoxFuture<'a, Result<Vec<Vec<TemplateError>>, EngineError>> {
         async {
-            let known = self.api.node_types().await?;
-            Ok(templates.iter().map(|template| unknown_inputs(template, &known)).collect())
+            let node_types = self.api.node_types().await?;
+            Ok(templates.iter().map(|template| unknown_inputs(template, &node_types)).collect())
         }
         .boxed()
     }
@@ -291,10 +291,10 @@ impl EventSource for InvokeAi {
 }
 
 /// The nodes and bound inputs that the engine does not know.
-fn unknown_inputs(template: &Template, known: &NodeTypes) -> Vec<TemplateError> {
+fn unknown_inputs(template: &Template, node_types: &NodeTypes) -> Vec<TemplateError> {
     let mut errors = Vec::new();
     for (id, kind, _) in template.nodes() {
-        let Some(inputs) = known.get(kind) else {
+        let Some(inputs) = node_types.get(kind) else {
             errors.push(TemplateError(format!(
                 "the node {id:?} is of type {kind:?}, which this InvokeAI does not know"
             )));

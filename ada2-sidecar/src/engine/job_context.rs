@@ -77,7 +77,7 @@ impl GeneratedImage {
     /// Detects the format of the engine's file.
     pub(super) fn from_file(bytes: Bytes, seed: u64) -> Result<Self, EngineError> {
         let format = Format::detect(&bytes)
-            .map_err(|error| EngineError::Failed(format!("the engine's picture cannot be used: {error}")))?;
+            .map_err(|error| EngineError::Failed(format!("the engine's image cannot be used: {error}")))?;
         Ok(Self { bytes, format, seed })
     }
 }

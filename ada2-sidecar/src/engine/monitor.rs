@@ -145,9 +145,9 @@ mod tests {
             EngineError::UnexpectedResponse("nginx".into()),
         ] {
             let good = EngineState::default().apply(Ok(status(true)), start);
-            let gone = good.apply(Err(fault), start);
-            assert!(!gone.is_reachable());
-            let silent = gone.apply(silence(), start);
+            let failed = good.apply(Err(fault), start);
+            assert!(!failed.is_reachable());
+            let silent = failed.apply(silence(), start);
             assert!(!silent.is_reachable(), "silence after a refusal does not look better than the refusal");
             let back = silent.apply(Ok(status(false)), start);
             assert!(back.is_reachable());

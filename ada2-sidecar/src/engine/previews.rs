@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    fn picture(seed: u64) -> Bytes {
+    fn png(seed: u64) -> Bytes {
         ProceduralImage { label: "x", prompt: "x", seed, size: ImageSize::new(8, 8) }.to_png().into()
     }
 
@@ -92,26 +92,26 @@ mod tests {
     fn only_the_newest_preview_and_only_for_subscribers() {
         let previews = PreviewStore::default();
         previews.publish(&1, || unreachable!("nobody wants it, so nobody decodes it"));
-        let wanted = previews.subscribe([1, 2]);
-        assert_eq!(wanted.take(&1), None);
+        let subscription = previews.subscribe([1, 2]);
+        assert_eq!(subscription.take(&1), None);
         for seed in 0..1000 {
-            previews.publish(&1, || Some(picture(seed % 7)));
+            previews.publish(&1, || Some(png(seed % 7)));
         }
-        assert_eq!(wanted.take(&1).unwrap().bytes, picture(999 % 7));
-        assert_eq!((wanted.take(&1), wanted.take(&2)), (None, None), "each once");
-        previews.publish(&2, || Some(picture(1)));
-        drop(wanted);
+        assert_eq!(subscription.take(&1).unwrap().bytes, png(999 % 7));
+        assert_eq!((subscription.take(&1), subscription.take(&2)), (None, None), "each once");
+        previews.publish(&2, || Some(png(1)));
+        drop(subscription);
         assert!(previews.lock().is_empty());
     }
 
     #[test]
     fn invalid_or_large_previews_are_dropped() {
         let previews = PreviewStore::default();
-        let wanted = previews.subscribe(["a"]);
-        previews.publish(&"a", || Some(picture(1)));
+        let subscription = previews.subscribe(["a"]);
+        previews.publish(&"a", || Some(png(1)));
         for bytes in [None, Some(Bytes::from_static(b"<html>")), Some(vec![0; MAX_PREVIEW + 1].into())] {
             previews.publish(&"a", || bytes);
         }
-        assert_eq!(wanted.take(&"a").unwrap().bytes, picture(1));
+        assert_eq!(subscription.take(&"a").unwrap().bytes, png(1));
     }
 }

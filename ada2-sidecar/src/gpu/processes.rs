@@ -39,10 +39,10 @@ pub(super) fn describe(usages: &[ProcessUsage], proc: &Path, engine_unit: &str) 
 fn merge_by_pid(usages: &[ProcessUsage]) -> Vec<ProcessUsage> {
     let mut by_pid: BTreeMap<u32, ProcessUsage> = BTreeMap::new();
     for usage in usages {
-        let known = by_pid.entry(usage.pid).or_insert(*usage);
-        known.used = usage.used.max(known.used);
-        if known.process_type != usage.process_type {
-            known.process_type = GpuProcessType::Both;
+        let entry = by_pid.entry(usage.pid).or_insert(*usage);
+        entry.used = usage.used.max(entry.used);
+        if entry.process_type != usage.process_type {
+            entry.process_type = GpuProcessType::Both;
         }
     }
     by_pid.into_values().collect()

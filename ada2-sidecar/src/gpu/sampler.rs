@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_published_and_the_next_session_follows() {
+    async fn a_panic_is_published_and_a_new_session_starts() {
         let (sender, mut samples) = watch::channel(None);
         let publisher = Publisher::new(sender, Duration::from_millis(10));
         let mut sessions = 0;
@@ -297,9 +297,9 @@ mod tests {
 
     async fn assert_comes(
         samples: &mut watch::Receiver<Option<Arc<GpuSample>>>,
-        wanted: impl Fn(&GpuState) -> bool,
+        condition: impl Fn(&GpuState) -> bool,
     ) {
-        let comes = samples.wait_for(|sample| sample.as_ref().is_some_and(|sample| wanted(&sample.state)));
+        let comes = samples.wait_for(|sample| sample.as_ref().is_some_and(|sample| condition(&sample.state)));
         tokio::time::timeout(Duration::from_secs(10), comes).await.expect("the state comes").unwrap();
     }
 }

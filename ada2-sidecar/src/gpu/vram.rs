@@ -170,7 +170,7 @@ mod tests {
         }
 
         #[test]
-        fn more_of_others_is_not_more_for_the_engine(
+        fn foreign_memory_never_adds_to_the_engines(
             own in 0..50_u64,
             others in proptest::collection::vec(0..50_u64, 0..6),
             more in 0..50_u64,

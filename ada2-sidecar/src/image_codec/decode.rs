@@ -132,7 +132,7 @@ impl DecodedImage {
     }
 }
 
-/// The error reaches nobody: the client is gone.
+/// The client has disconnected, so the error reaches nobody.
 fn check_cancelled(cancel: &CancellationToken) -> Result<(), FieldError> {
     if cancel.is_cancelled() {
         return Err(FieldError { param: None, message: "cancelled".to_owned() });

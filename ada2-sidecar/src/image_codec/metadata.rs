@@ -9,7 +9,7 @@ const METADATA_CHUNKS: &[&[u8; 4]] = &[b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIM
 /// colour profiles.
 const EXPENSIVE_CHUNKS: &[&[u8; 4]] = &[b"tEXt", b"zTXt", b"iTXt", b"iCCP"];
 
-/// Removes what tells how an image was made. Pixels are untouched; only PNGs are changed.
+/// Removes how an image was made. Pixels are untouched; only PNGs are changed.
 pub(crate) fn strip_metadata(image: &Bytes) -> Bytes {
     remove_chunks(image, |chunk| METADATA_CHUNKS.iter().any(|kind| chunk[4..8] == kind[..]))
 }
@@ -61,8 +61,8 @@ fn strip_jpeg_segments(image: &Bytes) -> Bytes {
 fn copy_unless_removed(image: &Bytes, output: &mut Option<Vec<u8>>, at: usize, end: usize, is_removed: bool) {
     if is_removed {
         output.get_or_insert_with(|| image[..at].to_vec());
-    } else if let Some(kept) = output {
-        kept.extend_from_slice(&image[at..end]);
+    } else if let Some(output) = output {
+        output.extend_from_slice(&image[at..end]);
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
         let extra =
             [segment(0xe2, b"ICC_PROFILE\0\x01\x01p"), segment(0xe1, b"http://x"), segment(0xfe, b"")];
         let plain = [b"\xff\xd8", &exif[..], &adobe, &tables, &pixels].concat();
-        let whole =
+        let complete =
             [b"\xff\xd8", &extra[0][..], &exif, &extra[1], &adobe, &tables, &extra[2], &pixels].concat();
-        assert_eq!(strip_for_decoder(&whole.into()), plain);
+        assert_eq!(strip_for_decoder(&complete.into()), plain);
     }
 }

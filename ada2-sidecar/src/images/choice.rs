@@ -129,7 +129,7 @@ fn find_preset<'a>(presets: &'a [Arc<Preset>], requested: &str) -> Option<&'a Ar
 /// Every name that can be used, for `/v1/models` and error messages.
 pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
     let mut names = usable_preset_names(models, presets);
-    let is_new = |names: &[String], name: &str| !names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let is_new = |names: &[String], name: &str| !names.iter().any(|other| other.eq_ignore_ascii_case(name));
     for model in models.iter().filter(|model| model.graphs().is_some()) {
         if is_new(&names, &model.name) {
             names.push(model.name.clone());

@@ -43,7 +43,7 @@ pub struct Job {
     pub ignored: Vec<&'static str>,
     /// Whether the images stay out of the engine's gallery.
     pub discard: bool,
-    /// Whether previews are wanted.
+    /// Whether the client requested previews.
     pub previews: bool,
 }
 

@@ -17,7 +17,7 @@ pub fn model_warnings(
     let unknown = models.iter().filter(|model| model.kind.is_unknown()).map(|model| {
         let name = &model.name;
         format!(
-            "models: nothing tells what kind {name:?} is, so only a preset with a graph of its own can use it: declare it \
+            "models: cannot detect the kind of {name:?}, so only a preset with a graph of its own can use it: declare it \
              (models: {{{name:?}: {{base: sd-1}}}}; or sdxl …)"
         )
     });

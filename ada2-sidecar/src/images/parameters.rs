@@ -20,11 +20,11 @@ pub struct Parameter {
     /// How it is treated.
     pub treatment: Treatment,
     /// Its description in the reference.
-    pub meaning: &'static str,
+    pub description: &'static str,
 }
 
-const fn row(names: &'static [&'static str], treatment: Treatment, meaning: &'static str) -> Parameter {
-    Parameter { names, treatment, meaning }
+const fn row(names: &'static [&'static str], treatment: Treatment, description: &'static str) -> Parameter {
+    Parameter { names, treatment, description }
 }
 
 /// All parameters.
@@ -33,17 +33,17 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["model"],
         Treatment::Works,
-        "an engine model's key or name, a preset, `sd-xl-base-1.0` or `sd-v1-5`; OpenAI's names and nothing: the default; what is there and cannot be used is 400 with the reason, what is not there 404 with a list (see *Models*)",
+        "an engine model's key or name, a preset, `sd-xl-base-1.0` or `sd-v1-5`; OpenAI's names or none: the default; a model that cannot be used is 400 with the reason, an unknown one 404 with a list (see *Models*)",
     ),
     row(
         &["n"],
         Treatment::Works,
-        "1 to `max_n`, seeds counting up; all pictures or an error; 1 with `stream`",
+        "1 to `max_n`, with consecutive seeds; all images or an error; 1 with `stream`",
     ),
     row(
         &["size"],
         Treatment::Works,
-        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or nothing: the model's or workflow's own, for edits the picture's own, turned upright; refused where a template takes none",
+        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or none: the default of the model or workflow, for edits the size of the upright source image; rejected if a template takes no size",
     ),
     row(
         &["quality"],
@@ -53,51 +53,43 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["response_format"],
         Treatment::Works,
-        "`b64_json` (default) or `url`: an address on this server, kept for the last 128 MiB of pictures",
+        "`b64_json` (default) or `url`: an address on this server, kept for the last 128 MiB of images",
     ),
-    row(
-        &["output_format"],
-        Treatment::Partly,
-        "`png`, `jpeg`, `webp`; `gif` and `svg` are refused: the models paint one still picture of pixels",
-    ),
+    row(&["output_format"], Treatment::Partly, "`png`, `jpeg`, `webp`; `gif` and `svg` are rejected"),
     row(
         &["output_compression"],
         Treatment::Works,
-        "0 to 100, the quality of `jpeg` and `webp`; without meaning for `png`",
+        "0 to 100, the quality of `jpeg` and `webp`; no effect for `png`",
     ),
-    row(
-        &["background"],
-        Treatment::Partly,
-        "`auto`, `opaque`; `transparent` is refused: the models paint opaque",
-    ),
+    row(&["background"], Treatment::Partly, "`auto`, `opaque`; `transparent` is rejected"),
     row(&["stream"], Treatment::Works, "server-sent events as OpenAI's"),
     row(&["partial_images"], Treatment::Works, "0 to 3 of the engine's own previews, with `stream`"),
     row(
         &["image", "image[]"],
         Treatment::Partly,
-        "edits: one PNG, JPEG or WebP up to 40 megapixels, turned upright as its EXIF says; several are refused, `ref_images` among them: the graphs take one; in JSON `image` or `images`, a `data:` address or `{\"image_url\": \"data:…\"}`; refused for new pictures, as are `mask` and `ref_images`",
+        "edits: one PNG, JPEG or WebP up to 40 megapixels, rotated by its EXIF orientation; more than one is rejected, `ref_images` included; in JSON `image` or `images`, a `data:` URL or `{\"image_url\": \"data:…\"}`; rejected for new images, as are `mask` and `ref_images`",
     ),
     row(
         &["mask"],
         Treatment::Works,
-        "edits: transparent where to repaint, turned upright as its EXIF says; without one, the picture's own transparency",
+        "edits: transparent where to repaint, rotated by its EXIF orientation; without one, the image's own transparency",
     ),
-    row(&["style"], Treatment::Ignored, "the prompt says it"),
-    row(&["moderation"], Treatment::Ignored, "there is none"),
-    row(&["user", "safety_identifier"], Treatment::Ignored, "nobody is told apart here"),
-    row(&["input_fidelity"], Treatment::Ignored, "`strength` says it"),
+    row(&["style"], Treatment::Ignored, "describe it in the prompt"),
+    row(&["moderation"], Treatment::Ignored, "there is no moderation"),
+    row(&["user", "safety_identifier"], Treatment::Ignored, "users are not distinguished"),
+    row(&["input_fidelity"], Treatment::Ignored, "use `strength`"),
     row(
         &["seed"],
         Treatment::Works,
-        "0 to 4294967295, with ComfyUI to 18446744073709551615; -1 or nothing: any; the same request with it gives the same picture",
+        "0 to 4294967295, with ComfyUI to 18446744073709551615; -1 or none: random; the same request and seed give the same image",
     ),
     row(&["steps", "num_inference_steps"], Treatment::Works, "1 to 150"),
-    row(&["cfg_scale", "guidance_scale"], Treatment::Works, "1 to 30; 0 is none, as 1 is"),
+    row(&["cfg_scale", "guidance_scale"], Treatment::Works, "1 to 30; 0 and 1 turn guidance off"),
     row(&["negative_prompt", "negative"], Treatment::Works, "up to 32,000 characters"),
     row(&["scheduler", "sampler"], Treatment::Works, "one of InvokeAI's names, on every engine"),
     row(
         &["strength"],
         Treatment::Works,
-        "edits: 0 (the picture as it is) to 1 (nothing of it); usually 0.75, with a mask 1",
+        "edits: 0 (the image unchanged) to 1 (nothing of it remains); usually 0.75, with a mask 1",
     ),
 ];

@@ -149,9 +149,8 @@ impl ImageRequest {
         let n = fields.integer("n", 1..=limits.max_n)?.unwrap_or(1);
         background(fields)?;
         Ok(Self {
-            prompt: prompt(fields, "prompt")?.ok_or_else(|| {
-                FieldError::new("prompt", "prompt is required: say what the picture shows.")
-            })?,
+            prompt: prompt(fields, "prompt")?
+                .ok_or_else(|| FieldError::new("prompt", "prompt is required: describe the image."))?,
             negative_prompt: prompt(fields, negative_name)?.unwrap_or_default(),
             model: fields.name("model")?.map(str::trim).filter(|model| !model.is_empty()).map(str::to_owned),
             n,
@@ -217,8 +216,8 @@ fn size(fields: &Fields, max_pixels: u64) -> Result<Option<ImageSize>, FieldErro
 }
 
 fn quality(fields: &Fields) -> Result<Quality, FieldError> {
-    let known = ["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"];
-    Ok(match one_of(fields, "quality", &known)? {
+    let allowed = ["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"];
+    Ok(match one_of(fields, "quality", &allowed)? {
         Some("low") => Quality::Low,
         Some("high" | "hd" | "xhigh" | "max") => Quality::High,
         _ => Quality::Medium,
@@ -262,10 +261,10 @@ fn stream(fields: &Fields, n: u64) -> Result<Option<u8>, FieldError> {
     Ok(Some(u8::try_from(partials).expect("at most 3")))
 }
 
-fn one_of<'a>(fields: &'a Fields, name: &str, known: &[&str]) -> Result<Option<&'a str>, FieldError> {
+fn one_of<'a>(fields: &'a Fields, name: &str, allowed: &[&str]) -> Result<Option<&'a str>, FieldError> {
     let Some(text) = fields.text(name)? else { return Ok(None) };
-    if known.contains(&text) {
+    if allowed.contains(&text) {
         return Ok(Some(text));
     }
-    Err(FieldError::new(name, format!("{name} must be one of {}.", known.join(", "))))
+    Err(FieldError::new(name, format!("{name} must be one of {}.", allowed.join(", "))))
 }

@@ -93,13 +93,13 @@ impl<'a> ParameterResolver<'a> {
         let in_workflow = self.template.and_then(Template::default_steps);
         let preset = self.preset.and_then(|preset| preset.steps);
         let defaults = self.defaults.as_ref().map(|defaults| defaults.steps);
-        let known = preset.or(in_workflow).or(defaults);
+        let steps = preset.or(in_workflow).or(defaults);
         let quality = Some(self.request.quality).filter(|quality| *quality != Quality::Medium);
         if requested.is_some() {
             return requested;
         }
-        match self.if_supported(quality, "quality", |template| binds(template) && known.is_some()) {
-            Some(quality) => known.map(|steps| quality.scale_steps(steps)),
+        match self.if_supported(quality, "quality", |template| binds(template) && steps.is_some()) {
+            Some(quality) => steps.map(|steps| quality.scale_steps(steps)),
             None => preset.or(defaults),
         }
     }

@@ -202,11 +202,11 @@ impl Template {
         bound.collect::<Vec<_>>().join(", ")
     }
 
-    /// What its author should know: the edges that a binding replaces.
-    pub fn notes(&self) -> Vec<String> {
+    /// The edges that a binding replaces, each as a line for its author.
+    pub fn dropped_edges(&self) -> Vec<String> {
         let inputs =
             self.bindings.iter().flat_map(|(binding, inputs)| inputs.iter().map(move |at| (binding, at)));
-        let notes = inputs.filter_map(|(binding, input)| {
+        let dropped = inputs.filter_map(|(binding, input)| {
             let edge = self.incoming_edge(input)?;
             let when = if binding.is_always_set() {
                 "is dropped".to_owned()
@@ -215,7 +215,7 @@ impl Template {
             };
             Some(format!("{edge} {when}: the binding {binding} sets that input"))
         });
-        notes.collect()
+        dropped.collect()
     }
 
     /// Its nodes.
@@ -224,7 +224,7 @@ impl Template {
     }
 
     fn node(&self, id: &str) -> Option<&Map<String, Value>> {
-        self.nodes().find(|(known, _, _)| *known == id).map(|(_, _, inputs)| inputs)
+        self.nodes().find(|(node, _, _)| *node == id).map(|(_, _, inputs)| inputs)
     }
 }
 

@@ -45,7 +45,7 @@ fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
 
 #[test]
 fn invalid_values_name_the_field_and_the_range() {
-    for (field, value, says) in [
+    for (field, value, expected) in [
         ("n", json!(0), "from 1 to 4"),
         ("n", json!(5), "from 1 to 4"),
         ("n", json!("2"), "from 1 to 4"),
@@ -85,7 +85,7 @@ fn invalid_values_name_the_field_and_the_range() {
         request[field] = value.clone();
         let error = read(&request).unwrap_err();
         assert_eq!(error.param.as_deref(), Some(field), "{field}={value}: {error}");
-        assert!(error.message.contains(says), "{field}={value}: {error}");
+        assert!(error.message.contains(expected), "{field}={value}: {error}");
     }
     let error = read(&json!({"prompt": "a", "stream": true, "n": 2})).unwrap_err();
     assert_eq!(error.param.as_deref(), Some("n"));
@@ -95,7 +95,7 @@ fn invalid_values_name_the_field_and_the_range() {
 fn every_parameter_that_has_an_effect_is_read() {
     let works = |parameter: &&Parameter| parameter.treatment != Treatment::Ignored;
     let names = PARAMETERS.iter().filter(works).flat_map(|parameter| parameter.names.iter().copied());
-    // Pictures are no fields.
+    // Images are not fields.
     let names: Vec<_> = names.filter(|name| !["image", "image[]", "mask"].contains(name)).collect();
     for name in REQUEST_FIELDS {
         assert!(names.contains(name), "{name} is not in the table for people");
@@ -122,10 +122,10 @@ fn blank_fields_are_absent_and_whole_numbers_may_have_a_point() {
     assert_eq!(read(&blank), read(&json!({"prompt": "a"})));
     let floats = json!({"prompt": "a", "n": 1.0, "steps": 20.0, "seed": 7.0, "partial_images": 2.0, "stream": true,
         "output_compression": 50.0});
-    let whole = json!({"prompt": "a", "n": 1, "steps": 20, "seed": 7, "partial_images": 2, "stream": true,
+    let integers = json!({"prompt": "a", "n": 1, "steps": 20, "seed": 7, "partial_images": 2, "stream": true,
         "output_compression": 50});
-    assert_eq!(read(&floats), read(&whole));
-    assert_eq!(read(&whole).unwrap().steps, Some(20));
+    assert_eq!(read(&floats), read(&integers));
+    assert_eq!(read(&integers).unwrap().steps, Some(20));
 }
 
 #[test]

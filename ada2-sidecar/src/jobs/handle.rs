@@ -54,7 +54,7 @@ pub type FinishFn<T> =
 /// Why a job has no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobError {
-    /// The source image is unusable. The engine was not asked.
+    /// The source image is unusable. The engine did not get the job.
     Input(FieldError),
     /// The engine failed, or the job was cancelled.
     Engine(EngineError),

@@ -32,7 +32,7 @@ async fn until_free(jobs: &Jobs) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_slot_is_free_when_the_answer_is_read() {
+async fn the_slot_is_free_once_the_response_is_read() {
     let jobs = jobs();
     let permit = jobs.slots().try_acquire().unwrap();
     let mut handle = jobs.start(spec(2), permit, "r".into());

@@ -74,7 +74,9 @@ impl Drop for AccessLogEntry {
         let path = prefix(self.uri.path(), 200);
         let ms = self.started.elapsed().as_millis();
         match status {
-            None => warn!(request_id = id, peer, method, ?path, ms, "request abandoned by its caller"),
+            None => {
+                warn!(request_id = id, peer, method, ?path, ms, "client disconnected before the response");
+            }
             Some(status @ 500..) if !path.starts_with("/readyz") => {
                 error!(request_id = id, peer, method, ?path, status, ms, "request");
             }

@@ -1,4 +1,4 @@
-//! Who may come in: which `Host` we answer to, which web page may send requests, which address, whose token.
+//! Who may send requests: which `Host`, which web page, which address, whose token.
 
 use axum::{
     extract::{Request, State},
@@ -65,7 +65,7 @@ pub(crate) fn check_passthrough<B>(config: &Config, request: &Request<B>) -> Res
     config.guard.check_host(request, &client)?;
     config.guard.check_origin(request.headers(), &client)?;
     reject_cross_site(request)?;
-    // The pass-through is no forward proxy.
+    // The pass-through is not a forward proxy.
     if request.method() == Method::CONNECT {
         return Err(ApiError::MethodNotAllowed);
     }

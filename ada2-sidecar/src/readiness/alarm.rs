@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Whether a condition counts, and since when observations say otherwise.
+/// Whether a condition counts, and since when observations contradict that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Alarm {
     /// Whether it counts.
@@ -14,9 +14,9 @@ pub(crate) struct Alarm {
 /// How long until it counts, and until it no longer does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delays {
-    /// To go on.
+    /// Until it is raised.
     pub(crate) rise: Duration,
-    /// To go off.
+    /// Until it is cleared.
     pub(crate) fall: Duration,
 }
 
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_after_its_time_and_off_after_its_time_beyond_the_margin() {
+    fn an_alarm_is_raised_and_cleared_after_its_delays() {
         assert_eq!(run(&[(0, '1'), (14, '1'), (15, '1')]), [false, false, true]);
         assert_eq!(
             run(&[(0, '1'), (10, '0'), (11, '1'), (25, '1')]),
@@ -77,18 +77,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_turns_faster_than_its_delays(looks in prop::collection::vec((any::<bool>(), any::<bool>()), 1..200)) {
+        fn an_alarm_never_changes_faster_than_its_delays(looks in prop::collection::vec((any::<bool>(), any::<bool>()), 1..200)) {
             let start = Instant::now();
-            let (mut alarm, mut turned) = (Alarm::default(), None::<(Duration, bool)>);
+            let (mut alarm, mut last_change) = (Alarm::default(), None::<(Duration, bool)>);
             for (tick, (raise, clear)) in looks.into_iter().enumerate() {
                 let at = Duration::from_millis(500) * u32::try_from(tick).unwrap();
                 let next = alarm.update(raise, clear && !raise, DELAYS, start + at);
                 if next.on != alarm.on {
                     let least = if next.on { DELAYS.rise } else { DELAYS.fall };
-                    if let Some((before, _)) = turned {
+                    if let Some((before, _)) = last_change {
                         prop_assert!(at.checked_sub(before).unwrap() >= least);
                     }
-                    turned = Some((at, next.on));
+                    last_change = Some((at, next.on));
                 }
                 alarm = next;
             }

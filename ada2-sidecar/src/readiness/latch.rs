@@ -1,4 +1,4 @@
-//! Faults that stay until somebody handles them: fatal XIDs and memory errors that rose. NVML does not report them again, so
+//! Faults that stay until an operator handles them: fatal XIDs and rising memory errors. NVML does not report them again, so
 //! they are kept across restarts of this service, together with the boot that they belong to. Pure but for `file`.
 
 pub(crate) mod store;
@@ -49,7 +49,7 @@ impl Latch {
         Self { boot_id: boot_id.to_owned(), ..Self::default() }
     }
 
-    /// What was kept, if it is of this boot.
+    /// Itself, if it is of this boot.
     #[must_use]
     pub fn for_boot(self, boot_id: &str) -> Self {
         if self.boot_id == boot_id { self } else { Self::new(boot_id) }
@@ -60,7 +60,7 @@ impl Latch {
         !self.xids.is_empty() || self.ecc.as_ref().is_some_and(|mark| mark.risen)
     }
 
-    /// Cleared by hand, or by a driver that was loaded anew. Memory errors are counted from their next reading on.
+    /// Cleared by an operator, or by a reloaded driver. Memory errors are counted from their next reading on.
     #[must_use]
     pub fn cleared(&self) -> Self {
         Self::new(&self.boot_id)
@@ -93,12 +93,12 @@ impl Latch {
         }
     }
 
-    /// The engine was started anew: contained errors went with its memory.
+    /// The engine restarted: contained errors went with its memory.
     pub(crate) fn clear_engine_errors(&mut self) {
         self.xids.retain(|code, _| XidPolicy::for_code(*code) != XidPolicy::FatalForEngine);
     }
 
-    /// The count of uncorrected memory errors. A count that falls is a driver loaded anew.
+    /// The count of uncorrected memory errors. A falling count means that the driver was reloaded.
     pub(crate) fn record_ecc(&mut self, uuid: &str, count: u64) {
         let fresh = || EccBaseline { uuid: uuid.to_owned(), first: count, last: count, risen: false };
         let mark = self.ecc.get_or_insert_with(fresh);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fatal_report_stays_until_one_of_its_ends() {
+    fn a_fatal_xid_stays_latched_until_it_is_cleared() {
         assert!(latched(79).is_latched() && latched(94).is_latched() && latched(63).is_latched());
         assert!(
             !latched(13).is_latched() && !latched(45).is_latched(),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_errors_latch_when_they_rise() {
+    fn rising_memory_errors_latch() {
         let mut latch = Latch::new("boot");
         for (count, risen) in [(3, false), (3, false), (4, true), (4, true), (0, false), (1, true)] {
             latch.record_ecc("GPU-1", count);

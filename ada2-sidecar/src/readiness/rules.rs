@@ -28,7 +28,7 @@ use crate::{
     readiness::WarmUp,
 };
 
-/// What is judged.
+/// The inputs.
 #[derive(Debug, Clone, Copy)]
 pub struct EvaluationInputs<'a> {
     /// The last sample of the card; none before the first.
@@ -62,7 +62,7 @@ pub struct Rules {
     pub gpu_required: bool,
     /// Bytes of VRAM that the engine must be able to have; 0 = off.
     pub min_free_vram: u64,
-    /// Whose VRAM is the engine's own.
+    /// The unit whose VRAM is the engine's.
     pub engine_unit: String,
     /// The engine's name, for texts.
     pub engine: &'static str,
@@ -74,7 +74,7 @@ pub struct Rules {
     pub default_model: Option<String>,
     /// Names for models.
     pub presets: Vec<Arc<Preset>>,
-    /// What the operator says of models.
+    /// The operator's declarations of models.
     pub models: Vec<ModelDeclaration>,
     /// Checks that warn where they would gate.
     pub warn_only: Vec<&'static str>,
@@ -85,12 +85,12 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// What a check says of `warn_only`, where it is not set for it.
+    /// A check's hint at `warn_only`, where it is not set for it.
     fn warn_only_hint(&self, check: &str, text: &'static str) -> &'static str {
         if self.warn_only.contains(&check) { "" } else { text }
     }
 
-    /// What an absent GPU means: a failure where one is required, else just not known.
+    /// An absent GPU is a failure if one is required, else unknown.
     fn absent_gpu_status(&self) -> CheckStatus {
         if self.gpu_required { CheckStatus::Fail } else { CheckStatus::Unknown }
     }
@@ -207,7 +207,7 @@ pub fn evaluate(
     Evaluation { report, state: memory }
 }
 
-/// A check that would gate warns, and says why it only does.
+/// A check that would gate warns instead, and its message says why.
 fn downgrade_to_warning(check: &mut Check) {
     if check.status == CheckStatus::Fail {
         check.status = CheckStatus::Warn;
@@ -244,7 +244,7 @@ pub fn status_of(checks: &[Check]) -> ReadyStatus {
 fn draining(draining: bool) -> Check {
     let check = Check::pass("draining", if draining { "yes" } else { "no" }, "no");
     if draining {
-        check.with_status(CheckStatus::Fail, "the service is stopping; what runs is being finished")
+        check.with_status(CheckStatus::Fail, "the service is stopping; running requests are being finished")
     } else {
         check
     }
@@ -255,13 +255,13 @@ fn engine_report(engine: &EngineState, rules: &Rules) -> EngineReport {
     EngineReport {
         kind: rules.engine.to_owned(),
         url: rules.engine_url.clone(),
-        version: status.map(|survey| survey.version.clone()),
-        queue_depth: status.map_or(0, |survey| survey.queue_depth),
-        models: status.map_or(0, |survey| engine::servable_models(survey, rules)),
+        version: status.map(|status| status.version.clone()),
+        queue_depth: status.map_or(0, |status| status.queue_depth),
+        models: status.map_or(0, |status| engine::servable_models(status, rules)),
     }
 }
 
-/// A reading that is not there says nothing.
+/// A missing reading is unknown.
 fn unavailable(name: &str, expected: &str, reading: Option<&GpuReading>) -> Check {
     let why =
         if reading.is_some() { "the driver does not support this reading" } else { "no GPU is being read" };

@@ -3,10 +3,10 @@
 /// Whether the default model is loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum WarmUp {
-    /// Nobody wants that known.
+    /// Turned off.
     #[default]
     Off,
-    /// Not yet begun, or of an engine that was started anew since.
+    /// Not yet begun, or of an engine that has restarted since.
     Pending,
     /// Being loaded.
     Running,

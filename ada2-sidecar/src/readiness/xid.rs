@@ -1,19 +1,19 @@
 //! The driver's error reports (XIDs): what each means for the service. A table, from what DCGM, the Kubernetes device
 //! plugin, GKE, EKS, Azure and Meta do with them; where those differ, the stricter for faults of the card, and never
-//! more than a warning for faults of a program.
+//! more than a warning for faults of an application.
 
 /// What follows from a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum XidPolicy {
-    /// Nothing: another reading shows it better, or it only follows another report.
+    /// Ignored: another reading shows it better, or it only follows another report.
     Ignore,
-    /// A program's fault: a warning for a minute, and until the engine is started anew if they come in numbers.
+    /// An application's fault: a warning for a minute; many of them warn until the engine restarts.
     Application,
     /// A warning that stays as a fatal one does.
     LatchedWarning,
     /// The card cannot be trusted: not ready until reboot, driver reload, recovery or acknowledgement.
     Fatal,
-    /// The engine's memory was hit: not ready until the engine is started anew.
+    /// The engine's memory was hit: not ready until the engine restarts.
     FatalForEngine,
 }
 
@@ -60,7 +60,7 @@ pub(crate) const fn description(code: u32) -> &'static str {
         143 => "GPU initialisation failed",
         154 => "recovery action changed",
         155 | 156 | 158 => "GPU fault",
-        999 => "code not told by the driver",
+        999 => "code not reported by the driver",
         _ => "see NVIDIA's catalogue of XIDs",
     }
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_never_gate_and_the_cards_own_faults_do() {
+    fn application_xids_never_gate_and_hardware_xids_do() {
         for application in [13, 31, 43, 68, 109, 999, 12345] {
             assert_eq!(XidPolicy::for_code(application), XidPolicy::Application, "{application}");
         }

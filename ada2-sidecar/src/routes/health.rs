@@ -83,11 +83,11 @@ pub(crate) async fn check(
 ) -> Result<Response, ApiError> {
     let published = app.readiness.borrow().clone();
     let checks = &published.report.checks;
-    let known = || checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = || checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ");
     let check = checks
         .iter()
         .find(|check| name.as_ref().is_ok_and(|Path(name)| check.name == *name))
-        .ok_or_else(|| ApiError::CheckNotFound { known_checks: known() })?;
+        .ok_or_else(|| ApiError::CheckNotFound { known_checks: names() })?;
     let body = if is_verbose(query.as_deref()) {
         readiness_text::check_line(check).into_response()
     } else {

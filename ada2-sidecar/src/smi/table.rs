@@ -24,8 +24,12 @@ pub(crate) fn table(view: &GpuView<'_>) -> String {
         let _ = writeln!(text, "sampled {} ({age:.1} s ago)", timestamp(sample.timestamp));
         if let Some(xid) = sample.xids.recent.last() {
             let age = view.now.saturating_duration_since(xid.at).as_secs();
-            let _ =
-                writeln!(text, "last XID {} ({}) {age} s ago", xid.code, readiness::xid_meaning(xid.code));
+            let _ = writeln!(
+                text,
+                "last XID {} ({}) {age} s ago",
+                xid.code,
+                readiness::xid_description(xid.code)
+            );
         }
     }
     let _ = writeln!(text, "readiness: {}", view.report.summary());
@@ -174,9 +178,8 @@ mod tests {
     use super::*;
     use crate::gpu::{GpuMemory, GpuProcessType, HealthReading};
 
-    #[test]
-    fn the_table_looks_like_nvidia_smis() {
-        let report = GpuReport {
+    fn report() -> GpuReport {
+        GpuReport {
             name: "NVIDIA RTX 6000 Ada Generation".into(),
             driver_version: Some("595.80".into()),
             cuda_version: Some("13.1".into()),
@@ -196,7 +199,11 @@ mod tests {
             ecc_uncorrected_volatile: Some(0),
             recovery_action: Some("None".into()),
             ..GpuReport::default()
-        };
+        }
+    }
+
+    #[test]
+    fn the_table_looks_like_nvidia_smis() {
         let engine = GpuProcess {
             pid: 4711,
             name: "python3".into(),
@@ -205,7 +212,7 @@ mod tests {
             used: Some(12_034 * MIB),
         };
         let mut reading = GpuReading {
-            report,
+            report: report(),
             health: HealthReading::default(),
             memory: None,
             processes: Some(vec![engine]),

@@ -8,7 +8,7 @@ use crate::running::{Running, run, text};
 const UNUSED_ADDRESS: &str = "127.0.0.1:9";
 
 #[tokio::test]
-async fn the_running_sidecar_is_asked_and_the_exit_code_says_whether_it_is_ready() {
+async fn readyz_asks_the_running_sidecar_and_its_exit_code_is_the_verdict() {
     let card = FakeCard::new();
     let library = card.library().display().to_string();
     let state = fakes::fresh_dir("show");
@@ -149,7 +149,7 @@ async fn ack_goes_through_the_state_directory_with_and_without_a_running_sidecar
     let latch = async |sidecar: &Running| {
         card.xid(79);
         fakes::eventually("kept", async || {
-            std::fs::read_to_string(state.join("latch.json")).ok().filter(|kept| kept.contains("\"79\""))
+            std::fs::read_to_string(state.join("latch.json")).ok().filter(|text| text.contains("\"79\""))
         })
         .await;
         let answer = fakes::http().get(format!("{}/readyz", sidecar.url)).send().await.unwrap();
@@ -199,7 +199,7 @@ async fn check_config_live_validates_every_graph_with_the_engine() {
     assert_eq!(output.status.code(), Some(0), "warnings are not errors: {printed}");
     for warning in [
         "warning: models: \"gone\" is declared, but the engine has no such model",
-        "warning: models: nothing tells what kind \"dreamshaper_8\" is",
+        "warning: models: cannot detect the kind of \"dreamshaper_8\"",
     ] {
         assert!(printed.contains(warning), "{printed}");
     }
@@ -208,7 +208,7 @@ async fn check_config_live_validates_every_graph_with_the_engine() {
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(78), "{printed}");
     for error in [
-        "preset \"mine\", generate: the node \"3\" (KSampler) misses its input \"steps\"\n",
+        "preset \"mine\", generate: the node \"3\" (KSampler) is missing its input \"steps\"\n",
         "preset \"mine\", generate: the node \"9\" is of class \"SaveImageFancy\", which this ComfyUI does not know\n",
     ] {
         assert!(printed.contains(error), "{printed}");

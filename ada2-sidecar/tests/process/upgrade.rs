@@ -11,7 +11,7 @@ use wire::health::{CheckStatus, ReadyReport};
 use crate::running::{Running, run};
 
 #[test]
-fn the_configuration_of_0_1_keeps_its_meaning() {
+fn a_configuration_of_0_1_has_the_same_effect() {
     let dir = copy_old_state("0.1", "ada2-sidecar");
     let file = dir.join("config.yaml").display().to_string();
     let output = run(&["--config", &file, "check-config"]);

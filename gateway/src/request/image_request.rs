@@ -87,7 +87,7 @@ impl ImageRequest {
     ) -> Result<Self, Malformed> {
         let prompt = fields
             .text("prompt")?
-            .ok_or_else(|| FieldError::new("prompt", "prompt is required: say what the picture shows."))?;
+            .ok_or_else(|| FieldError::new("prompt", "prompt is required: describe the image."))?;
         let stream = fields.boolean("stream")?.unwrap_or(false);
         let count = fields.integer("n", 1..=MAX_IMAGES)?.unwrap_or(1);
         if stream && count > 1 {

@@ -71,7 +71,7 @@ impl Sidecar {
         let life = lifecycle.clone();
         #[expect(clippy::disallowed_methods, reason = "the harness owns the service's one task")]
         let task = tokio::spawn(async move {
-            let sockets = Sockets { listeners: vec![listener], kept_open: false };
+            let sockets = Sockets { listeners: vec![listener], socket_activated: false };
             ada2_sidecar::serve(sockets, loaded.config, source, life)
                 .await
                 .expect("the sidecar shuts down cleanly");

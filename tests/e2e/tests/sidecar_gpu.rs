@@ -220,7 +220,7 @@ async fn a_driver_upgrade_while_running_is_degraded() {
     std::fs::copy(&library, &new).unwrap();
     std::fs::rename(&new, &library).unwrap();
     let check = until(&sidecar, "driver", CheckStatus::Warn).await;
-    assert!(check.message.contains("upgraded under us: 595.80 runs"), "{check:?}");
+    assert!(check.message.contains("upgraded while it is loaded: 595.80 runs"), "{check:?}");
     let report = sidecar.readyz().await;
     assert_eq!(report.status, ReadyStatus::Degraded);
     assert_eq!(sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 1})).await.status, 200);

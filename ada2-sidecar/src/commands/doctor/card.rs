@@ -15,7 +15,7 @@ use crate::{
 };
 
 const MIB: u64 = 1 << 20;
-/// Readiness checks that tell whether the service sees the card.
+/// Readiness checks of whether the service sees the card.
 pub(super) const GPU_VISIBILITY_CHECKS: [&str; 4] = ["nvml", "driver", "snapshot_fresh", "gpu_present"];
 
 /// The card, read by this process.
@@ -47,7 +47,7 @@ impl CardProbe {
     }
 }
 
-/// What is judged.
+/// The facts.
 pub(super) struct CardFacts<'a> {
     pub(super) state: Option<&'a GpuState>,
     pub(super) required: bool,
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    fn judge(state: &GpuState, gpu_id: &str) -> Vec<Finding> {
+    fn evaluate(state: &GpuState, gpu_id: &str) -> Vec<Finding> {
         let fixes = FixHints { file: "c".into(), managed_by_unit: true };
         CardFacts { state: Some(state), required: true, gpu_id, engine_unit: "e.service", fixes: &fixes }
             .evaluate()
@@ -206,12 +206,12 @@ mod tests {
     fn present(change: impl Fn(&mut GpuReading), gpu_id: &str) -> Vec<(&'static str, Verdict, String)> {
         let mut reading = reading();
         change(&mut reading);
-        let findings = judge(&GpuState::Present(Box::new(reading)), gpu_id);
+        let findings = evaluate(&GpuState::Present(Box::new(reading)), gpu_id);
         findings.into_iter().map(|one| (one.name, one.verdict, one.fix.unwrap_or(one.message))).collect()
     }
 
     #[test]
-    fn a_present_card_is_judged_by_what_keeps_the_engine_from_it() {
+    fn a_present_card_is_checked_for_what_blocks_the_engine() {
         use Verdict::{Fail, Ok, Warn};
         let process = |used| GpuProcess {
             pid: 1,
@@ -251,16 +251,16 @@ mod tests {
     #[test]
     fn a_missing_card_names_those_that_exist() {
         let none = GpuState::NoDevice { requested: "0".into(), found: Vec::new() };
-        assert_eq!(judge(&none, "0")[0].fix.as_deref(), Some("lspci | grep -i nvidia"));
+        assert_eq!(evaluate(&none, "0")[0].fix.as_deref(), Some("lspci | grep -i nvidia"));
         let other = GpuState::NoDevice { requested: "GPU-9".into(), found: vec!["0 = GPU-1 (Ada)".into()] };
-        let findings = judge(&other, "GPU-9");
+        let findings = evaluate(&other, "GPU-9");
         assert!(
             findings[0].message.contains("gpu_id GPU-9 matches no GPU; found: 0 = GPU-1 (Ada)"),
             "{findings:?}"
         );
         assert!(findings[0].fix.as_ref().unwrap().contains("`gpu_id: GPU-1`"));
-        assert_eq!(judge(&GpuState::Lost, "0")[0].fix.as_deref(), Some("sudo reboot"));
-        assert!(judge(&GpuState::DriverNotLoaded, "0").is_empty(), "the driver's line says it");
+        assert_eq!(evaluate(&GpuState::Lost, "0")[0].fix.as_deref(), Some("sudo reboot"));
+        assert!(evaluate(&GpuState::DriverNotLoaded, "0").is_empty(), "the driver's line says it");
     }
 
     #[test]

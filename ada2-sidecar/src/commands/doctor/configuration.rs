@@ -226,7 +226,7 @@ fn permission_denied_path(problems: &[Problem], file: &Path, root: bool) -> Opti
     })
 }
 
-/// Whether the unit's dynamic user may read a file, by its mode and groups. Other users are not judged.
+/// Whether the unit's dynamic user may read a file, by its mode and groups. Other users are not checked.
 pub(super) fn readable_by(service: &SystemdUnit, file: &Path) -> bool {
     if !service.is("DynamicUser", "yes") {
         return true;
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_user_is_told_to_use_sudo() {
+    fn an_unprivileged_user_is_advised_to_use_sudo() {
         let denied = [Problem::new("/etc/x", WHOLE_FILE, "cannot be read: Permission denied (os error 13)")];
         let file = Path::new("/etc/x");
         assert_eq!(permission_denied_path(&denied, file, false), Some(file.to_owned()));

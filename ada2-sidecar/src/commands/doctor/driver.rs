@@ -49,7 +49,7 @@ fn has_module(dir: &Path) -> bool {
     })
 }
 
-/// What is judged.
+/// The facts.
 pub(super) struct DriverFacts<'a> {
     /// None if the driver did not answer in time.
     pub(super) state: Option<&'a GpuState>,

@@ -32,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Problems that get a line each.
 const MAX_LISTED: usize = 5;
 
-/// What is judged.
+/// The facts.
 pub(super) struct EngineFacts<'a> {
     config: &'a Config,
     url: &'a Url,
@@ -175,26 +175,26 @@ impl<'a> EngineFacts<'a> {
     fn model_findings(&self, models: &Arc<[EngineModel]>) -> Vec<Finding> {
         const NAME: &str = "engine_models";
         let (declared, presets) = (&self.config.models, &self.config.presets);
-        let known = models::apply_declarations(declared, models);
+        let models = models::apply_declarations(declared, models);
         let default = self.config.default_model.as_deref();
-        let resolved = choice::resolve(&known, presets, None, default);
+        let resolved = choice::resolve(&models, presets, None, default);
         if let (Err(error), Some(default)) = (&resolved, default) {
             let fix = self.fixes.edit(&format!("correct default_model: {default} in"));
             return vec![Finding::fail(NAME, format!("default_model cannot be used: {error}"), fix)];
         }
-        let served = known.iter().filter(|model| model.graphs().is_some()).count();
-        let usable = choice::usable_preset_names(&known, presets).len();
+        let served = models.iter().filter(|model| model.graphs().is_some()).count();
+        let usable = choice::usable_preset_names(&models, presets).len();
         if served == 0 && usable == 0 {
             let message =
-                format!("none of its {} models is supported, and no preset can be used", known.len());
+                format!("none of its {} models is supported, and no preset can be used", models.len());
             let place = self.config.engine.fixes().map_or("", |fixes| fixes.model_location);
             let fix = format!("install an SD 1.5 or SDXL main model {place}");
             return vec![Finding::fail(NAME, message, fix)];
         }
-        let unknown = known.iter().filter(|model| model.kind.is_unknown()).count();
-        let unusable: Vec<_> = model_warnings(models, declared, presets)
+        let unknown = models.iter().filter(|model| model.kind.is_unknown()).count();
+        let unusable: Vec<_> = model_warnings(&models, declared, presets)
             .into_iter()
-            .filter(|line| !line.contains("nothing tells"))
+            .filter(|line| !line.contains("cannot detect the kind"))
             .collect();
         if unusable.is_empty() {
             let unknown = match unknown {
@@ -205,7 +205,7 @@ impl<'a> EngineFacts<'a> {
             };
             return vec![Finding::ok(
                 NAME,
-                format!("{served} of {} models are supported{unknown}", known.len()),
+                format!("{served} of {} models are supported{unknown}", models.len()),
             )];
         }
         let finding = |warning: &String| Finding::warn(NAME, warning, self.fixes.edit("correct the name in"));

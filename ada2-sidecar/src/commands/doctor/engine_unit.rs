@@ -7,7 +7,7 @@ use crate::{commands::systemd::SystemdUnit, port::Process};
 
 const NAME: &str = "engine_unit";
 
-/// What is judged.
+/// The facts.
 pub(super) struct EngineUnitFacts<'a> {
     /// `engine_unit`.
     pub(super) name: &'a str,
@@ -86,73 +86,62 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_engine_must_run_in_its_unit_and_come_back() {
-        use Verdict::{Ok, Skip, Warn};
-        let up = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nRestart=on-failure";
-        let missing = "LoadState=not-found\nActiveState=inactive";
-        let holder = |name: &str, unit: Option<&str>| {
-            Some(Process { pid: 7, name: name.into(), unit: unit.map(str::to_owned) })
+    fn evaluate(
+        unit: &str,
+        listener: Option<(&str, &str)>,
+        engine_responds: bool,
+        root: bool,
+    ) -> Vec<Finding> {
+        let listener =
+            listener.map(|(name, unit)| Process { pid: 7, name: name.into(), unit: Some(unit.into()) });
+        let facts = EngineUnitFacts {
+            name: "invokeai.service",
+            unit: Some(&SystemdUnit::parse("invokeai.service", unit)),
+            engine_responds,
+            listener: listener.as_ref(),
+            root,
+            fixes: &FixHints { file: "c".into(), managed_by_unit: true },
         };
-        for (unit, responds, holder, root, verdict, expected) in [
-            (up.to_owned(), true, None, true, Some(Ok), "runs, also after a reboot"),
+        facts.evaluate()
+    }
+
+    fn assert_finding(findings: &[Finding], verdict: Verdict, expected: &str) {
+        let [Finding { verdict: actual, message, fix, .. }] = findings else { panic!("{findings:?}") };
+        let line = format!("{message} {}", fix.as_deref().unwrap_or_default());
+        assert!(*actual == verdict && line.contains(expected), "{findings:?}");
+    }
+
+    #[test]
+    fn a_unit_that_does_not_survive_a_reboot_or_a_crash_is_a_warning() {
+        let up = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nRestart=on-failure";
+        for (unit, responds, verdict, expected) in [
+            (up.to_owned(), true, Verdict::Ok, "runs, also after a reboot"),
             (
                 up.replace("enabled", "disabled"),
                 true,
-                None,
-                true,
-                Some(Warn),
+                Verdict::Warn,
                 "sudo systemctl enable invokeai.service",
             ),
-            (up.replace("on-failure", "no"), true, None, true, Some(Warn), "Restart=on-failure"),
-            (up.replace("enabled", "static"), false, None, true, Some(Ok), "runs"),
-            (missing.to_owned(), false, None, true, None, ""),
-            (missing.to_owned(), true, None, true, None, ""),
-            (missing.to_owned(), true, None, false, Some(Skip), "run with sudo"),
-            (
-                missing.to_owned(),
-                true,
-                holder("python3", Some("paint.service")),
-                true,
-                Some(Warn),
-                "`engine_unit: paint.service`",
-            ),
-            (
-                missing.to_owned(),
-                true,
-                holder("python3", Some("session-3.scope")),
-                true,
-                Some(Warn),
-                "started by hand (python3 (pid 7))",
-            ),
-            (
-                missing.to_owned(),
-                true,
-                holder("python3", Some("invokeai.service")),
-                true,
-                Some(Ok),
-                "runs python3",
-            ),
-            (missing.to_owned(), true, holder("docker-proxy", Some("docker.service")), true, None, ""),
+            (up.replace("on-failure", "no"), true, Verdict::Warn, "Restart=on-failure"),
+            (up.replace("enabled", "static"), false, Verdict::Ok, "runs"),
         ] {
-            let (unit, fixes) = (
-                SystemdUnit::parse("invokeai.service", &unit),
-                FixHints { file: "c".into(), managed_by_unit: true },
-            );
-            let facts = EngineUnitFacts {
-                name: "invokeai.service",
-                unit: Some(&unit),
-                engine_responds: responds,
-                listener: holder.as_ref(),
-                root,
-                fixes: &fixes,
-            };
-            let findings = facts.evaluate();
-            assert_eq!(findings.first().map(|one| one.verdict), verdict, "{findings:?}");
-            let line = findings
-                .first()
-                .map(|one| format!("{} {}", one.message, one.fix.as_deref().unwrap_or_default()));
-            assert!(line.unwrap_or_default().contains(expected), "{findings:?}");
+            assert_finding(&evaluate(&unit, None, responds, true), verdict, expected);
+        }
+    }
+
+    #[test]
+    fn a_missing_unit_is_judged_by_the_process_that_answers_instead() {
+        let missing = "LoadState=not-found\nActiveState=inactive";
+        assert!(evaluate(missing, None, false, true).is_empty());
+        assert!(evaluate(missing, None, true, true).is_empty());
+        assert!(evaluate(missing, Some(("docker-proxy", "docker.service")), true, true).is_empty());
+        assert_finding(&evaluate(missing, None, true, false), Verdict::Skip, "run with sudo");
+        for (unit, verdict, expected) in [
+            ("paint.service", Verdict::Warn, "`engine_unit: paint.service`"),
+            ("session-3.scope", Verdict::Warn, "started by hand (python3 (pid 7))"),
+            ("invokeai.service", Verdict::Ok, "runs python3"),
+        ] {
+            assert_finding(&evaluate(missing, Some(("python3", unit)), true, true), verdict, expected);
         }
     }
 }

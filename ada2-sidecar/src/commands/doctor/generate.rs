@@ -15,7 +15,7 @@ const NAME: &str = "generate";
 /// A little longer than the service's default time limit.
 const IMAGE_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Requests it and judges the response.
+/// Requests it and checks the response.
 pub(super) fn check_generation(
     client: &SidecarClient,
     token: Option<&Secret>,

@@ -14,7 +14,7 @@ const PACKAGE_UNIT_DIRS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/s
 /// The major number of NVIDIA's device files.
 const NVIDIA_DEVICE_MAJOR: &str = "195";
 
-/// What is judged.
+/// The facts.
 pub(super) struct InstallationFacts<'a> {
     pub(super) units: &'a SidecarUnits,
     /// Unit files in `/etc` that hide the package's.

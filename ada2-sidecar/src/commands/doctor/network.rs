@@ -17,7 +17,7 @@ use crate::commands::systemd::SystemdUnit;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const UFW: &str = "/etc/ufw/ufw.conf";
 
-/// What is judged.
+/// The facts.
 struct HostNames {
     host: String,
     /// None if the resolver does not answer in time; empty if the name cannot be resolved.

@@ -13,7 +13,7 @@ use crate::commands::systemd::SystemdUnit;
 
 const NAME: &str = "output_folder";
 
-/// What is judged.
+/// The facts.
 pub(super) struct OutputDirFacts<'a> {
     pub(super) dir: &'a Path,
     /// Bytes below which the service is not ready.

@@ -12,7 +12,7 @@ use crate::{
 
 const NAME: &str = "port";
 
-/// What is judged.
+/// The facts.
 pub(super) struct PortFacts {
     pub(super) addresses: Vec<SocketAddr>,
     /// The first address that another program holds.

@@ -10,7 +10,7 @@ use crate::config::{EngineKind, checks::CHECKS};
 
 const NAME: &str = "readiness";
 
-/// What is judged, and what fixes name.
+/// The facts.
 pub(super) struct ReadinessFacts<'a> {
     pub(super) report: &'a ReadyReport,
     /// Whether the service made the report, or this process.
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    fn judge(checks: Vec<Check>, explained_checks: &[&'static str]) -> Vec<Finding> {
+    fn evaluate(checks: Vec<Check>, explained_checks: &[&'static str]) -> Vec<Finding> {
         let engine =
             EngineReport { kind: "invokeai".into(), url: None, version: None, queue_depth: 0, models: 0 };
         let report =
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn every_check_that_does_not_pass_has_a_line_unless_another_explains_it() {
         let check = |name: &str, status| Check::pass(name, "", "").with_status(status, "as it is");
-        let findings = judge(vec![Check::pass("nvml", "", "")], &[]);
+        let findings = evaluate(vec![Check::pass("nvml", "", "")], &[]);
         assert_eq!(findings, [Finding::ok(NAME, "the service: 1 checks pass, 0 fail, 0 are unknown")]);
         let all = || {
             vec![
@@ -158,7 +158,7 @@ mod tests {
                 check("mood", CheckStatus::Warn),
             ]
         };
-        let findings = judge(all(), &["thermal"]);
+        let findings = evaluate(all(), &["thermal"]);
         let lines: Vec<_> = findings.iter().map(|one| (one.name, one.verdict)).collect();
         assert_eq!(lines, [("xid", Verdict::Fail), ("engine_queue", Verdict::Fail), (NAME, Verdict::Warn)]);
         assert_eq!(findings[0].fix.as_deref(), Some("sudo dmesg | grep -i xid | tail"));
@@ -171,13 +171,14 @@ mod tests {
             Some("curl -X PUT http://127.0.0.1:9090/api/v1/queue/default/processor/resume")
         );
         assert_eq!(findings[2].message, "mood: as it is");
-        assert!(judge(vec![check("thermal", CheckStatus::Fail)], &["thermal"]).is_empty());
+        assert!(evaluate(vec![check("thermal", CheckStatus::Fail)], &["thermal"]).is_empty());
     }
 
     #[test]
     fn every_check_has_a_fix_of_its_own() {
         for name in CHECKS.iter().filter(|name| **name != "draining") {
-            let findings = judge(vec![Check::pass(name, "", "").with_status(CheckStatus::Fail, "no")], &[]);
+            let findings =
+                evaluate(vec![Check::pass(name, "", "").with_status(CheckStatus::Fail, "no")], &[]);
             assert!(!findings[0].fix.as_ref().unwrap().starts_with("curl -s"), "{name}");
         }
     }

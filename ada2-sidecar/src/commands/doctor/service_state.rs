@@ -11,7 +11,7 @@ const REINSTALL: &str = "sudo apt install --reinstall ./ada2-sidecar_*.deb";
 /// An invalid configuration.
 const EXIT_CONFIG: &str = "78";
 
-/// What is judged.
+/// The facts.
 pub(super) struct ServiceFacts<'a> {
     pub(super) units: &'a SidecarUnits,
     /// The configuration makes the next start fail; an earlier line says so.
@@ -193,7 +193,7 @@ mod tests {
     const LISTENS: &str = "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nResult=success";
 
     /// The verdicts of socket and service, and message and fix of the last.
-    fn judge(service: &str, socket: &str, broken: bool, taken: bool) -> (Vec<Verdict>, String) {
+    fn evaluate(service: &str, socket: &str, broken: bool, taken: bool) -> (Vec<Verdict>, String) {
         let units = units(service, socket);
         let facts = ServiceFacts {
             units: &units,
@@ -247,7 +247,7 @@ mod tests {
                 "not installed -> sudo apt install ./ada2",
             ),
         ] {
-            let (found, last) = judge(service, socket, broken, taken);
+            let (found, last) = evaluate(service, socket, broken, taken);
             assert_eq!(found, verdicts, "{service}\n{socket}: {last}");
             assert!(last.contains(expected), "{last}");
         }
@@ -271,10 +271,10 @@ mod tests {
             ("oom-kill", "9", "out of memory"),
             ("watchdog", "6", "hung"),
         ] {
-            let (found, last) = judge(&failed(result, status), LISTENS, false, false);
+            let (found, last) = evaluate(&failed(result, status), LISTENS, false, false);
             assert_eq!(found, [Verdict::Ok, Verdict::Fail], "{last}");
             assert!(last.contains(expected), "{last}");
         }
-        assert_eq!(judge(&failed("exit-code", "78"), LISTENS, true, false).0, [Verdict::Ok]);
+        assert_eq!(evaluate(&failed("exit-code", "78"), LISTENS, true, false).0, [Verdict::Ok]);
     }
 }

@@ -15,7 +15,7 @@ const NAME: &str = "settings";
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(280);
 const MIB: u64 = 1 << 20;
 
-/// What is judged.
+/// The facts.
 pub(super) struct SettingsFacts<'a> {
     pub(super) config: &'a Config,
     /// The addresses of the socket unit, if there is one.
@@ -32,7 +32,7 @@ impl SettingsFacts<'_> {
                 .into_iter()
                 .flatten()
                 .collect();
-        if problems.is_empty() { vec![Finding::ok(NAME, self.notes())] } else { problems }
+        if problems.is_empty() { vec![Finding::ok(NAME, self.summary())] } else { problems }
     }
 
     fn listen(&self) -> Option<Finding> {
@@ -92,18 +92,18 @@ impl SettingsFacts<'_> {
     }
 
     /// What is not wrong, but worth knowing.
-    fn notes(&self) -> String {
-        let mut notes = vec!["no conflicting settings".to_owned()];
+    fn summary(&self) -> String {
+        let mut parts = vec!["no conflicting settings".to_owned()];
         if self.config.request_timeout >= GATEWAY_TIMEOUT {
-            notes.push(format!(
+            parts.push(format!(
                 "request_timeout is {} s: the gateway's IMAGES_HTTP_TIMEOUT_SEC (default 280) must be longer",
                 self.config.request_timeout.as_secs()
             ));
         }
         if !self.config.warn_only.is_empty() {
-            notes.push(format!("warn_only: {}", self.config.warn_only.join(", ")));
+            parts.push(format!("warn_only: {}", self.config.warn_only.join(", ")));
         }
-        notes.join("; ")
+        parts.join("; ")
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn judge(flags: &[&str], stop: &str, card: Option<u64>) -> Vec<Finding> {
+    fn evaluate(flags: &[&str], stop: &str, card: Option<u64>) -> Vec<Finding> {
         let all = [&["ada2-sidecar", "--engine", "builtin"], flags].concat();
         let flags = crate::cli::command().get_matches_from(all);
         let config = crate::config::load_for_reload(&flags, &|_| None, &[]).unwrap().config;
@@ -155,7 +155,7 @@ mod tests {
             (&["--request-timeout", "10m"], "45s", None, Ok, "IMAGES_HTTP_TIMEOUT_SEC"),
             (&["--warn-only", "ecc"], "45s", None, Ok, "warn_only: ecc"),
         ] {
-            let findings = judge(flags, stop, card);
+            let findings = evaluate(flags, stop, card);
             assert_eq!((findings.len(), findings[0].verdict), (1, verdict), "{flags:?}: {findings:?}");
             assert!(findings[0].message.contains(expected), "{findings:?}");
         }

@@ -17,7 +17,7 @@ use crate::{commands::systemd::SystemdUnit, config::KEYS};
 const NAME: &str = "token";
 const WORLD_READABLE: u32 = 0o004;
 
-/// What is judged.
+/// The facts.
 #[derive(Default)]
 pub(super) struct TokenFacts {
     /// Whether a token is configured.

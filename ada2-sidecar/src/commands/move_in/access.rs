@@ -17,7 +17,7 @@ const QUESTION: &str = "\nWhich clients may use the engine through this host?\n 
     1  only the Mac that runs the gateway\n  \
     2  every private address (loopback, private and 100.64/10 ranges)\n";
 
-/// Keeps what is configured. Otherwise `--yes` means every private address, and without it a person is asked.
+/// Keeps what is configured. Otherwise `--yes` means every private address, and without it the user is asked.
 pub(crate) fn choose_access(
     existing: &CurrentConfig,
     assume_yes: bool,

@@ -19,8 +19,12 @@ pub(crate) enum Change {
     Directory(PathBuf),
     /// A file or link was created.
     Created(PathBuf),
-    /// A file was replaced; the old one is kept.
-    Replaced { path: PathBuf, kept: PathBuf },
+    /// A file was replaced; the backup is the old one.
+    Replaced {
+        path: PathBuf,
+        #[serde(rename = "kept")]
+        backup: PathBuf,
+    },
     /// A file was moved.
     Moved { from: PathBuf, to: PathBuf },
 }
@@ -41,12 +45,12 @@ impl Change {
                 ignore_not_found(fs::remove_file(path))?;
                 sync_parent(path)
             }
-            Self::Replaced { path, kept } => {
+            Self::Replaced { path, backup } => {
                 ignore_not_found(fs::remove_file(temp_path(path)))?;
-                if exists(kept) {
-                    fs::rename(kept, path)?;
+                if exists(backup) {
+                    fs::rename(backup, path)?;
                     // A rename between two links to one file keeps both.
-                    ignore_not_found(fs::remove_file(kept))?;
+                    ignore_not_found(fs::remove_file(backup))?;
                 }
                 sync_parent(path)
             }
@@ -93,9 +97,9 @@ pub(crate) fn write(path: &Path, text: &str, record_change: RecordChange<'_>) ->
         Err(error) => return Err(error),
     };
     create_dirs(path.parent().unwrap_or(Path::new("/")), record_change)?;
-    let kept = free_backup_path(path);
+    let backup = free_backup_path(path);
     if old.is_some() {
-        record_change(Change::Replaced { path: path.clone(), kept: kept.clone() })?;
+        record_change(Change::Replaced { path: path.clone(), backup: backup.clone() })?;
     } else {
         record_change(Change::Created(path.clone()))?;
     }
@@ -108,7 +112,7 @@ pub(crate) fn write(path: &Path, text: &str, record_change: RecordChange<'_>) ->
         Some(old) => {
             chown(&draft, Some(old.uid()), Some(old.gid()))?;
             file.set_permissions(old.permissions())?;
-            fs::hard_link(path, &kept)?;
+            fs::hard_link(path, &backup)?;
         }
         None => file.set_permissions(fs::Permissions::from_mode(0o644))?,
     }

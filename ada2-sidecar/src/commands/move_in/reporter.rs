@@ -26,7 +26,7 @@ impl MoveError {
         Self::new(
             "stopped",
             "interrupted, by you or by the end of your session",
-            "`sudo ada2-sidecar move-in` starts anew",
+            "`sudo ada2-sidecar move-in` starts again",
         )
     }
 }

@@ -42,7 +42,7 @@ impl CurrentConfig {
     }
 
     pub(crate) fn value_in_file(&self, key: &str) -> Option<String> {
-        let key = KEYS.iter().find(|known| known.name == key)?;
+        let key = KEYS.iter().find(|spec| spec.name == key)?;
         self.file.get(key).map(|(value, _)| value)
     }
 }

@@ -222,8 +222,8 @@ mod tests {
             let edited = set_keys(&text, &settings).unwrap();
             prop_assert!(only_sets(&text, &edited, &settings));
             let comments = |text: &str| text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
-            let kept = comments(&edited);
-            prop_assert!(comments(&text).iter().all(|comment| kept.contains(comment)), "{text}\n->\n{edited}");
+            let remaining = comments(&edited);
+            prop_assert!(comments(&text).iter().all(|comment| remaining.contains(comment)), "{text}\n->\n{edited}");
             prop_assert_eq!(set_keys(&edited, &settings).unwrap(), edited);
         }
     }

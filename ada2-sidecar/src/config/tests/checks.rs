@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn warn_only_takes_a_list_of_checks_and_names_the_nearest_of_one_that_is_none() {
+fn warn_only_takes_checks_and_suggests_the_nearest_for_an_unknown_one() {
     for (flags, env, file) in [
         (&["--warn-only", "row_remap, disk"][..], &[][..], None),
         (&[], &[("ADA2_WARN_ONLY", "row_remap,disk,")], None),
@@ -18,9 +18,8 @@ fn warn_only_takes_a_list_of_checks_and_names_the_nearest_of_one_that_is_none() 
     let lines = problems(&["--warn-only", "row_remp,nvml,draining,disk"], &[], None);
     assert_eq!(lines.len(), 3, "{lines:#?}");
     assert!(
-        lines[0].starts_with(
-            "--warn-only: warn_only: no check is named \"row_remp\"; did you mean \"row_remap\"?"
-        ),
+        lines[0]
+            .starts_with("--warn-only: warn_only: unknown check \"row_remp\"; did you mean \"row_remap\"?"),
         "{lines:#?}"
     );
     assert!(
@@ -33,7 +32,7 @@ fn warn_only_takes_a_list_of_checks_and_names_the_nearest_of_one_that_is_none() 
 }
 
 #[test]
-fn settings_of_single_checks_are_read_with_a_warning_that_names_warn_only() {
+fn deprecated_settings_of_single_checks_warn_and_name_warn_only() {
     for (key, value) in [
         ("ecc_mode", "on"),
         ("ecc_errors", "not_ready"),
@@ -70,7 +69,7 @@ fn settings_of_single_checks_are_read_with_a_warning_that_names_warn_only() {
 }
 
 #[test]
-fn a_setting_beside_the_entry_of_warn_only_that_replaces_it_is_an_error_that_says_which_to_remove() {
+fn a_deprecated_setting_beside_its_warn_only_entry_is_an_error() {
     for (key, value, check) in [
         ("ecc_mode", "on", "ecc"),
         ("ecc_errors", "not_ready", "ecc"),

@@ -1,12 +1,12 @@
-//! The file beside the other sources: what is told of it, and what its scalars are.
+//! The file beside the other sources: its problems, and its scalars.
 
 use super::*;
 
 #[test]
-fn unknown_keys_and_bad_values_are_told_together_and_no_second_error_follows_from_a_broken_file() {
+fn unknown_keys_and_bad_values_are_reported_together_and_a_broken_file_only_once() {
     let file = "max_inflght: 3\nmax_n: 99\nzebra: 1\npresets: {a: {modle: k, steps: 0}}\ntoken: ''";
     let lines = problems(&["--engine", "sdwebui"], &[], Some(file));
-    for told in [
+    for expected in [
         "config.yaml: max_inflght: unknown key; did you mean \"max_inflight\"?",
         "config.yaml: zebra: unknown key",
         "config.yaml: max_n: expected a whole number",
@@ -15,11 +15,15 @@ fn unknown_keys_and_bad_values_are_told_together_and_no_second_error_follows_fro
         "config.yaml: token: expected a token",
         "--engine: engine: expected",
     ] {
-        assert_eq!(lines.iter().filter(|line| line.contains(told)).count(), 1, "{told} in {lines:#?}");
+        assert_eq!(
+            lines.iter().filter(|line| line.contains(expected)).count(),
+            1,
+            "{expected} in {lines:#?}"
+        );
     }
     assert_eq!(lines.len(), 7, "{lines:#?}");
-    let folder = std::env::temp_dir().display().to_string();
-    for (flags, file) in [(vec!["--config", folder.as_str()], None), (vec![], Some("state_dir: [\n"))] {
+    let directory = std::env::temp_dir().display().to_string();
+    for (flags, file) in [(vec!["--config", directory.as_str()], None), (vec![], Some("state_dir: [\n"))] {
         let lines = problems(&[&flags[..], &["--max-n", "99"]].concat(), &[], file);
         assert_eq!(lines.len(), 2, "{lines:#?}");
         assert!(lines[0].contains("(the whole file)") && lines[1].starts_with("--max-n: "), "{lines:#?}");
@@ -48,17 +52,17 @@ fn scalars_of_the_file_keep_the_text_that_they_were_written_with() {
 }
 
 #[test]
-fn what_the_file_says_in_vain_is_a_warning() {
+fn an_overridden_value_in_the_file_is_a_warning() {
     let file = Some("max_n: 2\ngpu: optional\ntoken: hush-hush");
     let config = read_with(&["--gpu", "optional"], &[("ADA2_MAX_N", "3"), ("ADA2_TOKEN", "hush")], file)
         .unwrap()
         .config;
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
-    assert!(config.warnings.iter().any(|told| {
-        told.contains("config.yaml: max_n: \"2\" has no effect: environment ADA2_MAX_N says \"3\"")
+    assert!(config.warnings.iter().any(|warning| {
+        warning.contains("config.yaml: max_n: \"2\" has no effect: environment ADA2_MAX_N says \"3\"")
     }));
     assert!(
-        config.warnings.iter().any(|told| told.contains("token: this has no effect")),
+        config.warnings.iter().any(|warning| warning.contains("token: this has no effect")),
         "{:?}",
         config.warnings
     );

@@ -3,13 +3,14 @@
 use super::*;
 
 #[test]
-fn models_are_declared_and_every_problem_with_that_is_named() {
+fn models_are_declared_and_every_problem_is_named() {
     let file = "models: {dreamshaper_8: {base: sd-1}, 'My XL.ckpt': {base: SDXL, variant: inpaint}}";
     let config = read_with(&[], &[], Some(file)).unwrap().config;
     let models = &config.models;
-    let shown: Vec<_> = models.iter().map(|one| (one.model.as_str(), one.family.name, one.variant)).collect();
+    let declared: Vec<_> =
+        models.iter().map(|one| (one.model.as_str(), one.family.name, one.variant)).collect();
     assert_eq!(
-        shown,
+        declared,
         [
             ("My XL.ckpt", "sdxl", Some(crate::images::models::ModelVariant::Inpaint)),
             ("dreamshaper_8", "sd-1", None)
@@ -24,33 +25,33 @@ fn models_are_declared_and_every_problem_with_that_is_named() {
             "models: {a: {base: sdxk}, b: {bace: sdxl}, c: 7, d: {base: sdxl, variant: painting}, e: {base: 1.5}}",
         ),
     );
-    for words in [
-        "models: a: base: no family is named \"sdxk\"; did you mean \"sdxl\"? The families are sd-1, sdxl, sd-2",
+    for expected in [
+        "models: a: base: unknown family \"sdxk\"; did you mean \"sdxl\"? The families are sd-1, sdxl, sd-2",
         "models: b: bace: unknown key; did you mean \"base\"?",
         "models: b: base: expected one of sd-1, sdxl",
         "models: c: expected a map of settings, like {base: sdxl}",
         "models: d: variant: expected one of main, inpaint, refiner, edit, other",
-        "models: e: base: no family is named \"1.5\"",
+        "models: e: base: unknown family \"1.5\"",
     ] {
-        assert!(lines.iter().any(|line| line.contains(words)), "{words}: {lines:#?}");
+        assert!(lines.iter().any(|line| line.contains(expected)), "{expected}: {lines:#?}");
     }
     assert!(problems(&[], &[], Some("models: [a]"))[0].contains("a map of names"));
 }
 
 #[test]
-fn presets_take_numbers_as_requests_do_and_nothing_is_said_twice() {
+fn presets_take_numbers_as_requests_do_and_nothing_is_reported_twice() {
     let file = "presets: {a: {steps: 8.0, cfg_scale: 0}, b: {steps: 8, cfg_scale: 0.0}}";
     for preset in read_with(&[], &[], Some(file)).unwrap().config.presets {
         assert_eq!((preset.steps, preset.cfg_scale), (Some(8), Some(1.0)));
     }
-    for (file, says) in [
+    for (file, expected) in [
         ("presets: {a: {steps: 8.5}}", "a whole number from 1 to 150"),
         ("presets: {a: {cfg_scale: 0.5}}", "0 (none) or a number from 1 to 30"),
         ("presets: {a: {template: {}}}", "template: expected a file, or {generate"),
         ("models: {Mine: {base: sdxl}, mine: {base: sd-1}}", "duplicates \"Mine\""),
     ] {
         let found = problems(&[], &[], Some(file));
-        assert!(found.len() == 1 && found[0].contains(says), "{file}: {found:?}");
+        assert!(found.len() == 1 && found[0].contains(expected), "{file}: {found:?}");
     }
 }
 
@@ -63,7 +64,7 @@ fn presets_are_read_and_every_problem_in_them_is_named() {
     let broken =
         "presets: {a: {modle: k, steps: 0, size: 5x5, scheduler: magic}, b: 7, c: {template: no.json}}";
     let lines = problems(&[], &[], Some(broken)).join("\n");
-    for words in [
+    for expected in [
         "presets: a: modle: unknown key; did you mean \"model\"?",
         "presets: a: steps: expected a whole number from 1 to 150",
         "presets: a: size: expected WIDTHxHEIGHT",
@@ -71,7 +72,7 @@ fn presets_are_read_and_every_problem_in_them_is_named() {
         "presets: b: expected a map of settings",
         "no.json",
     ] {
-        assert!(lines.contains(words), "{words}:\n{lines}");
+        assert!(lines.contains(expected), "{expected}:\n{lines}");
     }
     assert!(problems(&[], &[], Some("presets: [a]"))[0].contains("a map of names"));
 }

@@ -28,7 +28,7 @@ const MAX_METADATA: usize = 4 << 20;
 const DIALECT: HttpDialect = HttpDialect {
     name: "ComfyUI",
     // ComfyUI itself has no login.
-    login_hint: "a custom node or a proxy in front asks; take it away, or name ComfyUI's own address",
+    login_hint: "a custom node or a proxy in front requires one; remove it, or use ComfyUI's own address",
     error_message: |status, path, body| {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         match body.get("error") {
@@ -63,7 +63,7 @@ impl ComfyUiApi {
         let version =
             response.pointer("/system/comfyui_version").and_then(Value::as_str).ok_or_else(|| {
                 EngineError::UnexpectedResponse(
-                    "what answers is not ComfyUI: /system_stats names no version".to_owned(),
+                    "this server is not ComfyUI: /system_stats names no version".to_owned(),
                 )
             })?;
         Ok(Version::read(version))

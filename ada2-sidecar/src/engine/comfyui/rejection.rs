@@ -17,7 +17,7 @@ pub(super) fn rejection_message(body: &Value) -> String {
             (message, details) => format!("{message} ({details})"),
         }
     });
-    sanitize_message(&format!("ComfyUI does not take the graph: {text}"))
+    sanitize_message(&format!("ComfyUI rejects the graph: {text}"))
 }
 
 fn node_error_message(id: &str, node: &Value) -> Option<String> {
@@ -58,7 +58,7 @@ mod tests {
                     "details": "ckpt_name: 'missing.safetensors' not in ['a.safetensors', 'b.safetensors']",
                     "extra_info": {"input_name": "ckpt_name", "received_value": "missing.safetensors"}})
             ),
-            "ComfyUI does not take the graph: node \"4\" (CheckpointLoaderSimple), input \"ckpt_name\": Value not in list: \
+            "ComfyUI rejects the graph: node \"4\" (CheckpointLoaderSimple), input \"ckpt_name\": Value not in list: \
              \"missing.safetensors\""
         );
         assert_eq!(
@@ -67,7 +67,7 @@ mod tests {
                 json!({"type": "required_input_missing", "message": "Required input is missing", "details": "steps",
                     "extra_info": {"input_name": "steps"}})
             ),
-            "ComfyUI does not take the graph: node \"4\" (KSampler), input \"steps\": Required input is missing"
+            "ComfyUI rejects the graph: node \"4\" (KSampler), input \"steps\": Required input is missing"
         );
         assert_eq!(
             rejected(
@@ -75,7 +75,7 @@ mod tests {
                 json!({"type": "custom_validation_failed", "message": "Custom validation failed for node",
                     "details": "image - Invalid image file: nope.png", "extra_info": {}})
             ),
-            "ComfyUI does not take the graph: node \"4\" (LoadImage): Custom validation failed for node: image - Invalid \
+            "ComfyUI rejects the graph: node \"4\" (LoadImage): Custom validation failed for node: image - Invalid \
              image file: nope.png"
         );
     }
@@ -87,9 +87,9 @@ mod tests {
             "extra_info": {}}, "node_errors": {}});
         assert_eq!(
             rejection_message(&body),
-            "ComfyUI does not take the graph: Node 'NoSuchNode' not found. The custom node may not be installed. (Node ID \
+            "ComfyUI rejects the graph: Node 'NoSuchNode' not found. The custom node may not be installed. (Node ID \
              '#3')"
         );
-        assert_eq!(rejection_message(&json!(null)), "ComfyUI does not take the graph: no reason given");
+        assert_eq!(rejection_message(&json!(null)), "ComfyUI rejects the graph: no reason given");
     }
 }

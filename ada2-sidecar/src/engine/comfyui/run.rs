@@ -89,7 +89,7 @@ struct Run<'a> {
     /// The client that submitted its prompts.
     client_id: String,
     prompts: Vec<Prompt>,
-    /// None: no previews are wanted.
+    /// None: the client requested no previews.
     previews: Option<PreviewSubscription<'a, String>>,
 }
 
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
                     last_poll = Instant::now();
                 }
                 Err(RecvError::Closed) => {
-                    return Err(EngineError::Unresponsive("the events ended".to_owned()));
+                    return Err(EngineError::Unresponsive("the event stream ended".to_owned()));
                 }
             }
         }

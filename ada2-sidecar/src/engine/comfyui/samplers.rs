@@ -49,9 +49,9 @@ pub(super) const NAMES: [&str; PAIRS.len()] = {
 
 /// Sampler and scheduler for a name.
 pub(super) fn pair(name: &str) -> (&'static str, &'static str) {
-    let known = PAIRS.iter().find(|(known, _, _)| *known == name);
+    let pair = PAIRS.iter().find(|(openai_name, _, _)| *openai_name == name);
     // Requests and presets are checked against NAMES.
-    known.map_or(("euler", "normal"), |(_, sampler, scheduler)| (sampler, scheduler))
+    pair.map_or(("euler", "normal"), |(_, sampler, scheduler)| (sampler, scheduler))
 }
 
 #[cfg(test)]
@@ -65,11 +65,11 @@ mod tests {
     const OF_COMFYUI: &str = "simple sgm_uniform karras exponential ddim_uniform beta normal";
 
     #[test]
-    fn every_name_has_a_pair_that_comfyui_knows() {
+    fn every_sampler_name_has_a_pair_that_comfyui_accepts() {
         assert_eq!(NAMES, EngineKind::InvokeAi.schedulers(), "clients use InvokeAI's names");
         for (name, sampler, scheduler) in &PAIRS {
-            assert!(SAMPLERS.split_whitespace().any(|known| known == *sampler), "{name}: {sampler}");
-            assert!(OF_COMFYUI.split_whitespace().any(|known| known == *scheduler), "{name}: {scheduler}");
+            assert!(SAMPLERS.split_whitespace().any(|one| one == *sampler), "{name}: {sampler}");
+            assert!(OF_COMFYUI.split_whitespace().any(|one| one == *scheduler), "{name}: {scheduler}");
         }
         assert_eq!(pair("dpmpp_2m_k"), ("dpmpp_2m", "karras"));
     }

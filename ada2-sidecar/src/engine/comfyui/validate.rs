@@ -47,10 +47,10 @@ fn check_template(template: &Template, classes: &Classes) -> Vec<TemplateError> 
             bound.iter().filter(|input| takes(input).is_none() && !is_dynamic_input(description, input));
         errors.extend(unknown.map(|input| format!("{name} takes no input {input:?}")));
         let missing = required(description).filter(|input| !inputs.contains_key(*input));
-        errors.extend(missing.map(|input| format!("{name} misses its input {input:?}")));
+        errors.extend(missing.map(|input| format!("{name} is missing its input {input:?}")));
         for (input, value) in inputs.iter().filter(|(input, _)| !bound.contains(&input.as_str())) {
             if let Some(value) = takes(input).and_then(|spec| disallowed_value(spec, value)) {
-                errors.push(format!("{name} does not take {value} as {input:?}"));
+                errors.push(format!("{name} does not accept {value} as {input:?}"));
             }
         }
         if id == template.output && description["output_node"] == false {
@@ -141,11 +141,11 @@ mod tests {
         assert_eq!(
             messages,
             [
-                "the node \"3\" (KSampler) does not take \"beta\" as \"scheduler\"",
-                "the node \"3\" (KSampler) does not take \"gif\" as \"format\"",
-                "the node \"3\" (KSampler) does not take \"nope\" as \"sampler_name\"",
+                "the node \"3\" (KSampler) does not accept \"beta\" as \"scheduler\"",
+                "the node \"3\" (KSampler) does not accept \"gif\" as \"format\"",
+                "the node \"3\" (KSampler) does not accept \"nope\" as \"sampler_name\"",
+                "the node \"3\" (KSampler) is missing its input \"steps\"",
                 "the node \"3\" (KSampler) is the output, but outputs no images (use SaveImage)",
-                "the node \"3\" (KSampler) misses its input \"steps\"",
                 "the node \"3\" (KSampler) takes no input \"sead\"",
                 "the node \"7\" is of class \"Lost\", which this ComfyUI does not know",
             ]

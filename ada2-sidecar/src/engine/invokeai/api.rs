@@ -100,7 +100,7 @@ impl InvokeAiApi {
             |text: &str| text.chars().filter(|character| !character.is_control()).take(64).collect();
         version.map(sanitize).ok_or_else(|| {
             EngineError::UnexpectedResponse(
-                "what answers is not InvokeAI: /api/v1/app/version names no version".to_owned(),
+                "this server is not InvokeAI: /api/v1/app/version names no version".to_owned(),
             )
         })
     }

@@ -22,7 +22,7 @@ pub(super) struct BatchTracker<'a> {
     /// The node whose images are the result.
     output: &'a str,
     context: &'a JobContext,
-    /// None: no previews are wanted.
+    /// None: the client requested no previews.
     previews: Option<PreviewSubscription<'a, (String, u64)>>,
     /// By item id, which is the order of the seeds.
     items: BTreeMap<u64, ItemState>,
@@ -84,7 +84,7 @@ impl<'a> BatchTracker<'a> {
                 Ok(InvokeAiEvent::Resync) | Err(RecvError::Lagged(_)) => self.poll().await?,
                 Ok(_) => {}
                 Err(RecvError::Closed) => {
-                    return Err(EngineError::Unresponsive("the events ended".to_owned()));
+                    return Err(EngineError::Unresponsive("the event stream ended".to_owned()));
                 }
             }
         }
@@ -96,7 +96,7 @@ impl<'a> BatchTracker<'a> {
     fn report_progress(&self, item: u64, fraction: f64) {
         let done = self.items.values().filter(|item| item.image.is_some()).count() as f64;
         let (within, fraction) = (fraction, (done + fraction) / self.items.len() as f64);
-        let index = self.items.keys().position(|known| *known == item).unwrap_or(0);
+        let index = self.items.keys().position(|id| *id == item).unwrap_or(0);
         let preview =
             self.previews.as_ref().and_then(|previews| previews.take(&(self.batch.batch_id.clone(), item)));
         self.context.progress.send_replace(engine::JobProgress {
@@ -203,9 +203,7 @@ fn classify_error(kind: &str, message: &str) -> EngineError {
 }
 
 fn cancelled_by_others() -> EngineError {
-    EngineError::Interrupted(
-        "the job was cancelled in InvokeAI, by a person there or by its restart".to_owned(),
-    )
+    EngineError::Interrupted("the job was cancelled in InvokeAI, by a user or by its restart".to_owned())
 }
 
 #[cfg(test)]

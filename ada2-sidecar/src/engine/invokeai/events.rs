@@ -40,7 +40,7 @@ pub(super) enum Frame<'a> {
     Other,
 }
 
-/// What jobs are told.
+/// Sent to jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::engine) enum InvokeAiEvent {
     /// An item of a batch changed its status.
@@ -133,7 +133,7 @@ impl<'a> Frame<'a> {
 }
 
 fn event(json: &str) -> Option<Frame<'_>> {
-    // Most events are of no interest: look at the name before parsing.
+    // Most events are of no interest: check the name before parsing.
     match json.strip_prefix("[\"")?.split('"').next()? {
         "queue_item_status_changed" => {
             let (_, event): (&str, ItemChanged) = serde_json::from_str(json).ok()?;

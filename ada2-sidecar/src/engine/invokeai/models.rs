@@ -51,7 +51,7 @@ const VARIANTS: [(&str, ModelVariant); 5] = [
     ("i2v_a14b", ModelVariant::Other),
 ];
 
-/// What the engine says a model is. It does not report the variant of some families (FLUX Kontext); the name tells it.
+/// A model's kind as the engine reports it. It omits the variant of some families (FLUX Kontext), which the name has.
 fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
     // InvokeAI's names of bases are our names of families.
     let family = match family_named(if base == "sdxl-refiner" { "sdxl" } else { base }) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_model_is_comes_from_the_engine() {
+    fn a_models_kind_comes_from_the_engine() {
         for (base, variant, expected) in [
             ("sd-1", json!("normal"), "SD 1.5"),
             ("sd-1", json!("inpaint"), "SD 1.5 inpainting"),

@@ -1,4 +1,4 @@
-//! Reads one card: what never changes, what seldom changes, and the rest.
+//! Reads one card: what never changes, what rarely changes, and the rest.
 
 use nvml_wrapper::{
     Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor,
@@ -34,7 +34,7 @@ pub(in crate::gpu) struct Card<'nvml> {
     identity: GpuReport,
 }
 
-/// Readings that change seldom, or are expensive.
+/// Readings that change rarely, or are expensive.
 #[derive(Debug, Clone)]
 pub(in crate::gpu) struct SlowReading {
     report: GpuReport,
@@ -166,13 +166,7 @@ impl<'nvml> Card<'nvml> {
     ) -> Result<(GpuReport, HealthReading), GpuState> {
         let device = &self.device;
         let memory = self.memory()?;
-        let temperature = device.temperature(TemperatureSensor::Gpu);
-        // At least one reading must prove that the driver responds.
-        let temperature = if memory.is_some() {
-            optional(temperature)
-        } else {
-            required("reading the temperature", temperature)
-        };
+        let temperature = self.temperature(memory.is_some())?;
         let mib = |of: fn(&GpuMemory) -> u64| memory.as_ref().map(|memory| of(memory) / MIB);
         let rates = optional(device.utilization_rates())?;
         let pstate = optional(device.performance_state())?.map(|state| state.as_c());
@@ -198,7 +192,7 @@ impl<'nvml> Card<'nvml> {
             memory_reserved: mib(|memory| memory.reserved),
             memory_used: mib(|memory| memory.used),
             memory_free: mib(|memory| memory.free),
-            temperature: temperature?,
+            temperature,
             temperature_memory: to_u32(memory_temperature),
             utilization_gpu: rates.as_ref().map(|rates| rates.gpu),
             utilization_memory: rates.as_ref().map(|rates| rates.memory),
@@ -220,6 +214,12 @@ impl<'nvml> Card<'nvml> {
             ..slow.report.clone()
         };
         Ok((report, health))
+    }
+
+    /// At least one reading must prove that the driver responds.
+    fn temperature(&self, is_proven: bool) -> Result<Option<u32>, GpuState> {
+        let temperature = self.device.temperature(TemperatureSensor::Gpu);
+        if is_proven { optional(temperature) } else { required("reading the temperature", temperature) }
     }
 
     /// The call for a lost card can succeed, with an error in each value.

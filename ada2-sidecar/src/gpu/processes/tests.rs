@@ -1,4 +1,4 @@
-//! Names and units from written-down `cgroup` files, and from folders that look like the kernel's.
+//! Names and units from recorded `cgroup` files, and from directories like the kernel's.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -154,7 +154,7 @@ fn a_unit_is_active_while_it_has_processes() {
     assert!(!unit_is_active(Path::new("/does/not/exist"), "busy.service"));
 }
 
-/// A folder of files, gone with the test.
+/// A temporary directory of files.
 struct Tree(PathBuf);
 
 impl Tree {

@@ -18,7 +18,7 @@ pub(crate) const RECOVERY_SAMPLES: u32 = 3;
 /// One failed call can be chance; this many in a row cannot.
 const FAILURE_THRESHOLD: u32 = 2;
 /// Reports kept individually; all are counted.
-const KEPT_XIDS: usize = 32;
+const MAX_RECENT_XIDS: usize = 32;
 
 pub(super) struct Publisher {
     sender: watch::Sender<Option<Arc<GpuSample>>>,
@@ -108,7 +108,7 @@ impl Publisher {
         let log = Arc::make_mut(&mut self.xids);
         let sequence = log.recent.last().map_or(1, |last| last.sequence + 1);
         log.recent.push(Xid { sequence, code, at, timestamp });
-        if log.recent.len() > KEPT_XIDS {
+        if log.recent.len() > MAX_RECENT_XIDS {
             log.recent.remove(0);
         }
         let total = log.totals.entry(code).or_insert((0, timestamp));

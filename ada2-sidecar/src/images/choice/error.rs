@@ -70,7 +70,7 @@ impl fmt::Display for ModelChoiceError {
             Self::UnsupportedKind { model, kind } => {
                 write!(
                     f,
-                    "The model {model:?} is there, and of a kind that no graph serves ({kind}): it needs a graph of its own, \
+                    "The model {model:?} exists, but its kind ({kind}) has no built-in graph: it needs a graph of its own, \
                      named by a preset in the sidecar's configuration (presets: {{NAME: {{model: {model:?}, template: FILE}}}})."
                 )?;
                 if kind.evidence == Evidence::Name && kind.variant != ModelVariant::Split {
@@ -83,7 +83,7 @@ impl fmt::Display for ModelChoiceError {
             }
             Self::UnknownKind { model } => write!(
                 f,
-                "The model {model:?} is there, but its kind could not be detected from its metadata or name: declare it in the \
+                "The model {model:?} exists, but its kind could not be detected from its metadata or name: declare it in the \
                  sidecar's configuration (models: {{{model:?}: {{base: sd-1}}}}; or sdxl …), or name a preset for it that \
                  brings a graph of its own."
             ),

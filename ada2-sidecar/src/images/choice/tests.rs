@@ -1,4 +1,4 @@
-//! Who is meant by which name.
+//! Which model a name selects.
 
 use std::collections::BTreeMap;
 
@@ -161,10 +161,10 @@ fn only_text_to_image_models_are_chosen_without_being_named() {
         ["base-inpainting", "juggernautXL", "dreamshaper", "sd-xl-base-1.0", "sd-v1-5"],
         "all usable names, and no others"
     );
-    let says = name_of(&models[..1], &[], Some("sd-v1-5")).unwrap_err();
-    assert!(says.is_not_found());
+    let error = name_of(&models[..1], &[], Some("sd-v1-5")).unwrap_err();
+    assert!(error.is_not_found());
     assert_eq!(
-        says.to_string(),
+        error.to_string(),
         "The model \"sd-v1-5\" does not exist: the name stands for the engine's SD 1.5 text-to-image model, and it has none. \
          Available: base-inpainting."
     );
@@ -177,10 +177,10 @@ fn an_unusable_model_is_not_reported_as_missing() {
         of_kind("sd_xl_refiner", family("sdxl"), ModelVariant::Refiner),
         unknown("dreamshaper_8"),
     ];
-    for (requested, says) in [
+    for (requested, expected) in [
         (
             "flux1-dev",
-            "is there, and of a kind that no graph serves (FLUX.1): it needs a graph of its own, named by a preset",
+            "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset",
         ),
         ("FLUX1-dev.safetensors", "(presets: {NAME: {model: \"flux1-dev\", template: FILE}})"),
         ("flux1-dev", "The kind was guessed from its name; if it is wrong, declare it"),
@@ -189,7 +189,7 @@ fn an_unusable_model_is_not_reported_as_missing() {
         ("dreamshaper_8.safetensors", "(models: {\"dreamshaper_8\": {base: sd-1}}"),
     ] {
         let refused = name_of(&models, &[], Some(requested)).unwrap_err();
-        assert!(!refused.is_not_found() && refused.to_string().contains(says), "{requested}: {refused}");
+        assert!(!refused.is_not_found() && refused.to_string().contains(expected), "{requested}: {refused}");
     }
     assert!(name_of(&models, &[], Some("gone")).unwrap_err().is_not_found());
     let of_engine =

@@ -1,4 +1,4 @@
-//! Classifies checkpoint files by their metadata, else by unmistakable words in their names.
+//! Classifies checkpoint files by their metadata, else by unambiguous tokens in their names.
 
 use super::{
     DetectedFamily, Evidence, ModelKind, ModelVariant,
@@ -6,7 +6,7 @@ use super::{
     tokens::{contains_phrase, mentions_xl, tokenize},
 };
 
-/// The part of a file's metadata that tells what it is.
+/// The part of a file's metadata that identifies it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelMetadata {
     /// `modelspec.architecture`.
@@ -102,7 +102,7 @@ fn sanitized(text: Option<&str>) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// By the table, else by the words in it: tools write it in any form (`SDXL 1.0`).
+/// By the table, else by its tokens: tools write it in any form (`SDXL 1.0`).
 fn family_from_metadata(text: &str) -> DetectedFamily {
     let plain: String = text
         .to_lowercase()
@@ -150,9 +150,9 @@ fn family_from_tokens(tokens: &[String]) -> Option<&'static Family> {
     if named.is_empty() {
         return only(families::all().filter(|family| hints_at(family, tokens)));
     }
-    let is_meant =
+    let is_selected =
         |family: &&'static Family| !named.iter().any(|other| other.overrides.contains(&family.name));
-    only(named.iter().copied().filter(is_meant))
+    only(named.iter().copied().filter(is_selected))
 }
 
 fn only(mut families: impl Iterator<Item = &'static Family>) -> Option<&'static Family> {
@@ -179,7 +179,7 @@ pub fn has_word(name: &str, word: &str) -> bool {
     contains_phrase(&tokenize(name), word)
 }
 
-/// The variant that the name tells, if any.
+/// The variant in the name, if any.
 pub fn variant_from_name(name: &str) -> Option<ModelVariant> {
     variant_from_tokens(&tokenize(name))
 }

@@ -23,7 +23,7 @@ impl ModelDeclaration {
 
     fn override_kind(&self, detected: &ModelKind) -> ModelKind {
         // The variant of something that is not a model means nothing.
-        let kept = if matches!(detected.family, DetectedFamily::Unlisted(_)) {
+        let default = if matches!(detected.family, DetectedFamily::Unlisted(_)) {
             ModelVariant::Main
         } else {
             detected.variant
@@ -32,7 +32,7 @@ impl ModelDeclaration {
         let variant = if detected.variant == ModelVariant::Split {
             ModelVariant::Split
         } else {
-            self.variant.unwrap_or(kept)
+            self.variant.unwrap_or(default)
         };
         ModelKind { family: DetectedFamily::Known(self.family), variant, evidence: Evidence::Declared }
     }

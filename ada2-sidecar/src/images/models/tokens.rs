@@ -152,8 +152,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_character_is_lost(name in "\\PC{0,40}") {
-            let kept: String = name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-            prop_assert_eq!(tokenize(&name).concat(), kept);
+            let expected: String = name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+            prop_assert_eq!(tokenize(&name).concat(), expected);
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn check_task(template: &Template, task: Task) -> Vec<TemplateError> 
     let bound = template.bindings.keys().filter(|binding| !binding.applies_to(task));
     let pointless = bound.map(|binding| {
         TemplateError(format!(
-            "{binding} has no effect: a request for {task_name} has none; take the binding out"
+            "{binding} has no effect: a request for {task_name} has none; remove the binding"
         ))
     });
     missing.chain(pointless).collect()
@@ -74,7 +74,7 @@ fn size(template: &Template) -> Option<TemplateError> {
         (true, false) => "width is bound and height is not: bind both, or neither",
         (false, true) => "height is bound and width is not: bind both, or neither",
         (true, true) if template.ignores_size => {
-            "size: ignore has no effect: width and height are bound; take out one or the other"
+            "size: ignore has no effect: width and height are bound; remove one of them"
         }
         _ => return None,
     };

@@ -27,10 +27,10 @@ pub(super) fn upstream_nodes<'a>(
     output: &'a str,
     is_set: impl Fn(&NodeInput) -> bool,
 ) -> BTreeSet<&'a str> {
-    let kept: Vec<_> = edges.iter().filter(|edge| !is_set(&edge.target)).collect();
+    let active: Vec<_> = edges.iter().filter(|edge| !is_set(&edge.target)).collect();
     let (mut reached, mut open) = (BTreeSet::from([output]), vec![output]);
     while let Some(node) = open.pop() {
-        let sources = kept.iter().filter(|edge| edge.target.node == node).map(|edge| edge.source.as_str());
+        let sources = active.iter().filter(|edge| edge.target.node == node).map(|edge| edge.source.as_str());
         open.extend(sources.filter(|source| reached.insert(source)));
     }
     reached

@@ -83,12 +83,12 @@ fn inputs_without_value_keep_the_graphs_own() {
 fn a_value_replaces_the_edge_into_its_input() {
     for (format, graph) in BOTH {
         let template = Template::read(format, graph, &yaml("")).unwrap();
-        assert_eq!(template.notes().len(), 1);
-        let (note, output) =
-            (&template.notes()[0], if format == invokeai::GRAPH_FORMAT { "value" } else { "0" });
+        assert_eq!(template.dropped_edges().len(), 1);
+        let (dropped, output) =
+            (&template.dropped_edges()[0], if format == invokeai::GRAPH_FORMAT { "value" } else { "0" });
         let edge =
             format!("the edge from rnd.{output} to noise.seed is dropped: the binding seed sets that input");
-        assert_eq!(*note, edge);
+        assert_eq!(*dropped, edge);
         let rendered = template.render(|_, _| Some(json!(4242)));
         assert_eq!(input(format, &rendered, "noise", "seed"), 4242);
         let left = format.edges(&rendered);
@@ -102,9 +102,9 @@ fn an_edge_stays_without_a_value() {
     let graph = GRAPH.replace("\"field\":\"seed\"}", "\"field\":\"width\"}");
     let bindings = yaml(", width: [noise.width], height: [noise.height]");
     let template = Template::read(invokeai::GRAPH_FORMAT, &graph, &bindings).unwrap();
-    let note = "the edge from rnd.value to noise.width is dropped whenever a request or the preset gives width: \
+    let dropped = "the edge from rnd.value to noise.width is dropped whenever a request or the preset gives width: \
                 the binding width sets that input";
-    assert_eq!(template.notes(), [note]);
+    assert_eq!(template.dropped_edges(), [dropped]);
     let rendered = template.render(|binding, _| binding.is_always_set().then(|| json!(1)));
     assert_eq!(invokeai::GRAPH_FORMAT.edges(&rendered).len(), 3);
     assert_eq!(template.default_size(), None, "another node decides it");
@@ -195,9 +195,9 @@ fn a_task_needs_its_bindings_and_has_no_others() {
     };
     let bare = invoke("output: out\nbindings: {prompt: [pos.prompt]}").unwrap();
     assert!(errors(&bare, Task::Generate)[0].starts_with("generate requires a binding for seed"));
-    let whole = invoke(&yaml("")).unwrap();
-    assert_eq!(whole.check_task(Task::Generate), Ok(()));
-    assert!(errors(&whole, Task::Edit)[0].starts_with("edit requires a binding for image"));
+    let complete = invoke(&yaml("")).unwrap();
+    assert_eq!(complete.check_task(Task::Generate), Ok(()));
+    assert!(errors(&complete, Task::Edit)[0].starts_with("edit requires a binding for image"));
     let edit = invoke(&yaml(", image: [noise.width], strength: [out.steps]")).unwrap();
     assert_eq!(edit.check_task(Task::Edit), Ok(()));
     let messages = errors(&edit, Task::Generate);

@@ -14,7 +14,7 @@ fn head(lines: &str) -> HeaderMap {
     headers
 }
 
-fn shown(headers: &HeaderMap) -> Vec<String> {
+fn sorted_lines(headers: &HeaderMap) -> Vec<String> {
     let mut lines: Vec<_> =
         headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     lines.sort_unstable();
@@ -34,14 +34,14 @@ fn sent(lines: &str, trusted: bool, websocket: bool) -> Vec<String> {
     let client = client(trusted, &parts.headers);
     prepare_request(&mut parts, &client, &HeaderValue::from_static("id"), websocket);
     let always = ["x-forwarded-for: 192.168.1.7", "x-forwarded-proto: http", "x-request-id: id"];
-    let mut seen = shown(&parts.headers);
+    let mut seen = sorted_lines(&parts.headers);
     let host = parts.headers.get(HOST).map(|host| format!("x-forwarded-host: {}", host.to_str().unwrap()));
     seen.retain(|line| !always.contains(&line.as_str()) && Some(line) != host.as_ref());
     seen
 }
 
 #[test]
-fn what_belongs_to_one_connection_stays_there_and_all_else_travels() {
+fn hop_by_hop_headers_are_dropped_and_all_others_forwarded() {
     for (given, expected) in [
         (
             "host: ada2\ncookie: a\ncookie: b\naccept: */*",
@@ -68,7 +68,7 @@ fn what_belongs_to_one_connection_stays_there_and_all_else_travels() {
 }
 
 #[test]
-fn a_websocket_is_asked_for_in_one_way() {
+fn an_upgrade_is_forwarded_in_one_form() {
     let given = "host: a\nconnection: keep-alive, Upgrade\nupgrade: WebSocket\nsec-websocket-key: k";
     assert!(is_websocket(&head(given)));
     let expected = ["connection: upgrade", "host: a", "sec-websocket-key: k", "upgrade: websocket"];
@@ -86,7 +86,7 @@ fn a_websocket_is_asked_for_in_one_way() {
 }
 
 #[test]
-fn a_proxy_that_is_believed_is_passed_on_and_added_to() {
+fn forwarding_headers_of_a_trusted_proxy_are_extended() {
     let given = "host: a\nx-forwarded-for: 9.9.9.9\nx-forwarded-for: 8.8.8.8\nx-forwarded-proto: https\nx-forwarded-host: pics.example";
     let expected = [
         "host: a",
@@ -98,7 +98,7 @@ fn a_proxy_that_is_believed_is_passed_on_and_added_to() {
 }
 
 #[test]
-fn the_target_loses_scheme_and_name_and_nothing_else() {
+fn the_target_loses_only_scheme_and_host() {
     for (given, expected) in [
         ("/a/../b/%2e%2e//c;d?x=%20&y=1+1", "/a/../b/%2e%2e//c;d?x=%20&y=1+1"),
         ("http://ada2:7860/x?y", "/x?y"),
@@ -115,28 +115,28 @@ fn the_target_loses_scheme_and_name_and_nothing_else() {
 }
 
 #[test]
-fn answers_lose_what_belongs_to_the_engines_connection() {
+fn responses_lose_hop_by_hop_headers() {
     let mut headers = head(
         "connection: close, x-hop\nx-hop: 1\nkeep-alive: timeout=5\nserver: uvicorn\nset-cookie: a\nset-cookie: b",
     );
     prepare_response(&mut headers, false);
-    assert_eq!(shown(&headers), ["server: uvicorn", "set-cookie: a", "set-cookie: b"]);
+    assert_eq!(sorted_lines(&headers), ["server: uvicorn", "set-cookie: a", "set-cookie: b"]);
 }
 
 proptest! {
-    /// Whatever a caller says: one connection's business never travels, `Host` always does, and nobody else's address
-    /// is told as the caller's.
+    /// Whatever a client sends: hop-by-hop headers are never forwarded, `Host` always is, and no other address
+    /// is reported as the client's.
     #[test]
-    fn no_caller_can_change_what_we_vouch_for(
+    fn no_client_can_forge_forwarding_headers(
         named in prop::collection::vec("[a-z-]{1,20}|host|x-forwarded-for|content-length", 0..4),
-        told in prop::option::of("[0-9., ]{0,20}"),
+        forwarded_for in prop::option::of("[0-9., ]{0,20}"),
         websocket: bool,
     ) {
         let mut parts = Request::builder().uri("/x").body(()).unwrap().into_parts().0;
         parts.headers.insert(HOST, HeaderValue::from_static("ada2"));
         parts.headers.insert(CONNECTION, named.join(", ").parse().unwrap());
-        if let Some(told) = told {
-            parts.headers.insert("x-forwarded-for", told.parse().unwrap());
+        if let Some(forwarded_for) = forwarded_for {
+            parts.headers.insert("x-forwarded-for", forwarded_for.parse().unwrap());
         }
         let client = client(false, &parts.headers);
         prepare_request(&mut parts, &client, &HeaderValue::from_static("id"), websocket);

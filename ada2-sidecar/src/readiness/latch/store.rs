@@ -32,7 +32,7 @@ impl LatchStore {
         Self { directory: directory.to_owned() }
     }
 
-    /// What was kept. A file that cannot be understood is put aside, never overwritten.
+    /// The saved latch. A file that cannot be parsed is put aside, never overwritten.
     pub(crate) fn load(&self) -> std::io::Result<Option<Latch>> {
         let path = self.directory.join("latch.json");
         let mut text = Vec::new();
@@ -47,13 +47,13 @@ impl LatchStore {
                 let aside = self.directory.join("latch.json.unreadable");
                 fs::rename(&path, &aside)?;
                 let message =
-                    format!("{} cannot be understood ({error}); kept as {}", path.display(), aside.display());
+                    format!("{} cannot be parsed ({error}); kept as {}", path.display(), aside.display());
                 Err(std::io::Error::new(ErrorKind::InvalidData, message))
             }
         }
     }
 
-    /// Whole or not at all.
+    /// Atomic.
     pub(crate) fn save(&self, latch: &Latch) -> std::io::Result<()> {
         let new = self.directory.join("latch.json.new");
         let mut file = create_no_follow(&new)?;
@@ -67,7 +67,7 @@ impl LatchStore {
         create_no_follow(&self.directory.join("ack")).map(drop)
     }
 
-    /// Whether somebody asks for it.
+    /// Whether an operator has requested it.
     pub(crate) fn is_ack_requested(&self) -> bool {
         self.directory.join("ack").symlink_metadata().is_ok()
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_comes_back_and_a_broken_file_is_put_aside() {
+    fn a_saved_latch_is_loaded_and_a_broken_file_is_put_aside() {
         let directory = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&directory).unwrap();
         let file = LatchStore::open(&directory);
@@ -105,10 +105,10 @@ mod tests {
     fn no_file_of_a_latch_is_written_or_read_through_a_link() {
         let directory = std::env::temp_dir().join(format!("ada2-latch-{}", uuid::Uuid::new_v4()));
         fs::create_dir_all(&directory).unwrap();
-        let precious = directory.join("precious");
-        fs::write(&precious, "{}").unwrap();
+        let target = directory.join("precious");
+        fs::write(&target, "{}").unwrap();
         for name in ["latch.json", "latch.json.new", "ack"] {
-            std::os::unix::fs::symlink(&precious, directory.join(name)).unwrap();
+            std::os::unix::fs::symlink(&target, directory.join(name)).unwrap();
         }
         let file = LatchStore::open(&directory);
         assert!(file.load().unwrap_err().to_string().contains("symbolic link"));
@@ -119,7 +119,7 @@ mod tests {
                 .contains("latch.json.new is a symbolic link")
         );
         assert!(file.request_ack().unwrap_err().to_string().contains("ack is a symbolic link"));
-        assert_eq!(fs::read_to_string(&precious).unwrap(), "{}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "{}");
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! How well the card is: memory errors, replaced memory rows, heat, power and its slot.
+//! The health of the card: memory errors, replaced memory rows, heat, power and its slot.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ const SW_THERMAL: u64 = 0x20;
 const HW_THERMAL: u64 = 0x40;
 const HW_POWER_BRAKE: u64 = 0x80;
 
-/// The card slows itself down for a moment now and then.
+/// Brief slowdowns are normal.
 const THROTTLING_DELAYS: Delays = Delays { rise: Duration::from_secs(10), fall: Duration::from_secs(15) };
-/// The hardware's own emergency brake, for so long: something is wrong with the cooling.
+/// The hardware's emergency throttling for this long: the cooling is faulty.
 const HW_THERMAL_DELAYS: Delays = Delays { rise: Duration::from_mins(1), fall: Duration::from_secs(15) };
 const NARROW_LINK_DELAYS: Delays = Delays { rise: Duration::from_secs(30), fall: Duration::ZERO };
 /// Percent of utilisation from which a card counts as busy: an idle one may narrow its link to save power.
@@ -108,7 +108,7 @@ fn ecc(state: &EvaluationState, reading: Option<&GpuReading>, rules: CardRules) 
                 on_or_off(pending)
             ),
         ),
-        (_, Some((current, _))) if rules.ecc_mode.is_some_and(|wanted| wanted != current) => check.with_status(
+        (_, Some((current, _))) if rules.ecc_mode.is_some_and(|configured| configured != current) => check.with_status(
             CheckStatus::Warn,
             format!(
                 "error correction is {}, but --ecc-mode expects the opposite: `sudo nvidia-smi -e {}` and reboot",
@@ -127,10 +127,10 @@ const fn on_or_off(on: bool) -> &'static str {
 
 fn row_remap(reading: Option<&GpuReading>, rules: &Rules) -> Check {
     let expected = "no row pending, none failed";
-    let vitals = reading.map(|reading| &reading.health);
-    let count = vitals.and_then(|vitals| vitals.remapped_uncorrectable);
+    let health = reading.map(|reading| &reading.health);
+    let count = health.and_then(|health| health.remapped_uncorrectable);
     let (pending, failure) =
-        vitals.map_or((None, None), |vitals| (vitals.remap_pending, vitals.remap_failure));
+        health.map_or((None, None), |health| (health.remap_pending, health.remap_failure));
     if count.is_none() && pending.is_none() && failure.is_none() {
         return unavailable("row_remap", expected, reading);
     }
@@ -171,7 +171,7 @@ fn thermal(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
     if alarms.hw_thermal_slowdown.on {
         return check.with_status(
             CheckStatus::Fail,
-            format!("the hardware has braked the card for heat for a minute ({celsius}): look at fans and airflow, let it cool down"),
+            format!("the hardware has throttled the card for heat for a minute ({celsius}): check fans and airflow, and let it cool down"),
         );
     }
     if alarms.thermal_throttling.on {
@@ -184,7 +184,7 @@ fn thermal(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
 }
 
 fn power_brake(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
-    let expected = "not braked by the power supply";
+    let expected = "not throttled by the power supply";
     let Some(bits) = reading.and_then(|reading| reading.health.clock_event_reasons) else {
         return unavailable("power_brake", expected, reading);
     };
@@ -192,7 +192,7 @@ fn power_brake(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
     if alarms.power_brake.on {
         return check.with_status(
             CheckStatus::Warn,
-            "the hardware brakes the card for power: look at the power supply and its cables to the card",
+            "the hardware throttles the card for power: check the power supply and its cables to the card",
         );
     }
     check
@@ -206,7 +206,7 @@ fn pcie_width(alarms: &CardAlarms, reading: Option<&GpuReading>) -> Check {
     let check = Check::pass("pcie_width", format!("x{width} of x{widest}"), expected);
     if alarms.narrow_link.on {
         let message = format!(
-            "the card uses {width} of {widest} PCIe lanes while busy: models load slower; reseat the card, look at the slot"
+            "the card uses {width} of {widest} PCIe lanes while busy: models load slower; reseat the card and check the slot"
         );
         return check.with_status(CheckStatus::Warn, message);
     }

@@ -1,4 +1,4 @@
-//! The engine behind us, and our slots in it.
+//! The engine, and our slots in it.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -38,14 +38,14 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
     let url = rules.engine_url.as_deref().unwrap_or_default();
     let check = |observed: String| Check::pass("engine_reachable", observed, expected.clone());
     match (&engine.error, &engine.last_status) {
-        (None, Some(survey)) => {
-            let check = check(format!("{name} {}", survey.version));
-            match &survey.warning {
+        (None, Some(status)) => {
+            let check = check(format!("{name} {}", status.version));
+            match &status.warning {
                 Some(caution) => check.with_status(CheckStatus::Warn, caution.clone()),
                 None => check,
             }
         }
-        (None, None) => check("not asked yet".to_owned())
+        (None, None) => check("no response yet".to_owned())
             .with_status(CheckStatus::Fail, "the engine has not answered yet; wait a moment"),
         (Some(EngineError::ConnectionRefused(cause)), _) => check(cause.clone()).with_status(
             CheckStatus::Fail,
@@ -57,7 +57,7 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
         (Some(EngineError::Unresponsive(cause)), _) => check(cause.clone()).with_status(
             CheckStatus::Fail,
             format!(
-                "the engine at {url} does not answer ({cause}): look at `systemctl status {}`",
+                "the engine at {url} does not answer ({cause}): check `systemctl status {}`",
                 rules.engine_unit
             ),
         ),
@@ -70,7 +70,7 @@ fn engine_reachable(engine: &EngineState, rules: &Rules) -> Check {
     }
 }
 
-/// Informs: whether the engine works is `engine_reachable`'s business.
+/// Informs only: `engine_reachable` says whether the engine works.
 fn engine_process(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
     let limit = rules.host.max_engine_memory;
     let expected = if limit == 0 { "any".to_owned() } else { format!("at most {} MiB", limit / MIB) };
@@ -101,7 +101,7 @@ fn engine_process(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
 
 fn unreachable_engine(name: &str, expected: &str) -> Check {
     Check::pass(name, "unknown", expected)
-        .with_status(CheckStatus::Unknown, "the engine cannot be asked, see engine_reachable")
+        .with_status(CheckStatus::Unknown, "the engine is not reachable, see engine_reachable")
 }
 
 fn engine_queue(engine: &EngineState) -> Check {
@@ -123,7 +123,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
     let engine = inputs.engine;
     let expected = match &rules.default_model {
         Some(model) => format!("{model:?} is installed"),
-        None => "a model that is served here is installed".to_owned(),
+        None => "a supported model is installed".to_owned(),
     };
     let Some(status) = engine.last_status.as_ref().filter(|_| engine.is_reachable()) else {
         return unreachable_engine("engine_model", &expected);
@@ -144,7 +144,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
             return check
                 .with_status(CheckStatus::Fail, format!("--default-model cannot be used: {refused}"));
         }
-        // Requests must say which they mean: there is nothing to load in advance.
+        // Requests must name a model: there is nothing to load in advance.
         Err(_) if !choice::usable_preset_names(&models, &rules.presets).is_empty() => return check,
         Err(_) => return check.with_status(CheckStatus::Fail, no_servable_model(&models, rules)),
     };
@@ -164,7 +164,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
     }
 }
 
-/// Of how many models the built-in graphs serve the kind.
+/// How many models the built-in graphs can run.
 pub(super) fn servable_models(status: &EngineStatus, rules: &Rules) -> usize {
     models::apply_declarations(&rules.models, &status.models)
         .iter()
@@ -172,7 +172,7 @@ pub(super) fn servable_models(status: &EngineStatus, rules: &Rules) -> usize {
         .count()
 }
 
-/// What is there and cannot be used, and what to do about it.
+/// The models that cannot be used, and the fix.
 fn no_servable_model(models: &[EngineModel], rules: &Rules) -> String {
     let install =
         format!("install one{}", rules.model_location.map(|place| format!(" {place}")).unwrap_or_default());
@@ -204,7 +204,7 @@ fn no_servable_model(models: &[EngineModel], rules: &Rules) -> String {
     message
 }
 
-/// A model that is there is not served by a graph that the engine does not run.
+/// An installed model is not served by a graph that the engine rejects.
 fn with_graph_faults(check: Check, faults: &[String]) -> Check {
     let Some(first) =
         faults.first().filter(|_| matches!(check.status, CheckStatus::Pass | CheckStatus::Warn))
@@ -222,7 +222,7 @@ fn with_graph_faults(check: Check, faults: &[String]) -> Check {
     check.with_status(CheckStatus::Warn, message + &before)
 }
 
-/// Informs: a busy sidecar is ready and answers 429. Gates only while the engine does not confirm a cancel.
+/// Informs only: a busy sidecar is ready and answers 429. Gates only while the engine does not confirm a cancel.
 pub(super) fn slots(inputs: &EvaluationInputs<'_>) -> Check {
     let observed = format!("{} of {} taken", inputs.inflight, inputs.slot_limit);
     let check = Check::pass("slots", observed, "any; cancelled jobs end");

@@ -15,25 +15,25 @@ use crate::{
     },
 };
 
-/// Failures in a row that are no chance.
+/// This many failures in a row are no coincidence.
 const FAILURE_THRESHOLD: u32 = 3;
-/// Steps are slow from so many times as long as usual …
+/// Steps are slow if they take this many times as long as usual …
 const SLOW_FACTOR: u32 = 4;
-/// … and this long: below it, the host's own scheduling is what is measured.
+/// … and this long: below it, the host's scheduling dominates.
 const MIN_SLOW_STEP: Duration = Duration::from_millis(50);
 /// An engine that starts, or moves its models, holds no memory for a moment.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(5), fall: Duration::ZERO };
-/// A list of processes from this long after an image's end still counts for it. Shorter than what must last: an engine that lets
-/// go of the card at the end of a job is no cause for alarm.
+/// A list of processes from this long after an image's end still counts for it. Shorter than what must last: an engine that releases
+/// the card at the end of a job is no cause for alarm.
 const RECENT_SUCCESS: Duration = Duration::from_secs(3);
-/// Less is no engine with a model.
+/// An engine with a model holds at least this.
 const MIN_ENGINE_VRAM: u64 = 512 << 20;
 const MIB: u64 = 1 << 20;
 
-/// What one verdict leaves to the next.
+/// The state between two verdicts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EngineUsage {
-    /// The engine's start that is judged, and when it was first seen.
+    /// The engine's start that is evaluated, and when it was first seen.
     engine_start: Option<(u64, Instant)>,
     no_vram: Alarm,
     outside_unit: Alarm,
@@ -65,11 +65,12 @@ impl EngineUsage {
             // Whose memory it is is unknown: keep the previous state.
             return;
         };
-        // Where the card has no memory of its own, being listed is all that there is to see.
-        let is_own = |process: &GpuProcess| process.unit.as_ref() == Some(&rules.engine_unit);
+        // On a card without memory of its own, being listed is the only evidence.
+        let is_engine = |process: &GpuProcess| process.unit.as_ref() == Some(&rules.engine_unit);
         let is_unified_memory = reading.memory.is_none();
-        let holds =
-            processes.iter().any(|process| is_own(process) && (is_unified_memory || process.used != Some(0)));
+        let holds = processes
+            .iter()
+            .any(|process| is_engine(process) && (is_unified_memory || process.used != Some(0)));
         // A list from before its first step proves nothing.
         let is_generating = generating_since(inputs.job_history, now)
             .is_some_and(|at| at > started_at && reading.processes_taken_at >= at);
@@ -93,15 +94,15 @@ fn generating_since(history: &JobHistorySnapshot, now: Instant) -> Option<Instan
 }
 
 /// The largest process that may be an engine outside its unit: a container's, one that was started by hand, or one that
-/// nobody answers for. A service of another name is another program.
+/// no service accounts for. A service of another name is another program.
 fn find_outside_process<'a>(processes: &'a [GpuProcess], engine_unit: &str) -> Option<&'a GpuProcess> {
-    let is_nobodys = |unit: &str| unit != engine_unit && unit.strip_suffix(".scope").is_some();
-    let may_be = |process: &&GpuProcess| {
+    let is_unattributed = |unit: &str| unit != engine_unit && unit.strip_suffix(".scope").is_some();
+    let is_candidate = |process: &&GpuProcess| {
         process.process_type != GpuProcessType::Graphics
-            && process.unit.as_deref().is_none_or(is_nobodys)
+            && process.unit.as_deref().is_none_or(is_unattributed)
             && process.used.is_none_or(|used| used >= MIN_ENGINE_VRAM)
     };
-    processes.iter().filter(may_be).max_by_key(|process| process.used)
+    processes.iter().filter(is_candidate).max_by_key(|process| process.used)
 }
 
 pub(super) fn check(
@@ -123,7 +124,7 @@ pub(super) fn check(
     }
     if history.failures >= FAILURE_THRESHOLD {
         let message = format!(
-            "the last {} images failed in the engine, the last with: {}; look at its log and restart it (`systemctl restart \
+            "the last {} images failed in the engine, the last with: {}; check its log and restart it (`systemctl restart \
              {unit}`)",
             history.failures,
             history.last_failure.as_deref().unwrap_or("no reason given")
@@ -142,10 +143,9 @@ pub(super) fn check(
     }
     match last_result(history) {
         Some(observed) => check(observed),
-        None => check("no image yet").with_status(
-            CheckStatus::Unknown,
-            "no image has been made since the start; the first one will show",
-        ),
+        None => {
+            check("no image yet").with_status(CheckStatus::Unknown, "no image has been made since the start")
+        }
     }
 }
 
@@ -159,8 +159,8 @@ fn misplaced_engine(
     if let Some(other) = other {
         return Some(("on another GPU", other_gpu_message(other, reading, unit)));
     }
-    if let Some(stranger) = usage.outside_process.as_ref().filter(|_| usage.outside_unit.on) {
-        return Some(("outside its unit", outside_message(stranger, unit)));
+    if let Some(process) = usage.outside_process.as_ref().filter(|_| usage.outside_unit.on) {
+        return Some(("outside its unit", outside_message(process, unit)));
     }
     usage.no_vram.on.then(|| {
         let message = format!(
@@ -171,8 +171,8 @@ fn misplaced_engine(
     })
 }
 
-fn outside_message(stranger: &GpuProcess, unit: &str) -> String {
-    let GpuProcess { pid, name, unit: own, used, .. } = stranger;
+fn outside_message(process: &GpuProcess, unit: &str) -> String {
+    let GpuProcess { pid, name, unit: own, used, .. } = process;
     let held = used.map_or_else(|| "memory".to_owned(), |bytes| format!("{} MiB", bytes / MIB));
     let (belongs, remedy) = match own {
         Some(own) => (own.as_str(), format!("set --engine-unit {own} if that is the engine")),
@@ -214,7 +214,7 @@ fn other_gpu_message(other: &OtherGpuUsage, reading: Option<&GpuReading>, unit: 
         .map_or_else(String::new, |report| format!("GPU {} {} ({})", report.index, report.name, report.uuid));
     format!(
         "{unit} holds {held} on GPU {index} {name} ({uuid}), and what is judged is {judged}, where it holds none: set \
-         --gpu-id {uuid}, or have the engine take the other one (CUDA counts cards as NVML does with \
+         --gpu-id {uuid}, or let the engine use the other one (CUDA counts cards as NVML does with \
          CUDA_DEVICE_ORDER=PCI_BUS_ID)"
     )
 }

@@ -1,4 +1,4 @@
-//! Is there a card, does its driver answer, and what does it advise.
+//! Whether there is a card, whether its driver responds, and what the driver advises.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use wire::health::{Check, CheckStatus};
 use super::{EvaluationInputs, Rules, unavailable};
 use crate::gpu::{GpuSample, GpuState, RECOVERY_SAMPLES, STALE_AFTER, recovery_action_name};
 
-/// Whether the card is or was in trouble and has yet to prove itself.
+/// Whether the card failed and has not yet had enough good samples since.
 #[derive(Debug, Clone, Default)]
 pub(super) struct GpuFaultState {
     was_lost: bool,
@@ -47,12 +47,12 @@ fn nvml(sample: Option<&GpuSample>, faults: &GpuFaultState, rules: &Rules) -> Ch
     let hint = if rules.gpu_required { ", or start with --gpu optional if this host has no GPU" } else { "" };
     let absent = rules.absent_gpu_status();
     if let Some(error) = &faults.last_error {
-        let message = format!("NVML fails: {error}; look at `nvidia-smi` and `dmesg`");
+        let message = format!("NVML fails: {error}; check `nvidia-smi` and `dmesg`");
         return check("error").with_status(CheckStatus::Fail, message);
     }
     match sample.map(|sample| &sample.state) {
-        // Also where no GPU is required: it may be there, and what it reported before the first look is not to be had.
-        None => check("not asked yet")
+        // Also if no GPU is required: there may be one, and its earlier reports cannot be read.
+        None => check("not read yet")
             .with_status(CheckStatus::Fail, "the driver has not answered yet; wait a moment"),
         Some(GpuState::LibraryUnavailable(error)) => check("not found").with_status(
             absent,
@@ -60,7 +60,7 @@ fn nvml(sample: Option<&GpuSample>, faults: &GpuFaultState, rules: &Rules) -> Ch
         ),
         Some(GpuState::DriverNotLoaded) => check("driver not loaded").with_status(
             absent,
-            format!("the NVIDIA kernel module is not loaded: run `sudo modprobe nvidia`, look at `dmesg`{hint}"),
+            format!("the NVIDIA kernel module is not loaded: run `sudo modprobe nvidia`, check `dmesg`{hint}"),
         ),
         Some(GpuState::NoPermission) => check("no permission").with_status(
             CheckStatus::Fail,
@@ -92,7 +92,7 @@ fn driver(sample: Option<&GpuSample>) -> Check {
                 Some(installed) => check.with_status(
                     CheckStatus::Warn,
                     format!(
-                        "the NVIDIA driver was upgraded under us: {running} runs, {installed} is installed; programs that \
+                        "the NVIDIA driver was upgraded while it is loaded: {running} runs, {installed} is installed; programs that \
                          start now fail until the reboot"
                     ),
                 ),
@@ -117,7 +117,7 @@ fn snapshot_fresh(inputs: &EvaluationInputs<'_>, now: Instant) -> Check {
     check.with_status(
         CheckStatus::Fail,
         format!(
-            "nothing was read for {} s: a call into the NVIDIA driver hangs; look at `dmesg`, a reboot may be needed",
+            "nothing was read for {} s: a call into the NVIDIA driver hangs; check `dmesg`, a reboot may be needed",
             age.as_secs()
         ),
     )
@@ -128,15 +128,15 @@ fn gpu_present(sample: Option<&GpuSample>, faults: &GpuFaultState, rules: &Rules
     match sample.map(|sample| &sample.state) {
         Some(GpuState::Lost) => check("lost".to_owned()).with_status(
             CheckStatus::Fail,
-            "GPU is lost: it fell off the bus or needs a reset; look at `dmesg` for Xid lines, reboot if it does not return",
+            "GPU is lost: it fell off the bus or needs a reset; check `dmesg` for Xid lines, reboot if it does not return",
         ),
         Some(GpuState::Present(_)) if faults.was_lost => check("back".to_owned())
-            .with_status(CheckStatus::Fail, "GPU is lost: it answers again and has to prove itself; wait a moment"),
+            .with_status(CheckStatus::Fail, "GPU is lost: it responds again and is being verified; wait a moment"),
         Some(GpuState::Present(reading)) => check(format!("{} {}", reading.report.name, reading.report.uuid)),
-        Some(GpuState::NoDevice { requested: wanted, found }) if found.is_empty() => check("no GPU".to_owned())
-            .with_status(rules.absent_gpu_status(), format!("the driver knows no GPU, and --gpu-id wants {wanted}")),
-        Some(GpuState::NoDevice { requested: wanted, found }) => check("another GPU".to_owned())
-            .with_status(CheckStatus::Fail, format!("--gpu-id wants {wanted}, and there is only {}", found.join(", "))),
+        Some(GpuState::NoDevice { requested, found }) if found.is_empty() => check("no GPU".to_owned())
+            .with_status(rules.absent_gpu_status(), format!("the driver reports no GPU, and --gpu-id is {requested}")),
+        Some(GpuState::NoDevice { requested, found }) => check("another GPU".to_owned())
+            .with_status(CheckStatus::Fail, format!("--gpu-id is {requested}, but there is only {}", found.join(", "))),
         _ => check("unknown".to_owned()).with_status(rules.absent_gpu_status(), "no GPU can be seen, see nvml"),
     }
 }
@@ -162,7 +162,7 @@ fn recovery_action(sample: Option<&GpuSample>) -> Check {
         3 => "let work between GPUs end, then follow `nvidia-smi -q`",
         4 => "let running work end, then `sudo nvidia-smi --gpu-reset`",
         6 => "reset the GPU's bus, or reboot this host",
-        _ => "look at `nvidia-smi -q` under GPU Recovery Action",
+        _ => "check `nvidia-smi -q` under GPU Recovery Action",
     };
     check.with_status(status, format!("the driver advises {:?}: {remedy}", recovery_action_name(action)))
 }

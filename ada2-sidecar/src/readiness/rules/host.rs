@@ -14,9 +14,9 @@ use crate::{
     sandbox,
 };
 
-/// A look older than this is none: a disk hangs.
+/// An older sample does not count: a disk hangs.
 const MAX_SAMPLE_AGE: Duration = Duration::from_secs(15);
-/// A program that loads a model takes memory for moments.
+/// Loading a model takes memory briefly.
 const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::from_secs(10) };
 const MIB: u64 = 1 << 20;
 
@@ -40,7 +40,7 @@ pub(super) fn checks(
     ]
 }
 
-/// Below the floor: an alarm, off again only with a tenth to spare.
+/// An alarm below the floor, cleared only a tenth above it.
 fn update_alarm(alarm: &mut Option<Alarm>, available: u64, floor: u64, now: Instant) -> bool {
     let enough = available >= floor.saturating_add(floor / 10);
     let next = alarm.map_or_else(
@@ -72,7 +72,7 @@ fn disk(
                 .with_status(CheckStatus::Unknown, "not read yet; wait a moment");
         }
         Some(OutputDisk::NotConfigured) => {
-            return check("not watched".to_owned()).with_status(
+            return check("not monitored".to_owned()).with_status(
                 CheckStatus::Unknown,
                 "set --engine-output-dir to the directory of the engine's images",
             );
@@ -80,7 +80,7 @@ fn disk(
         Some(OutputDisk::NotFound(directory)) => {
             let hint = sandbox::access_hint(directory, ErrorKind::NotFound).unwrap_or_default();
             let message =
-                format!("--engine-output-dir {} cannot be seen from here{hint}", directory.display());
+                format!("--engine-output-dir {} is not visible to the service{hint}", directory.display());
             return check("not seen".to_owned()).with_status(CheckStatus::Unknown, message);
         }
         Some(OutputDisk::Found { mount, available, .. }) => (mount.display(), *available),

@@ -1,10 +1,10 @@
-//! The rules, case by case. A [`World`] is what is seen at one moment; time passes by hand.
+//! The rules, case by case. A [`World`] is the state at one moment; the tests advance its clock.
 
 mod card;
 mod engine;
 mod host;
-mod looks;
 mod properties;
+mod readings;
 mod vram;
 mod works;
 mod xid;
@@ -22,7 +22,7 @@ use crate::{
 const MIB: u64 = 1 << 20;
 const UUID: &str = "GPU-1";
 
-/// What is seen, the thresholds, and what was concluded so far.
+/// The inputs, the thresholds, and the state of the evaluation.
 #[derive(Clone)]
 struct World {
     rules: Rules,
@@ -65,7 +65,7 @@ impl World {
         world
     }
 
-    /// The card is looked at now, and this is what is seen.
+    /// A new sample of the card in this state.
     fn state(&mut self, state: GpuState) {
         let before = self.gpu.take();
         let (good, loads, xids) = before.map_or((PROVEN, 0, Arc::default()), |before| {
@@ -82,7 +82,7 @@ impl World {
         });
     }
 
-    /// The reading changes, and the card is looked at now.
+    /// A new sample with a changed reading.
     fn reading(&mut self, change: impl FnOnce(&mut GpuReading)) {
         let before = self.gpu.as_ref().map(|sample| sample.state.clone());
         let Some(GpuState::Present(mut reading)) = before else { panic!("there is no reading to change") };
@@ -90,7 +90,7 @@ impl World {
         self.state(GpuState::Present(reading));
     }
 
-    fn vitals(&mut self, change: impl FnOnce(&mut HealthReading)) {
+    fn change_health(&mut self, change: impl FnOnce(&mut HealthReading)) {
         self.reading(|reading| change(&mut reading.health));
     }
 
@@ -102,8 +102,8 @@ impl World {
         sample.xids = Arc::new(log);
     }
 
-    /// Judges now; the host is looked at afresh.
-    fn judge(&mut self) -> &ReadyReport {
+    /// Evaluates now, with a fresh sample of the host.
+    fn evaluate(&mut self) -> &ReadyReport {
         if let Some(host) = &mut self.host {
             host.taken = self.now;
         }
@@ -127,8 +127,8 @@ impl World {
         self.report.insert(verdict.report)
     }
 
-    /// Judges twice a second for this long, the card being looked at each time and staying as it is, and pictures
-    /// succeeding all the while.
+    /// Evaluates twice a second for this long, each time with a fresh, unchanged sample of the card and a successful
+    /// image.
     fn pass(&mut self, seconds: f64) -> ReadyStatus {
         let until = self.now + Duration::from_secs_f64(seconds);
         while self.now < until {
@@ -137,7 +137,7 @@ impl World {
                 self.state(state);
             }
             self.outcomes.last_success = Some(self.now);
-            self.judge();
+            self.evaluate();
         }
         self.status()
     }
@@ -146,22 +146,22 @@ impl World {
         self.report.as_ref().unwrap().status
     }
 
-    /// The result of a check at the last verdict.
+    /// A check of the last verdict.
     fn check(&self, name: &str) -> &Check {
         self.report.as_ref().unwrap().checks.iter().find(|check| check.name == name).unwrap()
     }
 
-    /// Judges now and expects this of a check: its result, and words in its message.
+    /// Evaluates now, and expects this status of a check and this text in its message.
     #[track_caller]
-    fn expect(&mut self, name: &str, status: CheckStatus, says: &str) {
-        self.judge();
+    fn expect(&mut self, name: &str, status: CheckStatus, message: &str) {
+        self.evaluate();
         let check = self.check(name);
         assert_eq!(check.status, status, "{check:?}");
-        assert!(check.message.contains(says), "{check:?}");
+        assert!(check.message.contains(message), "{check:?}");
     }
 }
 
-/// Good looks of a card that has long been well.
+/// Consecutive good samples of a card that has long been healthy.
 const PROVEN: u32 = 10;
 
 fn rules() -> Rules {
@@ -192,7 +192,7 @@ fn rules() -> Rules {
 }
 
 fn engine() -> EngineState {
-    let survey = EngineStatus {
+    let status = EngineStatus {
         version: "6.14.2".into(),
         warning: None,
         paused: false,
@@ -202,7 +202,7 @@ fn engine() -> EngineState {
         models: Arc::new([EngineModel::without_settings("k", "tiny", &SD_1)]),
         unclassified_models: 0,
     };
-    EngineState::default().apply(Ok(survey), Instant::now())
+    EngineState::default().apply(Ok(status), Instant::now())
 }
 
 fn host(taken: Instant) -> HostSample {
@@ -220,7 +220,7 @@ fn host(taken: Instant) -> HostSample {
 fn present(processes: Vec<GpuProcess>) -> GpuState {
     let used: u64 = processes.iter().filter_map(|process| process.used).sum();
     let memory = Vram { total: 46_068 * MIB, reserved: 609 * MIB, used, free: (46_068 - 609) * MIB - used };
-    let vitals = HealthReading {
+    let health = HealthReading {
         clock_event_reasons: Some(1),
         ecc_uncorrected: Some(0),
         ecc_mode: Some((true, true)),
@@ -234,7 +234,7 @@ fn present(processes: Vec<GpuProcess>) -> GpuState {
     };
     GpuState::Present(Box::new(GpuReading {
         report: GpuReport { name: "RTX 6000 Ada".into(), uuid: UUID.into(), ..GpuReport::default() },
-        health: vitals,
+        health,
         memory: Some(memory),
         processes: Some(processes),
         processes_taken_at: Instant::now(),
@@ -254,9 +254,9 @@ fn process(pid: u32, unit: &str, mib: u64) -> GpuProcess {
 }
 
 #[test]
-fn all_well_is_ready() {
+fn a_healthy_host_is_ready() {
     let mut world = World::healthy();
-    assert_eq!(world.judge().summary(), "ready");
+    assert_eq!(world.evaluate().summary(), "ready");
     let names: Vec<_> = world.report.unwrap().checks.into_iter().map(|check| check.name).collect();
     assert_eq!(
         names,
@@ -290,17 +290,17 @@ fn all_well_is_ready() {
 #[test]
 fn a_check_that_warn_only_names_warns_where_it_would_gate_and_says_so() {
     let mut world = World::healthy();
-    world.vitals(|vitals| vitals.remap_failure = Some(true));
+    world.change_health(|health| health.remap_failure = Some(true));
     world.expect("row_remap", CheckStatus::Fail, "replace the card");
     world.rules.warn_only = vec!["row_remap", "slots"];
     world.expect("row_remap", CheckStatus::Warn, "replace the card");
     world.expect("row_remap", CheckStatus::Warn, "because warn_only names row_remap");
-    let words = &world.check("row_remap").message;
-    assert_eq!(words.matches("warn_only").count(), 1, "{words}");
+    let message = &world.check("row_remap").message;
+    assert_eq!(message.matches("warn_only").count(), 1, "{message}");
     assert_eq!(world.status(), ReadyStatus::Degraded);
-    world.vitals(|vitals| vitals.recovery_action = Some(2));
-    assert_eq!(world.judge().status, ReadyStatus::NotReady, "it names no other");
-    world.vitals(|vitals| (vitals.recovery_action, vitals.remap_failure) = (Some(0), Some(false)));
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    world.change_health(|health| health.recovery_action = Some(2));
+    assert_eq!(world.evaluate().status, ReadyStatus::NotReady, "it names no other");
+    world.change_health(|health| (health.recovery_action, health.remap_failure) = (Some(0), Some(false)));
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
     world.expect("row_remap", CheckStatus::Pass, "");
 }

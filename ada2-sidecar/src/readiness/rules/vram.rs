@@ -1,4 +1,4 @@
-//! The one check with a memory of its own: VRAM that the engine could have, against the floor. It fails only after
+//! The one check with a state of its own: VRAM available to the engine, against the floor. It fails only after
 //! the floor was missed for a while and passes only after a margin was kept for a while, so it cannot flap.
 
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::{
 const DELAYS: Delays = Delays { rise: Duration::from_secs(15), fall: Duration::from_secs(10) };
 /// Above the floor by this much, to pass again.
 const MARGIN: u64 = 1 << 30;
-/// Contexts and the display cost the driver some memory that it accounts to nobody: less than this is no trace of anything.
+/// The driver attributes memory of contexts and the display to no process: less than this is no leak.
 const MIN_UNLISTED: u64 = 512 << 20;
 const MIB: u64 = 1 << 20;
 
@@ -34,7 +34,7 @@ pub(super) fn check(
     let check = |observed: String| Check::pass("vram_headroom", observed, expected.clone());
     let unknown = |why: &str| check("unknown".to_owned()).with_status(CheckStatus::Unknown, why);
     let Some(reading) = reading else {
-        // A moment's failure makes no first look of the next one; but what was held of a card that went away is held no more.
+        // One failed sample does not reset the alarms; a card that went away does.
         return (prev.filter(|alarm| !alarm.on), unknown("no GPU is being read"));
     };
     let Some(memory) = &reading.memory else {
@@ -47,7 +47,7 @@ pub(super) fn check(
     let headroom = vram::headroom(memory, reading.processes.as_deref(), unit, reading.engine_unit_active);
     let effective = match headroom.effective.or(headroom.at_most.filter(|most| *most < floor)) {
         Some(effective) => effective,
-        // What is free is the engine's to have in any case, whoever holds the rest.
+        // Free memory is available to the engine, whoever holds the rest.
         None if headroom.free >= floor => headroom.free,
         None => {
             let free = headroom.free / MIB;

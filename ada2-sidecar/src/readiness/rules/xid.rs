@@ -1,4 +1,4 @@
-//! The driver's error reports: what they leave behind, and the check that shows it.
+//! The driver's error reports (XIDs): the state that they leave, and its check.
 
 use std::{
     collections::VecDeque,
@@ -14,24 +14,24 @@ use crate::{
     readiness::xid::{XidPolicy, description},
 };
 
-/// A program's fault warns for this long.
+/// An application fault warns for this long.
 const WARNING: Duration = Duration::from_mins(1);
-/// So many of them within [`BURST_WINDOW`] warn until the engine is started anew.
+/// This many within [`BURST_WINDOW`] warn until the engine restarts.
 const BURST_COUNT: usize = 3;
-/// Of context switches that timed out, fewer are many.
+/// For context switches that timed out, the limit is lower.
 const BURST_TIMEOUT_COUNT: usize = 2;
 const XID_CONTEXT_SWITCH_TIMEOUT: u32 = 109;
 const BURST_WINDOW: Duration = Duration::from_mins(10);
 
-/// Reports of this process's time.
+/// Reports since this process started.
 #[derive(Debug, Clone, Default)]
 pub(super) struct XidHistory {
     last_sequence: u64,
-    /// Programs' faults of the last ten minutes.
+    /// Application faults of the last ten minutes.
     recent: VecDeque<(u32, Instant)>,
-    /// They came in numbers: which was the last.
+    /// The last one of a burst.
     burst_code: Option<u32>,
-    /// The last program's fault.
+    /// The last application fault.
     last_application: Option<(u32, Instant)>,
     driver_loads: u32,
     engine_starts: u64,
@@ -44,14 +44,14 @@ impl XidHistory {
         self.last_application = None;
     }
 
-    /// The last program's fault, if no image succeeded after it.
+    /// The last application fault, if no image succeeded after it.
     pub(super) fn unverified_fault(&self, succeeded: Option<Instant>) -> Option<u32> {
         let (code, at) = self.last_application?;
         succeeded.is_none_or(|succeeded| succeeded < at).then_some(code)
     }
 }
 
-/// Takes in what is new, and what ends what was before.
+/// Adds new reports, and clears what has ended.
 pub(super) fn update(
     memory: &mut EvaluationState,
     inputs: &EvaluationInputs<'_>,
@@ -101,10 +101,10 @@ pub(super) fn check(
     now: Instant,
     wall: SystemTime,
 ) -> Check {
-    let expected = "no fatal report of the driver";
+    let expected = "no fatal XID";
     let latch = &state.latch;
-    let latched = |wanted: XidPolicy| {
-        latch.xids.iter().rev().find(move |(code, _)| XidPolicy::for_code(**code) == wanted)
+    let latched = |policy: XidPolicy| {
+        latch.xids.iter().rev().find(move |(code, _)| XidPolicy::for_code(**code) == policy)
     };
     let at = |code: u32, since: u64| format!("XID {code} ({}) {} ago", description(code), age(since, wall));
     let check = Check::pass("xid", "none", expected);
@@ -112,7 +112,7 @@ pub(super) fn check(
     if let Some((code, xid)) = latched(XidPolicy::Fatal) {
         let observed = at(*code, xid.since);
         let message = format!(
-            "the driver reported {observed}: look at `dmesg`, reset the GPU or reboot; stays until reboot, driver reload or \
+            "the driver reported {observed}: check `dmesg`, reset the GPU or reboot; stays until reboot, driver reload or \
              `sudo ada2-sidecar ack`"
         );
         return with_observed(observed).with_status(CheckStatus::Fail, message);
@@ -135,16 +135,15 @@ pub(super) fn check(
     if let Some(code) = history.burst_code {
         let observed =
             format!("{} in 10 min, the last XID {code} ({})", history.recent.len(), description(code));
-        let message = format!(
-            "programs on the GPU fail again and again: {observed}; restart the engine, look at its log"
-        );
+        let message =
+            format!("programs on the GPU fail repeatedly: {observed}; restart the engine and check its log");
         return with_observed(observed).with_status(CheckStatus::Warn, message);
     }
     let last = history.recent.back().filter(|(_, then)| now.saturating_duration_since(*then) < WARNING);
     if let Some((code, _)) = last {
         let observed = format!("XID {code} ({})", description(*code));
         let message = format!(
-            "a program on the GPU failed: {observed}; a warning for a minute, look at the engine's log"
+            "a program on the GPU failed: {observed}; a warning for a minute, check the engine's log"
         );
         return with_observed(observed).with_status(CheckStatus::Warn, message);
     }

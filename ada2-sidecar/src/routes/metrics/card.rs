@@ -86,7 +86,7 @@ const fn in_base_units(unit: FieldUnit) -> (&'static str, f64) {
     }
 }
 
-/// The exporter's number for a value: affirmative words are 1, masks and enumerations have NVML's numbers.
+/// The exporter's number for a value: affirmative values are 1, masks and enumerations have NVML's numbers.
 fn exporter_value(name: &str, text: &str, reading: &GpuReading) -> Option<f64> {
     if name == "gpu_recovery_action" {
         return reading.health.recovery_action.map(f64::from);

@@ -57,7 +57,7 @@ pub(super) async fn a_failed_job_is_reported_with_the_engines_message_and_the_re
         sidecar.generate(&json!({"prompt": "a secret prompt", "size": "64x64", "n": 2, "steps": 2})).await;
     assert_eq!((answer.status, answer.code()), (502, "engine_error"));
     assert_eq!(answer.header("x-should-retry"), "false");
-    assert_eq!(answer.message(), "The engine could not make the picture: No such file: [path].");
+    assert_eq!(answer.message(), "The engine could not make the image: No such file: [path].");
     assert_eq!(answer.json["detail"], answer.json["error"]["message"]);
     engine.until_idle().await;
     assert!(engine.jobs().iter().all(EngineJob::is_over), "the second image was cancelled");
@@ -80,7 +80,7 @@ pub(super) async fn a_truncated_image_or_a_web_page_is_refused<E: FakeEngine>() 
         engine.change(|engine| engine.serve_images(bytes));
         let answer = sidecar.generate(&request()).await;
         assert_eq!((answer.status, answer.code()), (502, "engine_error"), "{bytes:?}");
-        assert!(answer.message().contains("picture cannot be used"), "{}", answer.message());
+        assert!(answer.message().contains("image cannot be used"), "{}", answer.message());
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn another_program_on_the_port_is_not_the_engine<E: FakeEngine>
     let identify_as = |identity| engine.change(|engine| engine.identify_as(identity));
     identify_as(Identity::WebPage);
     let sidecar = Sidecar::of(&engine, &[]).await;
-    until_unreachable(&sidecar, "gives other JSON, or none").await;
+    until_unreachable(&sidecar, "or an unsupported version").await;
     identify_as(Identity::OtherJson);
     until_unreachable(&sidecar, "names no version").await;
     identify_as(Identity::Version(E::UNTESTED_VERSION));

@@ -10,7 +10,7 @@ fn config(flags: &[&str]) -> Config {
 }
 
 /// The lines that are not `ok` for a good engine after `change`.
-fn judge(flags: &[&str], change: impl Fn(&mut EngineFacts<'_>)) -> Vec<(&'static str, Verdict, String)> {
+fn evaluate(flags: &[&str], change: impl Fn(&mut EngineFacts<'_>)) -> Vec<(&'static str, Verdict, String)> {
     let (config, fixes) = (config(flags), FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true });
     let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "sd_xl_base", &SDXL)]);
     let mut facts = EngineFacts {
@@ -34,20 +34,20 @@ fn judge(flags: &[&str], change: impl Fn(&mut EngineFacts<'_>)) -> Vec<(&'static
         .collect()
 }
 
-fn judge_one(change: impl Fn(&mut EngineFacts<'_>)) -> (&'static str, Verdict, String) {
-    let mut problems = judge(&[], change);
+fn evaluate_one(change: impl Fn(&mut EngineFacts<'_>)) -> (&'static str, Verdict, String) {
+    let mut problems = evaluate(&[], change);
     assert_eq!(problems.len(), 1, "{problems:?}");
     problems.remove(0)
 }
 
 #[test]
-fn a_good_engine_has_no_problem() {
-    assert_eq!(judge(&[], |_| {}), []);
+fn a_healthy_engine_has_no_problem() {
+    assert_eq!(evaluate(&[], |_| {}), []);
 }
 
 /// The line for an engine that cannot be reached, with its unit in this state and listening at these addresses.
-fn judge_unreachable(error: &EngineError, unit: &str, listens: &[&str]) -> String {
-    let (name, verdict, line) = judge_one(|facts| {
+fn evaluate_unreachable(error: &EngineError, unit: &str, listens: &[&str]) -> String {
+    let (name, verdict, line) = evaluate_one(|facts| {
         (facts.identity, facts.models) = (Err(error.clone()), None);
         facts.unit = Some(SystemdUnit::parse("invokeai.service", unit));
         facts.unit_listeners = listens.iter().map(|address| address.parse().unwrap()).collect();
@@ -65,14 +65,14 @@ fn a_refused_connection_is_explained_by_the_state_of_the_unit() {
         ("ActiveState=active", &["127.0.0.1:9091"], "9091 -> write `engine_url: http://127.0.0.1:9091`"),
         ("ActiveState=active", &["127.0.0.1:9091", "127.0.0.1:9092"], "may still be starting"),
     ] {
-        let line = judge_unreachable(
+        let line = evaluate_unreachable(
             &EngineError::ConnectionRefused("no".into()),
             &format!("LoadState=loaded\n{unit}"),
             listens,
         );
         assert!(line.contains(expected), "{line}");
     }
-    let line = judge_unreachable(
+    let line = evaluate_unreachable(
         &EngineError::ConnectionRefused("no".into()),
         "LoadState=not-found\nActiveState=inactive",
         &[],
@@ -89,43 +89,45 @@ fn any_other_unreachable_engine_is_one_line_with_a_fix() {
         (EngineError::HostUnresolved("no such name".into()), &[], "correct the name in engine_url"),
         (EngineError::Unresponsive("late".into()), &[], "(late) -> sudo systemctl restart invokeai.service"),
     ] {
-        let line = judge_unreachable(&error, "LoadState=loaded\nActiveState=active", listens);
+        let line = evaluate_unreachable(&error, "LoadState=loaded\nActiveState=active", listens);
         assert!(line.contains(expected), "{line}");
     }
-    let busy = judge_one(|facts| {
+    let busy = evaluate_one(|facts| {
         facts.identity = Err(EngineError::Unresponsive("no answer within 5 s".into()));
         (facts.models, facts.reachable_from_service) = (None, true);
     });
     assert_eq!(busy.1, Verdict::Skip, "it loads a model");
-    let login = judge_one(|facts| facts.models = Some(Err(EngineError::LoginRequired("multi-user".into()))));
+    let login =
+        evaluate_one(|facts| facts.models = Some(Err(EngineError::LoginRequired("multi-user".into()))));
     assert!(login.2.contains("requires a login") && login.2.contains("multiuser: false"), "{login:?}");
 }
 
 #[test]
-fn a_reachable_engine_is_judged_by_what_images_need() {
-    let (name, verdict, line) = judge_one(|facts| {
+fn a_reachable_engine_is_checked_for_what_images_need() {
+    let (name, verdict, line) = evaluate_one(|facts| {
         facts.identity =
             Ok(EngineIdentity { version: "7".into(), warning: Some("InvokeAI 7 is untested here".into()) });
     });
     assert!((name, verdict) == ("engine_version", Verdict::Warn) && line.contains("untested"), "{line}");
-    let (name, verdict, line) = judge_one(|facts| facts.websocket = Some(Err("HTTP error: 502".into())));
+    let (name, verdict, line) = evaluate_one(|facts| facts.websocket = Some(Err("HTTP error: 502".into())));
     assert!((name, verdict) == ("engine_websocket", Verdict::Warn) && line.contains("502"), "{line}");
-    let (name, verdict, line) = judge_one(|facts| facts.exposed_addresses = vec!["0.0.0.0".parse().unwrap()]);
+    let (name, verdict, line) =
+        evaluate_one(|facts| facts.exposed_addresses = vec!["0.0.0.0".parse().unwrap()]);
     assert!(
         (name, verdict) == ("engine_listen", Verdict::Warn) && line.contains("host: 127.0.0.1"),
         "{line}"
     );
-    let (name, verdict, line) = judge_one(|facts| facts.models = Some(Ok(Arc::new([]))));
+    let (name, verdict, line) = evaluate_one(|facts| facts.models = Some(Ok(Arc::new([]))));
     assert!(
         (name, verdict) == ("engine_models", Verdict::Fail)
             && line.contains("none of its 0 models is supported"),
         "{line}"
     );
-    let (name, verdict, line) = judge_one(|facts| {
+    let (name, verdict, line) = evaluate_one(|facts| {
         facts.graph_errors = Some(Ok(vec!["preset \"x\": the node \"1\" is unknown".into()]));
     });
     assert!((name, verdict) == ("templates", Verdict::Fail) && line.contains("the node \"1\""), "{line}");
-    let problems = judge(&["--default-model", "gone"], |_| {});
+    let problems = evaluate(&["--default-model", "gone"], |_| {});
     assert!(problems.len() == 1 && problems[0].2.contains("correct default_model: gone in"), "{problems:?}");
 }
 

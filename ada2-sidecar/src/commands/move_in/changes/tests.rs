@@ -95,11 +95,11 @@ fn an_interruption_after_any_recorded_change_is_undone() {
 #[test]
 fn a_half_replaced_file_comes_back_and_another_file_is_never_overwritten() {
     let dir = test_dir();
-    let (path, kept) = (dir.join("config.yaml"), dir.join("config.yaml.before-move-in"));
+    let (path, backup) = (dir.join("config.yaml"), dir.join("config.yaml.before-move-in"));
     let before = tree(&dir);
-    fs::hard_link(&path, &kept).unwrap();
+    fs::hard_link(&path, &backup).unwrap();
     fs::write(temp_path(&path), "half").unwrap();
-    Change::Replaced { path, kept }.undo().unwrap();
+    Change::Replaced { path, backup }.undo().unwrap();
     assert_eq!(tree(&dir), before);
     let (from, to) = (dir.join("nginx/sites-enabled/a"), dir.join("nginx/sites-available/a"));
     let error = Change::Moved { from, to }.undo().unwrap_err();

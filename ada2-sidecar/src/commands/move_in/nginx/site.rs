@@ -256,7 +256,7 @@ fn differences(file: &ConfigFile, block: &Directive, port: u16, found: &mut Vec<
             "root" | "alias" => Some("the sidecar serves no files: serve them from another port".to_owned()),
             _ => None,
         };
-        let is_new = |fix: &String| !found.iter().any(|(_, known)| known == fix);
+        let is_new = |fix: &String| !found.iter().any(|(_, other)| other == fix);
         if let Some(fix) = fix.filter(is_new) {
             found.push((line, fix));
         }
@@ -270,7 +270,7 @@ fn listen_difference(listen: &Directive, port: u16) -> Option<String> {
         return Some("the sidecar speaks plain HTTP: point clients at http://".to_owned());
     }
     let everywhere = [port.to_string(), format!("*:{port}"), format!("0.0.0.0:{port}")];
-    if everywhere.iter().any(|known| known == address) || address.starts_with("unix:") {
+    if everywhere.iter().any(|other| other == address) || address.starts_with("unix:") {
         return None;
     }
     Some(format!(

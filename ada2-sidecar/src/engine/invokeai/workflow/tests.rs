@@ -160,8 +160,8 @@ fn a_batch_is_rejected_unless_its_input_is_bound() {
         Template::read(invokeai::GRAPH_FORMAT, &json!({"nodes": nodes, "edges": edges}).to_string(), yaml)
     };
     let template = read(&edges).unwrap();
-    let note = "the edge from many.value to noise.seed is dropped: the binding seed sets that input";
-    assert_eq!(template.notes(), [note]);
+    let dropped = "the edge from many.value to noise.seed is dropped: the binding seed sets that input";
+    assert_eq!(template.dropped_edges(), [dropped]);
     let graph = template.render(|_, _| Some(json!(1)));
     assert_eq!(graph["nodes"].as_object().unwrap().keys().collect::<Vec<_>>(), ["noise", "pos"]);
     assert_eq!(graph["edges"], json!([sent(("pos", "conditioning"), ("noise", "clip"))]));

@@ -8,7 +8,7 @@ use super::*;
 fn display(kind: &ModelKind) -> String {
     let family = match &kind.family {
         DetectedFamily::Known(family) => family.name.to_owned(),
-        DetectedFamily::Unlisted(words) => format!("{words:?}"),
+        DetectedFamily::Unlisted(text) => format!("{text:?}"),
         DetectedFamily::Unknown => "?".to_owned(),
     };
     let variant =

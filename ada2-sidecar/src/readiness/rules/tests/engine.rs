@@ -13,19 +13,19 @@ use crate::{
 };
 
 #[test]
-fn the_engines_faults_gate_in_their_own_words() {
+fn engine_errors_gate_with_their_own_messages() {
     let with = |fault| engine().apply(Err(fault), Instant::now() + Duration::from_mins(1));
     let mut paused = engine();
     paused.last_status.as_mut().unwrap().paused = true;
     let mut bare = engine();
     bare.last_status.as_mut().unwrap().models = Arc::new([]);
-    for (state, name, says) in [
+    for (state, name, expected) in [
         (
             with(EngineError::ConnectionRefused("connection refused".into())),
             "engine_reachable",
             "systemctl start invokeai.service",
         ),
-        (with(EngineError::Unresponsive("no answer in time".into())), "engine_reachable", "does not answer"),
+        (with(EngineError::Unresponsive("timed out".into())), "engine_reachable", "does not answer"),
         (with(EngineError::UnexpectedResponse("not InvokeAI".into())), "engine_reachable", "not InvokeAI"),
         (
             with(EngineError::HostUnresolved("the name \"ada9\" cannot be resolved".into())),
@@ -43,7 +43,7 @@ fn the_engines_faults_gate_in_their_own_words() {
     ] {
         let mut world = World::healthy();
         world.engine = state;
-        world.expect(name, CheckStatus::Fail, says);
+        world.expect(name, CheckStatus::Fail, expected);
         assert_eq!(world.status(), ReadyStatus::NotReady);
     }
     let mut world = World::healthy();
@@ -56,11 +56,11 @@ fn the_engines_faults_gate_in_their_own_words() {
 }
 
 #[test]
-fn where_the_engine_answers_is_told() {
+fn the_engines_address_is_reported() {
     let expected = |url: Option<&str>| {
         let mut world = World::healthy();
         world.rules.engine_url = url.map(str::to_owned);
-        world.judge();
+        world.evaluate();
         world.check("engine_reachable").expected.clone()
     };
     assert_eq!(expected(Some("http://e:1/")), "invokeai answers at http://e:1/");
@@ -68,9 +68,9 @@ fn where_the_engine_answers_is_told() {
 }
 
 #[test]
-fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
+fn the_warm_up_gates_until_it_ends_and_again_after_a_restart() {
     let mut world = World::healthy();
-    for (warm_up, status, says) in [
+    for (warm_up, status, expected) in [
         (WarmUp::Pending, CheckStatus::Fail, "warming"),
         (WarmUp::Running, CheckStatus::Fail, "warming"),
         (WarmUp::Done(1), CheckStatus::Pass, ""),
@@ -78,7 +78,7 @@ fn a_model_that_is_being_loaded_gates_until_it_is_and_again_after_a_restart() {
         (WarmUp::Done(0), CheckStatus::Fail, "warming"),
     ] {
         world.warm_up = warm_up;
-        world.expect("engine_model", status, says);
+        world.expect("engine_model", status, expected);
     }
     world.warm_up = WarmUp::Done(1);
     world.engine.starts = 2;
@@ -92,14 +92,14 @@ fn a_busy_sidecar_is_ready_and_a_cancel_that_is_not_confirmed_gates_after_a_minu
     for (seconds, status) in [(0, ReadyStatus::Ready), (59, ReadyStatus::Ready), (60, ReadyStatus::NotReady)]
     {
         world.oldest_cancel = Some(Duration::from_secs(seconds));
-        assert_eq!(world.judge().status, status, "{seconds}");
+        assert_eq!(world.evaluate().status, status, "{seconds}");
     }
     world.oldest_cancel = None;
-    assert_eq!(world.judge().status, ReadyStatus::Ready, "clears when the engine answers without the job");
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready, "clears when the engine answers without the job");
 }
 
 #[test]
-fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_fails() {
+fn a_graph_that_the_engine_rejects_warns_before_an_image_fails() {
     let mut world = World::healthy();
     world.graphs = vec!["built in, edit: the node \"3\" is of class \"Gone\"".into()];
     world.expect(
@@ -120,7 +120,7 @@ fn a_graph_that_the_engine_does_not_run_any_more_warns_before_the_first_picture_
 }
 
 #[test]
-fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_is_there() {
+fn an_engine_without_supported_models_is_ready_only_with_a_preset() {
     let template = |name: &str| {
         let graph = r#"{"1":{"class_type":"A","inputs":{"text":"","seed":0}},"2":{"class_type":"B","inputs":{"a":["1",0]}}}"#;
         let bindings = "output: '2'\nbindings: {prompt: ['1.text'], seed: ['1.seed']}";
@@ -173,7 +173,7 @@ fn an_engine_without_a_model_of_ours_is_ready_with_a_preset_and_else_says_what_i
 }
 
 #[test]
-fn what_models_are_is_waited_for_before_one_is_the_default() {
+fn the_default_model_waits_until_the_models_are_classified() {
     let mut world = World::healthy();
     world.engine.last_status.as_mut().unwrap().unclassified_models = 7;
     world.expect(

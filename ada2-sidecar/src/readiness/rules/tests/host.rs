@@ -11,36 +11,36 @@ fn room(world: &mut World, mib: u64) {
 #[test]
 fn a_full_disk_warns_then_gates_and_does_not_flap() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     room(&mut world, 1500);
     world.expect("disk", CheckStatus::Warn, "1500 MiB are left on /data");
     room(&mut world, 1000);
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(14.5), ReadyStatus::Degraded);
     assert_eq!(world.pass(0.5), ReadyStatus::NotReady);
     assert!(world.check("disk").message.contains("only 1000 MiB"));
     room(&mut world, 1050);
     assert_eq!(world.pass(60.0), ReadyStatus::NotReady, "at the floor, without a tenth to spare");
     room(&mut world, 100_000);
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(9.5), ReadyStatus::NotReady);
     assert_eq!(world.pass(0.5), ReadyStatus::Ready);
 }
 
 #[test]
-fn a_disk_that_is_not_named_not_seen_or_hangs_is_unknown() {
+fn a_disk_that_is_unset_missing_or_hanging_is_unknown() {
     let mut world = World::healthy();
-    for (disk, says) in [
+    for (disk, expected) in [
         (OutputDisk::NotConfigured, "--engine-output-dir"),
-        (OutputDisk::NotFound("/srv/x".into()), "/srv/x cannot be seen from here"),
-        (OutputDisk::NotFound("/home/x".into()), "/home/x cannot be seen"),
+        (OutputDisk::NotFound("/srv/x".into()), "/srv/x is not visible to the service"),
+        (OutputDisk::NotFound("/home/x".into()), "/home/x is not visible"),
         (OutputDisk::NotFound("/home/x".into()), "ProtectHome=tmpfs and BindReadOnlyPaths=/home/x"),
     ] {
         world.host.as_mut().unwrap().disk = disk;
-        world.expect("disk", CheckStatus::Unknown, says);
+        world.expect("disk", CheckStatus::Unknown, expected);
     }
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     let inputs = EvaluationInputs {
         gpu: world.gpu.as_ref(),
         host: world.host.as_ref(),
@@ -64,13 +64,13 @@ fn a_disk_that_is_not_named_not_seen_or_hangs_is_unknown() {
 }
 
 #[test]
-fn short_memory_and_swap_are_said_with_what_to_do() {
+fn low_memory_and_full_swap_are_reported_with_a_fix() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.host.as_mut().unwrap().memory_available = 1500 * MIB;
     world.expect("host_memory", CheckStatus::Warn, "host memory is short");
     world.host.as_mut().unwrap().memory_available = 500 * MIB;
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(15.0), ReadyStatus::NotReady);
     assert!(world.check("host_memory").message.contains("may be killed"));
     let mut world = World::healthy();
@@ -89,12 +89,12 @@ fn zero_turns_a_threshold_off() {
         HostRules { min_free_disk: 0, min_free_memory: 0, max_swap_used: 100, max_engine_memory: 0 };
     room(&mut world, 0);
     world.host.as_mut().unwrap().memory_available = 0;
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(60.0), ReadyStatus::Ready);
 }
 
 #[test]
-fn the_engines_process_is_shown_and_warns_when_it_grows_too_large() {
+fn the_engines_memory_is_reported_and_warns_when_it_grows_too_large() {
     let mut world = World::healthy();
     world.expect("engine_process", CheckStatus::Unknown, "invokeai.service has no process");
     world.host.as_mut().unwrap().engine =

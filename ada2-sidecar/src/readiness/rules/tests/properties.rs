@@ -1,4 +1,4 @@
-//! What must hold whatever is seen, in whatever order.
+//! What must hold for any sequence of events.
 
 use proptest::prelude::*;
 
@@ -39,14 +39,14 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 impl World {
-    /// The look that is there shows something else.
-    fn same_look(&mut self, change: impl FnOnce(&mut HealthReading)) {
+    /// Changes the current sample, without a new one.
+    fn change_current_sample(&mut self, change: impl FnOnce(&mut HealthReading)) {
         if let Some(GpuState::Present(reading)) = self.gpu.as_mut().map(|sample| &mut sample.state) {
             change(&mut reading.health);
         }
     }
 
-    fn happen(&mut self, event: &Event) {
+    fn apply(&mut self, event: &Event) {
         let is_present = matches!(&self.gpu.as_ref().unwrap().state, GpuState::Present(_));
         match event {
             Event::State(0) => self.state(GpuState::Lost),
@@ -63,15 +63,15 @@ impl World {
                 self.pass(f64::from(*halves) / 2.0);
             }
             _ if !is_present => {}
-            Event::Slowdown(bits) => self.vitals(|vitals| vitals.clock_event_reasons = Some(*bits)),
-            Event::Recovery(action) => self.vitals(|vitals| vitals.recovery_action = Some(*action)),
-            Event::Ecc(count) => self.vitals(|vitals| vitals.ecc_uncorrected = Some(*count)),
-            Event::Rows(pending, failure) => self.vitals(|vitals| {
-                vitals.remap_pending = Some(*pending);
-                vitals.remap_failure = Some(*failure);
+            Event::Slowdown(bits) => self.change_health(|health| health.clock_event_reasons = Some(*bits)),
+            Event::Recovery(action) => self.change_health(|health| health.recovery_action = Some(*action)),
+            Event::Ecc(count) => self.change_health(|health| health.ecc_uncorrected = Some(*count)),
+            Event::Rows(pending, failure) => self.change_health(|health| {
+                health.remap_pending = Some(*pending);
+                health.remap_failure = Some(*failure);
             }),
         }
-        self.judge();
+        self.evaluate();
     }
 }
 
@@ -85,25 +85,25 @@ fn severity(status: CheckStatus) -> u8 {
 
 proptest! {
     #[test]
-    fn never_ready_with_a_lost_card_or_while_draining(story in prop::collection::vec(any_event(), 0..30), draining: bool) {
+    fn never_ready_with_a_lost_card_or_while_draining(events in prop::collection::vec(any_event(), 0..30), draining: bool) {
         let mut world = World::healthy();
-        for event in &story {
-            world.happen(event);
+        for event in &events {
+            world.apply(event);
         }
         world.draining = draining;
         if !draining {
             world.state(GpuState::Lost);
         }
-        prop_assert!(!world.judge().admits());
+        prop_assert!(!world.evaluate().admits());
     }
 
     #[test]
     fn the_verdict_is_the_worst_of_its_checks_and_each_that_does_not_pass_says_why(
-        story in prop::collection::vec(any_event(), 1..30),
+        events in prop::collection::vec(any_event(), 1..30),
     ) {
         let mut world = World::healthy();
-        for event in &story {
-            world.happen(event);
+        for event in &events {
+            world.apply(event);
             let report = world.report.clone().unwrap();
             let worst = report.checks.iter().map(|check| severity(check.status)).max().unwrap();
             let expected = [ReadyStatus::Ready, ReadyStatus::Degraded, ReadyStatus::NotReady][usize::from(worst)];
@@ -114,68 +114,68 @@ proptest! {
         }
     }
 
-    /// A reading that goes away can only turn its check to unknown; nothing that passed begins to fail.
+    /// A reading that becomes unsupported can only turn its check to unknown; nothing that passed begins to fail.
     #[test]
-    fn a_reading_that_is_not_supported_never_fails(story in prop::collection::vec(any_event(), 0..20)) {
+    fn a_reading_that_is_not_supported_never_fails(events in prop::collection::vec(any_event(), 0..20)) {
         let mut world = World::healthy();
-        for event in &story {
-            world.happen(event);
+        for event in &events {
+            world.apply(event);
         }
         world.state(present(vec![]));
-        world.judge();
-        let mut mute = world.clone();
-        mute.vitals(|vitals| *vitals = HealthReading::default());
-        mute.judge();
+        world.evaluate();
+        let mut unsupported = world.clone();
+        unsupported.change_health(|health| *health = HealthReading::default());
+        unsupported.evaluate();
         for name in ["recovery_action", "row_remap", "thermal", "power_brake", "pcie_width", "ecc", "xid"] {
-            prop_assert!(severity(mute.check(name).status) <= severity(world.check(name).status), "{}", name);
+            prop_assert!(severity(unsupported.check(name).status) <= severity(world.check(name).status), "{}", name);
         }
     }
 
-    /// More trouble never looks better: whatever went before, adding a fault leaves no check milder.
+    /// Whatever went before, adding a fault leaves no check milder.
     #[test]
-    fn it_is_monotone_in_severity(story in prop::collection::vec(any_event(), 0..20), worse in 0..6_u8) {
+    fn a_further_fault_never_improves_the_verdict(events in prop::collection::vec(any_event(), 0..20), worse in 0..6_u8) {
         let mut world = World::healthy();
-        for event in &story {
-            world.happen(event);
+        for event in &events {
+            world.apply(event);
         }
         world.state(present(vec![]));
         let mut faulty = world.clone();
-        world.judge();
+        world.evaluate();
         match worse {
-            0 => faulty.same_look(|vitals| vitals.recovery_action = Some(2)),
-            1 => faulty.same_look(|vitals| vitals.remap_failure = Some(true)),
-            2 => faulty.same_look(|vitals| vitals.remap_pending = Some(true)),
+            0 => faulty.change_current_sample(|health| health.recovery_action = Some(2)),
+            1 => faulty.change_current_sample(|health| health.remap_failure = Some(true)),
+            2 => faulty.change_current_sample(|health| health.remap_pending = Some(true)),
             3 => faulty.xid(79),
             4 => faulty.engine.error = Some(EngineError::ConnectionRefused("gone".into())),
             _ => faulty.oldest_cancel = Some(Duration::from_mins(2)),
         }
-        let (well, ill) = (world.report.unwrap(), faulty.judge().clone());
-        prop_assert!(!ill.admits() || well.admits());
-        for (before, after) in well.checks.iter().zip(&ill.checks) {
-            // Without the engine nothing is known of its queue and model.
+        let (healthy, faulty_report) = (world.report.unwrap(), faulty.evaluate().clone());
+        prop_assert!(!faulty_report.admits() || healthy.admits());
+        for (before, after) in healthy.checks.iter().zip(&faulty_report.checks) {
+            // Without the engine its queue and model are unknown.
             if !(worse == 4 && matches!(before.name.as_str(), "engine_queue" | "engine_model")) {
                 prop_assert!(severity(after.status) >= severity(before.status), "{:?} {:?}", before, after);
             }
         }
     }
 
-    /// Where a look failed and nothing is known of the card, nothing is admitted.
+    /// After a failed reading of the card nothing is admitted.
     #[test]
-    fn a_failed_look_that_is_told_admits_nothing(story in prop::collection::vec(any_event(), 0..20)) {
+    fn nothing_is_admitted_after_a_failed_reading(events in prop::collection::vec(any_event(), 0..20)) {
         let mut world = World::healthy();
-        for event in &story {
-            world.happen(event);
+        for event in &events {
+            world.apply(event);
         }
         world.state(GpuState::Failed("odd".into()));
-        prop_assert!(!world.judge().admits());
+        prop_assert!(!world.evaluate().admits());
     }
 
     /// With the same readings for ever, the verdict settles and stays.
     #[test]
-    fn it_settles(story in prop::collection::vec(any_event(), 0..20)) {
+    fn the_verdict_settles_under_constant_input(events in prop::collection::vec(any_event(), 0..20)) {
         let mut world = World::healthy();
-        for event in &story {
-            world.happen(event);
+        for event in &events {
+            world.apply(event);
         }
         world.pass(700.0);
         let settled = world.status();

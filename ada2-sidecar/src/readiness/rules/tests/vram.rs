@@ -1,45 +1,45 @@
-//! The engine's own memory, and what others hold of it.
+//! The engine's memory, and what other processes hold.
 
 use super::*;
 
 #[test]
-fn what_the_engine_caches_is_its_own_and_what_others_hold_is_named() {
+fn the_engines_cache_is_available_and_foreign_processes_are_named() {
     let mut world = World::healthy();
     world.state(present(vec![process(1, "invokeai.service", 40_000)]));
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
     let mut world = World::healthy();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
     world.expect("vram_headroom", CheckStatus::Fail, "pid 7 \"python3\" (ollama.service) 40000 MiB");
     world.rules.min_free_vram = 0;
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 }
 
 #[test]
 fn foreign_vram_gates_after_15_s_and_no_longer_after_10_with_a_margin() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     let hold = |world: &mut World, mib| world.state(present(vec![process(7, "ollama.service", mib)]));
     hold(&mut world, 40_000);
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(14.5), ReadyStatus::Ready);
     assert_eq!(world.pass(0.5), ReadyStatus::NotReady);
     // At the floor, but without the margin of 1 GiB.
     hold(&mut world, 46_068 - 609 - 8_192);
     assert_eq!(world.pass(60.0), ReadyStatus::NotReady);
     hold(&mut world, 30_000);
-    world.judge();
+    world.evaluate();
     assert_eq!(world.pass(9.5), ReadyStatus::NotReady);
     assert_eq!(world.pass(0.5), ReadyStatus::Ready);
 }
 
 #[test]
-fn while_a_margin_has_yet_to_last_what_is_there_is_told() {
+fn a_clearing_alarm_reports_the_available_memory() {
     let mut world = World::healthy();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
     world.expect("vram_headroom", CheckStatus::Fail, "only 5459 MiB of VRAM are available to the engine");
-    let words = "45459 MiB are available again, the floor is 8192 MiB; passes once 1.0 GiB above the floor has lasted 10 s";
+    let message = "45459 MiB are available again, the floor is 8192 MiB; passes once 1.0 GiB above the floor has lasted 10 s";
     world.state(present(vec![]));
-    world.expect("vram_headroom", CheckStatus::Fail, words);
+    world.expect("vram_headroom", CheckStatus::Fail, message);
     assert!(!world.check("vram_headroom").message.contains("only"));
     // At the floor, without the margin.
     world.state(present(vec![process(7, "ollama.service", 46_068 - 609 - 8_192)]));
@@ -61,18 +61,18 @@ fn a_card_that_comes_back_does_not_fail_on_an_old_alarm() {
 }
 
 #[test]
-fn what_was_known_of_vram_outlasts_a_look_that_failed() {
+fn vram_alarms_outlast_a_failed_reading() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.state(GpuState::Failed("twice".into()));
-    world.judge();
+    world.evaluate();
     world.state(present(vec![process(7, "ollama.service", 40_000)]));
     world.gpu.as_mut().unwrap().consecutive_good = 3;
-    assert_eq!(world.judge().status, ReadyStatus::Ready, "not decided at once, as a first reading is");
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready, "not decided at once, as a first reading is");
 }
 
 #[test]
-fn a_share_that_cannot_be_told_warns_below_the_floor_and_gates_nothing() {
+fn an_unknown_engine_share_warns_below_the_floor_and_never_gates() {
     let mut world = World::healthy();
     world.state(present(vec![process(7, "session-1.scope", 40_000)]));
     world.reading(|reading| reading.engine_unit_active = false);
@@ -82,8 +82,8 @@ fn a_share_that_cannot_be_told_warns_below_the_floor_and_gates_nothing() {
     world.reading(|reading| reading.processes = None);
     world.expect("vram_headroom", CheckStatus::Warn, "the driver lists no processes");
     world.reading(|reading| {
-        let unsaid = GpuProcess { used: None, ..process(1, "invokeai.service", 0) };
-        reading.processes = Some(vec![unsaid]);
+        let unreported = GpuProcess { used: None, ..process(1, "invokeai.service", 0) };
+        reading.processes = Some(vec![unreported]);
         reading.engine_unit_active = true;
     });
     world.expect("vram_headroom", CheckStatus::Warn, "does not say what each process holds");
@@ -113,7 +113,7 @@ fn memory_that_no_listed_process_holds_is_foreign_and_gates() {
 }
 
 #[test]
-fn what_the_driver_needs_for_itself_is_no_trace_of_a_leak() {
+fn memory_reserved_by_the_driver_is_no_leak() {
     let mut world = World::healthy();
     world.reading(|reading| {
         let memory = reading.memory.as_mut().unwrap();
@@ -122,10 +122,10 @@ fn what_the_driver_needs_for_itself_is_no_trace_of_a_leak() {
     });
     world.expect("vram_headroom", CheckStatus::Pass, "");
     world.rules.min_free_vram = 46 << 30;
-    world.judge();
+    world.evaluate();
     world.pass(20.0);
-    let words = &world.check("vram_headroom").message;
-    assert!(words.contains("no other process holds VRAM") && !words.contains("lists"), "{words}");
+    let message = &world.check("vram_headroom").message;
+    assert!(message.contains("no other process holds VRAM") && !message.contains("lists"), "{message}");
 }
 
 #[test]
@@ -134,6 +134,6 @@ fn a_card_without_memory_of_its_own_is_as_ready_as_its_other_checks_say() {
     world.reading(|reading| reading.memory = None);
     world.expect("vram_headroom", CheckStatus::Unknown, "unified memory");
     assert_eq!(world.status(), ReadyStatus::Ready);
-    world.vitals(|vitals| vitals.recovery_action = Some(2));
-    assert_eq!(world.judge().status, ReadyStatus::NotReady);
+    world.change_health(|health| health.recovery_action = Some(2));
+    assert_eq!(world.evaluate().status, ReadyStatus::NotReady);
 }

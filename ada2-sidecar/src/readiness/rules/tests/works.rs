@@ -1,4 +1,4 @@
-//! What the last pictures proved.
+//! What the last images proved.
 
 use wire::openai::images::ImageSize;
 
@@ -7,14 +7,14 @@ use crate::{gpu::OtherGpuUsage, job_history::StepTiming};
 
 const UNIT: &str = "invokeai.service";
 
-/// A picture is being made: the engine takes its first step now.
+/// An image is being generated: the engine takes its first step now.
 fn paints(world: &mut World) {
     world.now += Duration::from_millis(500);
     world.outcomes.generating_since = Some(world.now);
     world.outcomes.generating = 1;
 }
 
-/// The picture is finished.
+/// The image is finished.
 fn finishes(world: &mut World) {
     world.outcomes.last_success = Some(world.now);
     world.outcomes.generating = 0;
@@ -26,13 +26,13 @@ fn watch(world: &mut World, seconds: u32) -> CheckStatus {
         world.now += Duration::from_millis(500);
         let now = world.now;
         world.reading(|reading| reading.processes_taken_at = now);
-        world.judge();
+        world.evaluate();
     }
     world.check("engine_works").status
 }
 
 #[test]
-fn without_a_picture_nothing_is_known_and_one_tells() {
+fn engine_works_is_unknown_until_the_first_image() {
     let mut world = World::healthy();
     world.expect("engine_works", CheckStatus::Unknown, "no image has been made");
     assert_eq!(world.status(), ReadyStatus::Ready);
@@ -48,8 +48,8 @@ fn three_failures_in_a_row_warn_and_never_gate() {
     {
         world.outcomes.failures = failures;
         world.outcomes.last_failure = Some("CUDA error: an illegal memory access".into());
-        let says = if status == CheckStatus::Warn { "illegal memory access" } else { "" };
-        world.expect("engine_works", status, says);
+        let expected = if status == CheckStatus::Warn { "illegal memory access" } else { "" };
+        world.expect("engine_works", status, expected);
     }
     assert_eq!(world.status(), ReadyStatus::Degraded);
     assert!(world.check("engine_works").message.contains("the last 9 images failed"));
@@ -58,12 +58,12 @@ fn three_failures_in_a_row_warn_and_never_gate() {
 }
 
 #[test]
-fn steps_of_over_four_times_the_usual_warn() {
+fn steps_over_four_times_the_usual_warn() {
     for (step, usual, status) in [
         (401, Some(100), CheckStatus::Warn),
         (400, Some(100), CheckStatus::Pass),
         (9000, None, CheckStatus::Pass),
-        // What a busy host does to a picture of milliseconds.
+        // What a busy host does to an image that takes milliseconds.
         (49, Some(1), CheckStatus::Pass),
     ] {
         let mut world = World::healthy();
@@ -77,12 +77,12 @@ fn steps_of_over_four_times_the_usual_warn() {
             }),
             ..JobHistorySnapshot::default()
         };
-        let says = if status == CheckStatus::Warn {
+        let expected = if status == CheckStatus::Warn {
             "\"tiny\" at 512x768 took 0.40 s each, usually 0.10 s"
         } else {
             ""
         };
-        world.expect("engine_works", status, says);
+        world.expect("engine_works", status, expected);
         assert!(world.report.as_ref().unwrap().admits());
     }
 }
@@ -90,7 +90,7 @@ fn steps_of_over_four_times_the_usual_warn() {
 #[test]
 fn an_engine_at_work_that_holds_no_vram_fell_back_to_the_cpu() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     assert_eq!(watch(&mut world, 60), CheckStatus::Unknown, "an idle engine may hold none");
     paints(&mut world);
     assert_eq!(watch(&mut world, 5), CheckStatus::Unknown, "not at once");
@@ -103,18 +103,18 @@ fn an_engine_at_work_that_holds_no_vram_fell_back_to_the_cpu() {
     world.expect("engine_works", CheckStatus::Pass, "");
 }
 
-/// In words, and what is otherwise.
+/// In message, and what is otherwise.
 type Case = (&'static str, fn(&mut World));
 
 #[test]
-fn whose_memory_it_is_must_be_known_for_that() {
+fn the_cpu_fallback_check_needs_the_owner_of_the_memory() {
     let table: [Case; 7] = [
         ("the driver lists no processes", |world| world.reading(|reading| reading.processes = None)),
         ("the unit is not seen", |world| world.reading(|reading| reading.engine_unit_active = false)),
         ("it holds some", |world| world.state(present(vec![process(1, UNIT, 400)]))),
         ("it holds some that is not told", |world| {
-            let untold = GpuProcess { used: None, ..process(1, UNIT, 0) };
-            world.reading(|reading| reading.processes = Some(vec![untold]));
+            let unreported = GpuProcess { used: None, ..process(1, UNIT, 0) };
+            world.reading(|reading| reading.processes = Some(vec![unreported]));
         }),
         ("it is there, and the card has no memory of its own", |world| {
             world.state(present(vec![process(1, UNIT, 0)]));
@@ -125,7 +125,7 @@ fn whose_memory_it_is_must_be_known_for_that() {
     ];
     for (case, change) in table {
         let mut world = World::healthy();
-        world.judge();
+        world.evaluate();
         paints(&mut world);
         world.now += Duration::from_millis(500);
         change(&mut world);
@@ -136,7 +136,7 @@ fn whose_memory_it_is_must_be_known_for_that() {
 #[test]
 fn an_engine_on_another_card_is_named_with_both_cards() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     let other = OtherGpuUsage {
         index: 1,
         name: "RTX 4090".into(),
@@ -145,13 +145,13 @@ fn an_engine_on_another_card_is_named_with_both_cards() {
     };
     world.reading(|reading| reading.other_gpus = vec![other]);
     assert_eq!(watch(&mut world, 6), CheckStatus::Warn);
-    for words in [
+    for message in [
         "invokeai.service holds 12000 MiB on GPU 1 RTX 4090 (GPU-2)",
         "what is judged is GPU 0 RTX 6000 Ada (GPU-1)",
         "--gpu-id GPU-2",
         "CUDA_DEVICE_ORDER=PCI_BUS_ID",
     ] {
-        world.expect("engine_works", CheckStatus::Warn, words);
+        world.expect("engine_works", CheckStatus::Warn, message);
     }
     paints(&mut world);
     assert_eq!(watch(&mut world, 60), CheckStatus::Warn);
@@ -163,10 +163,10 @@ fn an_engine_on_another_card_is_named_with_both_cards() {
 }
 
 #[test]
-fn after_a_programs_fault_a_picture_must_prove_the_engine() {
+fn after_an_application_xid_an_image_must_prove_the_engine() {
     let mut world = World::healthy();
     world.outcomes.last_success = Some(world.now);
-    world.judge();
+    world.evaluate();
     world.now += Duration::from_secs(1);
     world.xid(31);
     world.expect("engine_works", CheckStatus::Warn, "XID 31 (GPU memory page fault)");
@@ -189,10 +189,10 @@ fn after_a_programs_fault_a_picture_must_prove_the_engine() {
 }
 
 #[test]
-fn an_engine_that_lets_go_of_the_card_between_jobs_did_not_fall_back() {
+fn an_engine_that_releases_the_card_between_jobs_did_not_fall_back() {
     let mut world = World::healthy();
     world.state(present(vec![process(1, UNIT, 4_000)]));
-    world.judge();
+    world.evaluate();
     paints(&mut world);
     assert_eq!(watch(&mut world, 20), CheckStatus::Unknown);
     finishes(&mut world);
@@ -204,9 +204,9 @@ fn an_engine_that_lets_go_of_the_card_between_jobs_did_not_fall_back() {
 }
 
 #[test]
-fn a_picture_that_just_ended_still_tells_of_the_cpu() {
+fn an_image_that_just_finished_still_proves_the_cpu_fallback() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     paints(&mut world);
     assert_eq!(watch(&mut world, 4), CheckStatus::Unknown);
     finishes(&mut world);
@@ -216,16 +216,16 @@ fn a_picture_that_just_ended_still_tells_of_the_cpu() {
 #[test]
 fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
     let container = "docker-0123.scope";
-    let untold = GpuProcess { used: None, ..process(9, container, 0) };
+    let unreported = GpuProcess { used: None, ..process(9, container, 0) };
     let unknown = GpuProcess { unit: None, ..process(9, "", 4_000) };
     let drawing =
         GpuProcess { process_type: GpuProcessType::Graphics, ..process(9, "session-1.scope", 4_000) };
     let two =
         vec![process(8, container, 900), process(9, container, 12_000), process(7, "ollama.service", 20_000)];
-    for (processes, observed, says) in [
+    for (processes, observed, expected) in [
         (two, "outside its unit", "pid 9 \"python3\" (docker-0123.scope) holds 12000 MiB"),
         (vec![process(9, container, 600)], "outside its unit", "set --engine-unit docker-0123.scope"),
-        (vec![untold], "outside its unit", "(docker-0123.scope) holds memory: "),
+        (vec![unreported], "outside its unit", "(docker-0123.scope) holds memory: "),
         (vec![unknown], "outside its unit", "(no unit) holds 4000 MiB"),
         (vec![process(9, container, 100)], "no VRAM held", "fell back to the CPU"),
         (vec![process(9, "ollama.service", 20_000)], "no VRAM held", "fell back to the CPU"),
@@ -233,27 +233,27 @@ fn an_engine_in_a_container_runs_outside_its_unit_and_is_named() {
     ] {
         let mut world = World::healthy();
         world.state(present(processes));
-        world.judge();
+        world.evaluate();
         paints(&mut world);
-        assert_eq!(watch(&mut world, 6), CheckStatus::Warn, "{says}");
+        assert_eq!(watch(&mut world, 6), CheckStatus::Warn, "{expected}");
         assert_eq!(world.check("engine_works").observed, observed);
-        world.expect("engine_works", CheckStatus::Warn, says);
-        // It lets go of the card while nobody wants a picture.
+        world.expect("engine_works", CheckStatus::Warn, expected);
+        // It releases the card while no image is requested.
         finishes(&mut world);
         world.state(present(vec![]));
         watch(&mut world, 60);
-        world.expect("engine_works", CheckStatus::Warn, says);
+        world.expect("engine_works", CheckStatus::Warn, expected);
         world.state(present(vec![process(1, UNIT, 4_000)]));
         world.expect("engine_works", CheckStatus::Pass, "");
     }
 }
 
 #[test]
-fn a_card_is_expected_only_where_there_is_to_be_one() {
+fn a_missing_card_is_accepted_if_none_is_required() {
     let expected = |change: fn(&mut World)| {
         let mut world = World::healthy();
         change(&mut world);
-        world.judge();
+        world.evaluate();
         world.check("engine_works").expected.clone()
     };
     assert_eq!(expected(|_| {}), "the last image succeeded, on this GPU");

@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn a_fatal_report_gates_until_reboot_reload_recovery_or_acknowledgement() {
+fn a_fatal_xid_gates_until_reboot_reload_recovery_or_acknowledgement() {
     let fatal = || {
         let mut world = World::healthy();
-        world.judge();
+        world.evaluate();
         world.xid(79);
         world.expect("xid", CheckStatus::Fail, "XID 79 (GPU has fallen off the bus)");
         assert_eq!(world.pass(3600.0), ReadyStatus::NotReady, "time does not mend it");
@@ -14,44 +14,44 @@ fn a_fatal_report_gates_until_reboot_reload_recovery_or_acknowledgement() {
     };
     let mut world = fatal();
     world.engine.starts += 1;
-    assert_eq!(world.judge().status, ReadyStatus::NotReady, "nor does the engine's restart");
+    assert_eq!(world.evaluate().status, ReadyStatus::NotReady, "nor does the engine's restart");
     world.memory.acknowledge();
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 
     let mut world = fatal();
     world.gpu.as_mut().unwrap().driver_loads += 1;
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 
     let mut world = fatal();
-    world.vitals(|vitals| vitals.recovery_action = Some(1));
-    assert_eq!(world.judge().status, ReadyStatus::NotReady);
-    world.vitals(|vitals| vitals.recovery_action = Some(0));
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    world.change_health(|health| health.recovery_action = Some(1));
+    assert_eq!(world.evaluate().status, ReadyStatus::NotReady);
+    world.change_health(|health| health.recovery_action = Some(0));
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 
     // The service restarts in the same boot, and in the next one.
     for (boot, status) in [("boot", ReadyStatus::NotReady), ("next", ReadyStatus::Ready)] {
         let latch = fatal().memory.latch.for_boot(boot);
         let mut world = World::healthy();
         world.memory = EvaluationState::new(latch);
-        assert_eq!(world.judge().status, status, "{boot}");
+        assert_eq!(world.evaluate().status, status, "{boot}");
     }
 }
 
 #[test]
-fn a_contained_error_gates_until_the_engine_is_started_anew() {
+fn a_contained_error_gates_until_the_engine_restarts() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.xid(94);
     world.expect("xid", CheckStatus::Fail, "restart the engine");
     world.engine.starts += 1;
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 }
 
 #[test]
-fn a_programs_fault_warns_for_a_minute_and_never_gates() {
+fn an_application_xid_warns_for_a_minute_and_never_gates() {
     for code in [13, 31, 43, 68, 109, 999, 4711] {
         let mut world = World::healthy();
-        world.judge();
+        world.evaluate();
         world.xid(code);
         world.expect("xid", CheckStatus::Warn, &format!("XID {code}"));
         assert_eq!(world.pass(59.5), ReadyStatus::Degraded);
@@ -60,68 +60,68 @@ fn a_programs_fault_warns_for_a_minute_and_never_gates() {
 }
 
 #[test]
-fn programs_faults_in_numbers_warn_until_the_engine_is_started_anew() {
+fn many_application_xids_warn_until_the_engine_restarts() {
     for (codes, many) in [(&[31, 31][..], false), (&[31, 13, 43], true), (&[109, 109], true)] {
         let mut world = World::healthy();
-        world.judge();
+        world.evaluate();
         for code in codes {
             world.xid(*code);
-            world.judge();
+            world.evaluate();
             world.pass(100.0);
         }
-        let (before, words) = (world.status(), world.check("xid").message.clone());
+        let (before, message) = (world.status(), world.check("xid").message.clone());
         assert_eq!(
             before,
             if many { ReadyStatus::Degraded } else { ReadyStatus::Ready },
-            "{codes:?} {words}"
+            "{codes:?} {message}"
         );
         world.engine.starts += 1;
-        assert_eq!(world.judge().status, ReadyStatus::Ready, "{codes:?}");
+        assert_eq!(world.evaluate().status, ReadyStatus::Ready, "{codes:?}");
     }
 }
 
 #[test]
-fn faults_far_apart_are_not_many() {
+fn application_xids_far_apart_do_not_add_up() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     for _ in 0..5 {
         world.xid(31);
-        world.judge();
+        world.evaluate();
         assert_eq!(world.pass(400.0), ReadyStatus::Ready);
     }
 }
 
 #[test]
-fn a_replaced_row_stays_a_warning_and_an_echo_says_nothing() {
+fn a_remapped_row_stays_a_warning_and_a_followup_xid_is_ignored() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.xid(63);
     assert_eq!(world.pass(3600.0), ReadyStatus::Degraded);
     world.memory.acknowledge();
-    assert_eq!(world.judge().status, ReadyStatus::Ready);
-    for echo in [45, 154] {
-        world.xid(echo);
-        assert_eq!(world.judge().status, ReadyStatus::Ready, "{echo}");
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
+    for code in [45, 154] {
+        world.xid(code);
+        assert_eq!(world.evaluate().status, ReadyStatus::Ready, "{code}");
     }
 }
 
 #[test]
-fn a_report_counts_once_however_often_it_is_judged() {
+fn an_xid_counts_once_however_often_it_is_evaluated() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.xid(79);
-    world.judge();
+    world.evaluate();
     world.memory.acknowledge();
     world.pass(10.0);
     assert_eq!(world.status(), ReadyStatus::Ready);
 }
 
 #[test]
-fn a_latched_report_is_told_while_nothing_can_be_read() {
+fn a_latched_xid_is_reported_while_the_card_cannot_be_read() {
     let mut world = World::healthy();
-    world.judge();
+    world.evaluate();
     world.xid(79);
-    world.judge();
+    world.evaluate();
     world.state(GpuState::Lost);
     world.expect("xid", CheckStatus::Fail, "XID 79");
 }
