@@ -1,5 +1,5 @@
 //! The table of settings, under the headings of the help. A row is the only place where a setting is declared; its value is
-//! read as `config.<field>`, or as the field of the section that it stands in.
+//! read as `config.<field>`, or as a field of its section.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ service::settings! {
     /// Every setting. The flag is the name in lower case with dashes.
     pub const KEYS;
 
-    /// The values of settings that belong to no section below.
+    /// The settings without a section of their own.
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct SettingValues {
@@ -188,7 +188,7 @@ service::settings! {
     } with {
         /// The clients' tokens; empty without authentication.
         tokens: Vec<Arc<Token>>,
-        /// The host names and origins that are ours.
+        /// The allowed host names and origins.
         guard: Guard,
     }
 
@@ -283,11 +283,11 @@ service::settings! {
     }
 }
 
-/// Keys whose blank value counts: nobody has access, or a token was forgotten.
+/// Keys whose blank value is significant: it means "nobody", or a token that was forgotten.
 pub(super) const BLANK_IS_SIGNIFICANT: &[&str] =
     &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"];
 
-/// The key that a misspelled name is likely to stand for.
+/// The key that a misspelled name probably means.
 pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
     nearest_variable(name, KEYS.iter().map(|key| key.env))
 }

@@ -1,8 +1,8 @@
-//! What is said of a configuration shows no secret of it, and a secret that could never be used is refused.
+//! No output about a configuration shows a secret, and a secret that could never be used is rejected.
 
 use super::*;
 
-/// A secret that is planted in every place that can hold one.
+/// Planted wherever a secret may be.
 const CANARY: &str = "c4nary-S3cret";
 const FINE: &str = "GATEWAY_BEARER_TOKEN=fine";
 
@@ -27,7 +27,7 @@ impl Given {
         Self { variable: Some((name, value)), ..self }
     }
 
-    /// Sees that nothing that is said of it shows the secret.
+    /// Asserts that neither the effective configuration nor any message shows the secret.
     fn shows_nothing(self, case: &str) {
         let file = env_file(&format!("{}\n", self.env));
         if let Some(yaml) = self.yaml {
@@ -35,16 +35,16 @@ impl Given {
         }
         let matches = cli::command().get_matches_from(["gateway", "--env-file", &file]);
         let environment = |name: &str| {
-            self.variable.as_ref().filter(|(known, _)| *known == name).map(|(_, value)| value.clone())
+            self.variable.as_ref().filter(|(variable, _)| *variable == name).map(|(_, value)| value.clone())
         };
-        let said = match load(&matches, &environment) {
-            Ok(LoadedConfig { effective, warnings: notes, .. }) => format!("{effective}{notes:?}"),
+        let output = match load(&matches, &environment) {
+            Ok(LoadedConfig { effective, warnings, .. }) => format!("{effective}{warnings:?}"),
             Err(problems) => {
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 format!("{}{problems:?}", lines.concat())
             }
         };
-        assert!(!said.contains(CANARY), "{case}: {said}");
+        assert!(!output.contains(CANARY), "{case}: {output}");
     }
 }
 
@@ -59,16 +59,16 @@ fn fine(line: String) -> Given {
 }
 
 #[test]
-fn no_token_is_shown_whatever_is_wrong_with_it() {
+fn no_token_is_shown_however_malformed() {
     let odd = file("odd", &format!("{CANARY}\u{fc}\n"));
     let two_lines = file("two", &format!("{CANARY}\n{CANARY}\n"));
     for (case, env) in [
-        ("a sound one", format!("GATEWAY_BEARER_TOKEN={CANARY}")),
-        ("a sound list", format!("GATEWAY_BEARER_TOKENS=bob={CANARY}{CANARY},{CANARY}")),
-        ("a letter outside ASCII", format!("GATEWAY_BEARER_TOKEN={CANARY}\u{fc}")),
+        ("a valid one", format!("GATEWAY_BEARER_TOKEN={CANARY}")),
+        ("a valid list", format!("GATEWAY_BEARER_TOKENS=bob={CANARY}{CANARY},{CANARY}")),
+        ("a character outside ASCII", format!("GATEWAY_BEARER_TOKEN={CANARY}\u{fc}")),
         ("a control character in a list", format!("GATEWAY_BEARER_TOKENS=a,{CANARY}\u{1}")),
         ("a quote that never ends", format!("GATEWAY_BEARER_TOKEN=\"{CANARY}\nA=1")),
-        ("words behind the quote", format!("GATEWAY_BEARER_TOKEN='x' {CANARY}")),
+        ("text after the quote", format!("GATEWAY_BEARER_TOKEN='x' {CANARY}")),
         ("no equals sign", format!("GATEWAY_BEARER_TOKEN {CANARY}")),
         ("a second line", format!("GATEWAY_BEARER_TOKEN=a\n{CANARY}=\nexport {CANARY}x=")),
         ("a file", format!("GATEWAY_BEARER_TOKEN_FILE={odd}")),
@@ -84,7 +84,7 @@ fn no_token_is_shown_whatever_is_wrong_with_it() {
 }
 
 #[test]
-fn no_key_is_shown_whatever_is_wrong_with_its_file() {
+fn no_key_is_shown_however_malformed_its_file() {
     let key =
         file("key.pem", &format!("-----BEGIN PRIVATE KEY-----{CANARY}{CANARY}-----END PRIVATE KEY-----"));
     let cut = file("cut.pem", &format!("-----BEGIN CERTIFICATE-----\n{CANARY}\n"));
@@ -104,7 +104,7 @@ fn no_key_is_shown_whatever_is_wrong_with_its_file() {
 }
 
 #[test]
-fn a_key_in_the_place_of_its_files_name_is_not_shown() {
+fn a_key_in_place_of_its_path_is_not_shown() {
     let key = |begin: &str| format!("{begin}MIGHAgEAMBMGByqGSM49AgEG{CANARY}/c0lor+AwEHBG0wawIBAQQg");
     let cert = file("cert.pem", "");
     for (begin, tls) in [
@@ -122,9 +122,9 @@ fn a_key_in_the_place_of_its_files_name_is_not_shown() {
                 "{FINE}\nGATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cert}\n{name}={}\n",
                 key(begin)
             ));
-            let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-            let told = format!("{name}: expected the path of a PEM file");
-            assert!(said.contains(&told) && !said.contains(CANARY), "{begin} {tls}: {said}");
+            let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+            let message = format!("{name}: expected the path of a PEM file");
+            assert!(output.contains(&message) && !output.contains(CANARY), "{begin} {tls}: {output}");
         }
     }
     let long = "/Volumes/certificates.of/the/gateway/on/ai2.local/the-key-and-its-certificate";
@@ -135,19 +135,19 @@ fn a_key_in_the_place_of_its_files_name_is_not_shown() {
             let key =
                 if setting.ends_with("_PATH") { "GATEWAY_TLS=on\nGATEWAY_TLS_KEY_PATH=/nope" } else { "" };
             let env = env_file(&format!("{FINE}\n{key}\n{setting}={path}\n"));
-            let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-            assert!(said.contains(&format!("{path}: No such file")), "{setting}: {said}");
+            let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+            assert!(output.contains(&format!("{path}: No such file")), "{setting}: {output}");
         }
     }
     let alone = env_file(&format!("{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH=/nope\n"));
-    let said = load_with(&["--env-file", &alone], &[]).unwrap_err().concat();
-    assert!(said.contains("GATEWAY_TLS_CERT_PATH here, or in that file: /nope: No such file"), "{said}");
+    let output = load_with(&["--env-file", &alone], &[]).unwrap_err().concat();
+    assert!(output.contains("GATEWAY_TLS_CERT_PATH here, or in that file: /nope: No such file"), "{output}");
     let sound = file("sound.pem", &rcgen_certificate());
     let env = env_file(&format!(
         "{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH={sound}\nGATEWAY_TLS_KEY_PATH=/nope\n"
     ));
-    let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-    assert!(said.contains("GATEWAY_TLS_KEY_PATH: ") && said.contains("/nope: No such file"), "{said}");
+    let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+    assert!(output.contains("GATEWAY_TLS_KEY_PATH: ") && output.contains("/nope: No such file"), "{output}");
 }
 
 fn rcgen_certificate() -> String {
@@ -156,7 +156,7 @@ fn rcgen_certificate() -> String {
 }
 
 #[test]
-fn no_password_in_an_address_is_shown() {
+fn no_password_in_a_url_is_shown() {
     let url = format!("http://me:{CANARY}@ada2:7860");
     for (case, line) in [
         ("of the old gateway", format!("GATEWAY_LEGACY_UPSTREAM={url}")),
@@ -187,7 +187,7 @@ fn no_secret_of_the_backends_file_is_shown() {
     Given::yaml(backend(&url, String::new())).shows_nothing("an address");
     let expanded = Given::yaml(backend("'${X}'", String::new()));
     expanded.with("X", url).shows_nothing("an address from a variable");
-    variable().with("X", CANARY.to_owned()).shows_nothing("a sound token");
+    variable().with("X", CANARY.to_owned()).shows_nothing("a valid token");
     variable().with("X", format!("{CANARY}\u{fc}")).shows_nothing("a token outside ASCII");
     for (case, more) in [
         ("the token for its variable", format!("    auth: {{bearer_env: {CANARY}}}\n")),
@@ -203,24 +203,24 @@ fn no_secret_of_the_backends_file_is_shown() {
 }
 
 #[test]
-fn a_token_that_is_written_like_a_variable_is_not_shown_either() {
+fn a_token_in_place_of_its_variable_is_not_shown() {
     let env = env_file(&format!("{FINE}\nBLANK_TOKEN=\n"));
-    let told = |name: &str| {
+    let load_named = |name: &str| {
         let yaml = format!(
             "backends:\n  a: {{base_url: 'http://a', supported_capabilities: [images], auth: {{bearer_env: {name}}}}}"
         );
         std::fs::write(PathBuf::from(&env).with_file_name(BACKENDS_FILE), yaml).unwrap();
         load_with(&["--env-file", &env], &[]).unwrap_err().concat()
     };
-    let said = told("HUSHTOKENVALUE");
-    assert!(said.contains("backends.a.auth.bearer_env: expected the name of a variable"), "{said}");
-    assert!(!said.contains("HUSHTOKENVALUE"), "{said}");
-    let said = told("BLANK_TOKEN");
-    assert!(said.contains("BLANK_TOKEN is empty"), "a name that is known is no secret: {said}");
+    let output = load_named("HUSHTOKENVALUE");
+    assert!(output.contains("backends.a.auth.bearer_env: expected the name of a variable"), "{output}");
+    assert!(!output.contains("HUSHTOKENVALUE"), "{output}");
+    let output = load_named("BLANK_TOKEN");
+    assert!(output.contains("BLANK_TOKEN is empty"), "a variable's name is not secret: {output}");
 }
 
 #[test]
-fn a_token_that_no_header_can_carry_is_refused_in_every_place() {
+fn a_token_that_no_header_can_carry_is_rejected_in_every_source() {
     let (latin, lines) = (file("latin", "schl\u{fc}ssel"), file("lines", "one\ntwo"));
     let legacy =
         "GATEWAY_BEARER_TOKEN=t\nGATEWAY_LEGACY_UPSTREAM=http://old\nGATEWAY_LEGACY_BEARER_TOKEN=t\u{f6}k";
@@ -240,17 +240,17 @@ fn a_token_that_no_header_can_carry_is_refused_in_every_place() {
 }
 
 #[test]
-fn a_wrong_address_for_the_images_class_is_told_by_its_setting_and_where_it_was_set() {
+fn an_invalid_url_for_the_images_class_is_reported_with_its_setting_and_source() {
     let env = env_file(&format!("{FINE}\nIMAGES_HTTP_BASE_URL=nowhere\n"));
-    let told = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-    assert!(told.contains(&format!("{env}: IMAGES_HTTP_BASE_URL: expected")), "{told}");
+    let message = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+    assert!(message.contains(&format!("{env}: IMAGES_HTTP_BASE_URL: expected")), "{message}");
     let flag = ["--env-file", &env_file(FINE), "--images-http-base-url", "nowhere"];
-    let told = load_with(&flag, &[]).unwrap_err().concat();
-    assert!(told.contains("--images-http-base-url: IMAGES_HTTP_BASE_URL: expected"), "{told}");
+    let message = load_with(&flag, &[]).unwrap_err().concat();
+    assert!(message.contains("--images-http-base-url: IMAGES_HTTP_BASE_URL: expected"), "{message}");
 }
 
 #[test]
-fn the_token_of_a_backend_must_fit_a_header_and_its_variable_is_named() {
+fn a_backends_token_must_fit_a_header_and_its_variable_is_named() {
     let env = env_file("GATEWAY_BEARER_TOKEN=t\nADA2_TOKEN=t\u{f6}k");
     let yaml = "backends:\n  a: {base_url: 'http://a', supported_capabilities: [images], auth: {bearer_env: ADA2_TOKEN}}";
     std::fs::write(PathBuf::from(&env).with_file_name(BACKENDS_FILE), yaml).unwrap();

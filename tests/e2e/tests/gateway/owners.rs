@@ -299,7 +299,7 @@ async fn what_is_wrong_with_owners_and_bounds_is_reported_without_any_token() {
         ),
         (
             format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=0\n"),
-            "GATEWAY_BEARER_TOKENS: expected nothing behind",
+            "GATEWAY_BEARER_TOKENS: expected nothing after",
         ),
         (format!("GATEWAY_BEARER_TOKENS=alice={ALICE};foo=1\n"), "but `;max=N`"),
         (
