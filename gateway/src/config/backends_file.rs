@@ -86,7 +86,7 @@ pub(super) fn parse(
     read.warnings.splice(0..0, parser.misspelled.iter().map(ToString::to_string));
     if !parser.unknown.is_empty() {
         read.warnings.push(format!(
-            "{}: not the gateway's, left out: {}",
+            "{}: ignored unknown keys and capabilities: {}",
             parser.source,
             parser.unknown.join(", ")
         ));

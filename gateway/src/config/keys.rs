@@ -84,7 +84,7 @@ service::settings! {
             row key(
                 "GATEWAY_OWNER_TOKENS",
                 "Names of the tokens that see and delete everybody's images; the others see their own",
-            ).value_name("NAMES").default_help("the only token there is");
+            ).value_name("NAMES").default_help("the only token, if there is one");
         }
         "Connect backends" {
             row key("BACKENDS_CONFIG", "YAML file of backends")
@@ -119,7 +119,7 @@ service::settings! {
                 "Names for models: {\"name\": {\"backend\": …, \"model\": …}}; wins over MODEL_ALIASES_PATH",
             ).value_name("JSON");
 
-            row key("MODEL_ALIASES_PATH", "JSON file of the same").value_name("FILE");
+            row key("MODEL_ALIASES_PATH", "JSON file of such names").value_name("FILE");
 
             row key("DEFAULT_BACKEND", "Backend class for requests whose model no backend offers")
                 .value_name("CLASS").default_help("the first that can serve them");
@@ -225,7 +225,7 @@ service::settings! {
                 .with_default("true").value_name("true|false");
 
             pub root_certificates: Vec<Certificate> = Parser::explaining(pem_files::certificates).or_default() =>
-            row key("BACKEND_CA_BUNDLE", "Further authorities for backends' certificates (PEM)")
+            row key("BACKEND_CA_BUNDLE", "Additional certificate authorities for backends (PEM)")
                 .value_name("FILE");
 
             pub identity: Option<Identity> = Parser::explaining(pem_files::identity) =>
@@ -247,7 +247,7 @@ service::settings! {
                 .with_default("gpu_heavy").value_name("CLASS");
 
             pub model: Option<String> = Parser::expecting("a model's name", trimmed) =>
-            row key("IMAGES_OPENAI_MODEL", "Model to ask for when a request names none")
+            row key("IMAGES_OPENAI_MODEL", "Model for requests that name none")
                 .value_name("NAME").default_help("the backend's own");
 
             pub gpt_aliases_base64: bool = Parser::expecting("true or false", boolean) =>

@@ -30,8 +30,9 @@ pub(super) fn foreign_variables(env: &LoadedEnvFile, used: &BTreeSet<String>) ->
         foreign.push(format!("{} not written like a variable", count - foreign.len()));
     }
     let names = foreign.join(", ");
-    (count > 0)
-        .then(|| format!("{}: {count} variables are not the gateway's settings: {names}", env.path.display()))
+    (count > 0).then(|| {
+        format!("{}: ignored {count} variables that are not gateway settings: {names}", env.path.display())
+    })
 }
 
 /// A warning for each variable of the backends file that the environment overrides.

@@ -69,7 +69,7 @@ fn foreign_names_share_one_warning_and_each_misspelling_has_its_own() {
         format!("{env}: IMAGES_MAX_PIXLES: is not a setting; did you mean IMAGES_MAX_PIXELS?")
     );
     assert!(
-        warnings[1].starts_with(&format!("{env}: 100 variables are not the gateway's settings: ")),
+        warnings[1].starts_with(&format!("{env}: ignored 100 variables that are not gateway settings: ")),
         "{}",
         warnings[1]
     );
@@ -82,7 +82,11 @@ fn foreign_names_share_one_warning_and_each_misspelling_has_its_own() {
             "{yaml}: legacy_mapping.ollama: \"gpu_fast\" is not a configured class; requests for \"ollama\" are refused"
         )
     );
-    assert!(warnings[4].starts_with(&format!("{yaml}: not the gateway's, left out: ")), "{}", warnings[4]);
+    assert!(
+        warnings[4].starts_with(&format!("{yaml}: ignored unknown keys and capabilities: ")),
+        "{}",
+        warnings[4]
+    );
     for foreign in
         ["defaults", "routing", "version", "backends.heartmula", "capability tts", "capability music"]
     {

@@ -6,7 +6,7 @@ use std::{ffi::OsStr, path::Path};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use service::settings::describe_read_error;
 
-/// Whether a text is a path and so may be shown: the file or its directory exists, it has the extension of a PEM file, or it is an
+/// Whether a text is a path, which may be shown: the file or its directory exists, it has the extension of a PEM file, or it is an
 /// absolute path. None of this holds for a key in base64, even if that begins with a slash.
 pub(crate) fn looks_like_path(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);

@@ -13,7 +13,7 @@ use crate::backend::BackendError;
 
 /// Most images in one response.
 pub(super) const MAX_IMAGES: usize = 10;
-/// What is kept of an entry besides its image.
+/// The fields of an entry that are passed on besides its image.
 const METADATA_FIELDS: [&str; 2] = ["seed", "revised_prompt"];
 
 #[derive(Debug)]

@@ -230,7 +230,7 @@ mod tests {
     use crate::store::disk::tests::temporary;
 
     #[test]
-    fn the_states_of_a_path_are_told_apart() {
+    fn the_states_of_a_path_are_distinguished() {
         let base = temporary("doctor-places");
         let file = base.join("file");
         fs::write(&file, "abc").unwrap();

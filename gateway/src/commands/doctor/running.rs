@@ -52,11 +52,11 @@ pub(super) struct RunningGateway {
     pub(super) status: Option<Result<Value, String>>,
     /// The results of `gateway verify`.
     checks: Vec<(&'static str, CheckResult)>,
-    /// The last change to the files that it reads, in Unix seconds, and the file.
+    /// The last modified of the files that it reads, with the time in Unix seconds.
     changed: Option<(f64, String)>,
 }
 
-/// Asks whatever is there, without sending any secret.
+/// Queries whatever listens there, without sending any secret.
 pub(super) async fn probe(base: &str) -> Responder {
     let client = client_builder(ConnectionPolicy::PerRequest)
         .tls_backend_preconfigured(pinned::client_config(None))
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateway_is_told_from_other_programs() {
+    fn a_gateway_is_distinguished_from_other_programs() {
         for (status, body, ours) in [
             (200, "ok\n", true),
             (403, r#"{"error":{"code":"ip_not_allowed","message":"x"},"detail":"x"}"#, true),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_free_port_and_a_silent_listener_are_told_apart() {
+    async fn a_free_port_and_a_silent_listener_are_distinguished() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", taken.local_addr().unwrap());
         std::thread::spawn(move || taken.accept().map(drop));

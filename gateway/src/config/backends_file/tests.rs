@@ -42,7 +42,7 @@ fn missing_values_have_the_documented_defaults() {
         [
             "b.yaml: legacy_maping: did you mean \"legacy_mapping\"?",
             "b.yaml: legacy_mapping.old: \"b\" is not a configured class; requests for \"old\" are refused",
-            "b.yaml: not the gateway's, left out: top, backends.a: capability music, backends.c: capability tts, \
+            "b.yaml: ignored unknown keys and capabilities: top, backends.a: capability music, backends.c: capability tts, \
              backends.c",
         ]
     );
@@ -239,7 +239,7 @@ fn misspelled_keys_have_suggestions_and_foreign_keys_share_one_warning() {
     ]
     .map(|message| format!("b.yaml: backends.a.{message}"));
     let capability = "b.yaml: backends.a: capability chta: did you mean \"chat\"?";
-    let foreign = "b.yaml: not the gateway's, left out: backends.a.concurrency_limits.tts, backends.a: capability music, \
+    let foreign = "b.yaml: ignored unknown keys and capabilities: backends.a.concurrency_limits.tts, backends.a: capability music, \
                    backends.a.health.interval, backends.a.payload_policy.audio, backends.a.auth.header";
     let warnings = read_text(yaml).unwrap().warnings;
     for message in misspelled.iter().map(String::as_str).chain([capability, foreign]) {

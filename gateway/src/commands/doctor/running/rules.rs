@@ -9,7 +9,7 @@ use super::{
 };
 use crate::commands::verify::IMAGES_BACKEND;
 
-/// What else is known.
+/// What the rules need besides the running gateway.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(in super::super) struct RunContext<'a> {
