@@ -201,8 +201,8 @@ fn complete_problems(
 fn check_paths(settings: &Settings, config: Option<&Config>) -> writable_paths::PathReport {
     let makes_certificates = config.is_some_and(|config| config.local_ca_dir().is_some());
     let named = [
-        ("UI_IMAGE_DIR", FileKind::Folder, true),
-        ("GATEWAY_DATA_DIR", FileKind::Folder, makes_certificates),
+        ("UI_IMAGE_DIR", FileKind::Directory, true),
+        ("GATEWAY_DATA_DIR", FileKind::Directory, makes_certificates),
         ("GATEWAY_LOG_FILE", FileKind::File, true),
     ];
     let named = named.into_iter().filter_map(|(setting, kind, is_needed)| {

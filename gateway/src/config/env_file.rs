@@ -80,9 +80,9 @@ impl LoadedEnvFile {
         };
         let ours =
             |key: &Option<String>| key.as_deref().is_none_or(|name| KEYS.iter().any(|key| key.env == name));
-        for fault in file.errors.iter().filter(|fault| ours(&fault.key)) {
-            let source = format!("{}:{}", path.display(), fault.line);
-            problems.push(Problem::new(source, fault.key.as_deref().unwrap_or("(no name)"), fault.expected));
+        for error in file.errors.iter().filter(|error| ours(&error.key)) {
+            let source = format!("{}:{}", path.display(), error.line);
+            problems.push(Problem::new(source, error.key.as_deref().unwrap_or("(no name)"), error.expected));
         }
         Self { path, file, is_unreadable: false }
     }
@@ -244,17 +244,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_line_and_key_and_never_the_value() {
+    fn an_error_names_line_and_key_and_never_the_value() {
         let file = EnvFile::parse("A=1\nTOKEN=\"hush hush\nB=2\n=x\nC 'hush'\nD='a' hush\nE=5", &|_| None);
-        let fault =
+        let error =
             |line, key: Option<&str>, expected| EnvLineError { line, key: key.map(str::to_owned), expected };
         assert_eq!(
             file.errors,
             [
-                fault(2, Some("TOKEN"), "expected a closing quote"),
-                fault(4, None, "expected NAME=value"),
-                fault(5, Some("C"), "expected `=` after the name"),
-                fault(6, Some("D"), "expected nothing but a comment after the closing quote"),
+                error(2, Some("TOKEN"), "expected a closing quote"),
+                error(4, None, "expected NAME=value"),
+                error(5, Some("C"), "expected `=` after the name"),
+                error(6, Some("D"), "expected nothing but a comment after the closing quote"),
             ]
         );
         assert!(!format!("{:?}", file.errors).contains("hush"));

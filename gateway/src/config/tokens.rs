@@ -180,18 +180,22 @@ pub(super) fn apply_owner_tokens(
 ) -> Vec<Arc<Token>> {
     let named = list(settings.raw(OWNER_TOKENS).unwrap_or_default(), |text| Some(text.to_owned()));
     let named = named.filter(|named| !named.is_empty());
-    let names: BTreeSet<_> =
+    let known_names: BTreeSet<_> =
         tokens.iter().filter(|token| token.is_named).map(|token| token.name.as_str()).collect();
     if let Some(named) = &named {
         // The entry is not quoted: it may be the token itself.
-        if let Some(at) = named.iter().position(|name| !names.contains(name.as_str())) {
-            let names: Vec<_> = names.iter().copied().collect();
-            let names = if names.is_empty() { "no token has a name".to_owned() } else { names.join(", ") };
+        if let Some(at) = named.iter().position(|name| !known_names.contains(name.as_str())) {
+            let known_names: Vec<_> = known_names.iter().copied().collect();
+            let known_names = if known_names.is_empty() {
+                "no token has a name".to_owned()
+            } else {
+                known_names.join(", ")
+            };
             settings.add_problem(
                 OWNER_TOKENS,
                 format!(
                     "expected names of tokens (not the tokens themselves), from GATEWAY_BEARER_TOKENS as name=token, \
-                     or `token` for GATEWAY_BEARER_TOKEN: {names}; entry {} is none of them",
+                     or `token` for GATEWAY_BEARER_TOKEN: {known_names}; entry {} is none of them",
                     at + 1
                 ),
             );

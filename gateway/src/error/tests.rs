@@ -120,7 +120,7 @@ fn row(error: &ApiError) -> String {
 }
 
 #[test]
-fn the_table() {
+fn every_error_has_a_documented_response() {
     let rows: Vec<String> = every_error().iter().map(row).collect();
     insta::assert_snapshot!(rows.join("\n"), @r#"
     400 host_not_allowed: The request must have exactly one valid Host header.

@@ -60,7 +60,7 @@ impl ImageStore {
     /// process.
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let problem = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
-        let unwritable = |error: io::Error| problem(unwritable_message(dir, FileKind::Folder, &error));
+        let unwritable = |error: io::Error| problem(unwritable_message(dir, FileKind::Directory, &error));
         create_group_readable_dir(dir).map_err(unwritable)?;
         let lock = StoreLock::acquire(dir).map_err(|error| match error {
             LockError::Held(holder) => {

@@ -4,23 +4,23 @@ use super::*;
 
 /// Planted wherever a secret may be.
 const CANARY: &str = "c4nary-S3cret";
-const FINE: &str = "GATEWAY_BEARER_TOKEN=fine";
+const VALID_TOKEN: &str = "GATEWAY_BEARER_TOKEN=valid";
 
 /// A configuration: env file, one further variable, backends.
 #[derive(Default)]
-struct Given {
+struct TestConfig {
     env: String,
     variable: Option<(&'static str, String)>,
     yaml: Option<String>,
 }
 
-impl Given {
+impl TestConfig {
     fn env(lines: &[String]) -> Self {
         Self { env: lines.join("\n"), ..Self::default() }
     }
 
     fn yaml(yaml: String) -> Self {
-        Self { env: FINE.to_owned(), yaml: Some(yaml), ..Self::default() }
+        Self { env: VALID_TOKEN.to_owned(), yaml: Some(yaml), ..Self::default() }
     }
 
     fn with(self, name: &'static str, value: String) -> Self {
@@ -28,7 +28,7 @@ impl Given {
     }
 
     /// Asserts that neither the effective configuration nor any message shows the secret.
-    fn shows_nothing(self, case: &str) {
+    fn assert_hides_secret(self, case: &str) {
         let file = env_file(&format!("{}\n", self.env));
         if let Some(yaml) = self.yaml {
             std::fs::write(PathBuf::from(&file).with_file_name(BACKENDS_FILE), yaml).unwrap();
@@ -54,13 +54,13 @@ fn file(name: &str, content: &str) -> String {
     path.display().to_string()
 }
 
-fn fine(line: String) -> Given {
-    Given::env(&[FINE.to_owned(), line])
+fn with_line(line: String) -> TestConfig {
+    TestConfig::env(&[VALID_TOKEN.to_owned(), line])
 }
 
 #[test]
 fn no_token_is_shown_however_malformed() {
-    let odd = file("odd", &format!("{CANARY}\u{fc}\n"));
+    let not_ascii = file("not_ascii", &format!("{CANARY}\u{fc}\n"));
     let two_lines = file("two", &format!("{CANARY}\n{CANARY}\n"));
     for (case, env) in [
         ("a valid one", format!("GATEWAY_BEARER_TOKEN={CANARY}")),
@@ -71,16 +71,17 @@ fn no_token_is_shown_however_malformed() {
         ("text after the quote", format!("GATEWAY_BEARER_TOKEN='x' {CANARY}")),
         ("no equals sign", format!("GATEWAY_BEARER_TOKEN {CANARY}")),
         ("a second line", format!("GATEWAY_BEARER_TOKEN=a\n{CANARY}=\nexport {CANARY}x=")),
-        ("a file", format!("GATEWAY_BEARER_TOKEN_FILE={odd}")),
+        ("a file", format!("GATEWAY_BEARER_TOKEN_FILE={not_ascii}")),
         ("a file of two lines", format!("GATEWAY_BEARER_TOKEN_FILE={two_lines}")),
         ("the token as its file", format!("GATEWAY_BEARER_TOKEN_FILE={CANARY}")),
-        ("both", format!("GATEWAY_BEARER_TOKEN={CANARY}\nGATEWAY_BEARER_TOKEN_FILE={odd}")),
-        ("the old gateway's", format!("{FINE}\nGATEWAY_LEGACY_BEARER_TOKEN={CANARY}\u{fc}")),
+        ("both", format!("GATEWAY_BEARER_TOKEN={CANARY}\nGATEWAY_BEARER_TOKEN_FILE={not_ascii}")),
+        ("the legacy gateway's", format!("{VALID_TOKEN}\nGATEWAY_LEGACY_BEARER_TOKEN={CANARY}\u{fc}")),
     ] {
-        Given::env(&[env]).shows_nothing(case);
+        TestConfig::env(&[env]).assert_hides_secret(case);
     }
-    let overruled = Given::env(&[FINE.to_owned()]).with("GATEWAY_BEARER_TOKENS", format!("{CANARY}\n,,"));
-    overruled.shows_nothing("in the environment");
+    let overruled =
+        TestConfig::env(&[VALID_TOKEN.to_owned()]).with("GATEWAY_BEARER_TOKENS", format!("{CANARY}\n,,"));
+    overruled.assert_hides_secret("in the environment");
 }
 
 #[test]
@@ -94,12 +95,12 @@ fn no_key_is_shown_however_malformed_its_file() {
         ("for backends", format!("BACKEND_CLIENT_CERT={key}\nBACKEND_CA_BUNDLE={key}")),
         ("cut off", format!("BACKEND_CLIENT_CERT={cut}\nBACKEND_CA_BUNDLE={cut}")),
     ] {
-        fine(line).shows_nothing(case);
+        with_line(line).assert_hides_secret(case);
     }
     let pasted = || format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----");
     for tls in ["on", "off"] {
         let lines = format!("GATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cut}");
-        fine(lines).with("GATEWAY_TLS_KEY_PATH", pasted()).shows_nothing("in place of its path");
+        with_line(lines).with("GATEWAY_TLS_KEY_PATH", pasted()).assert_hides_secret("in place of its path");
     }
 }
 
@@ -119,7 +120,7 @@ fn a_key_in_place_of_its_path_is_not_shown() {
         for name in ["GATEWAY_TLS_KEY_PATH", "BACKEND_CLIENT_CERT", "BACKEND_CA_BUNDLE"] {
             let cert = if name == "GATEWAY_TLS_KEY_PATH" { cert.as_str() } else { "" };
             let env = env_file(&format!(
-                "{FINE}\nGATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cert}\n{name}={}\n",
+                "{VALID_TOKEN}\nGATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cert}\n{name}={}\n",
                 key(begin)
             ));
             let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
@@ -134,17 +135,17 @@ fn a_key_in_place_of_its_path_is_not_shown() {
         for setting in ["BACKEND_CLIENT_CERT", "BACKEND_CA_BUNDLE", "GATEWAY_TLS_CERT_PATH"] {
             let key =
                 if setting.ends_with("_PATH") { "GATEWAY_TLS=on\nGATEWAY_TLS_KEY_PATH=/nope" } else { "" };
-            let env = env_file(&format!("{FINE}\n{key}\n{setting}={path}\n"));
+            let env = env_file(&format!("{VALID_TOKEN}\n{key}\n{setting}={path}\n"));
             let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
             assert!(output.contains(&format!("{path}: No such file")), "{setting}: {output}");
         }
     }
-    let alone = env_file(&format!("{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH=/nope\n"));
+    let alone = env_file(&format!("{VALID_TOKEN}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH=/nope\n"));
     let output = load_with(&["--env-file", &alone], &[]).unwrap_err().concat();
     assert!(output.contains("GATEWAY_TLS_CERT_PATH here, or in that file: /nope: No such file"), "{output}");
-    let sound = file("sound.pem", &rcgen_certificate());
+    let certificate = file("certificate.pem", &rcgen_certificate());
     let env = env_file(&format!(
-        "{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH={sound}\nGATEWAY_TLS_KEY_PATH=/nope\n"
+        "{VALID_TOKEN}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH={certificate}\nGATEWAY_TLS_KEY_PATH=/nope\n"
     ));
     let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
     assert!(output.contains("GATEWAY_TLS_KEY_PATH: ") && output.contains("/nope: No such file"), "{output}");
@@ -159,20 +160,20 @@ fn rcgen_certificate() -> String {
 fn no_password_in_a_url_is_shown() {
     let url = format!("http://me:{CANARY}@ada2:7860");
     for (case, line) in [
-        ("of the old gateway", format!("GATEWAY_LEGACY_UPSTREAM={url}")),
+        ("of the legacy gateway", format!("GATEWAY_LEGACY_UPSTREAM={url}")),
         ("without scheme", format!("GATEWAY_LEGACY_UPSTREAM=me:{CANARY}@old:1")),
         ("with a slash in it", format!("GATEWAY_LEGACY_UPSTREAM=http://me:x/{CANARY}@old")),
         ("in a query", format!("GATEWAY_LEGACY_UPSTREAM=http://old/?token={CANARY}")),
         ("of images", format!("IMAGES_HTTP_BASE_URL={url}")),
         (
-            "of a class that is not there",
+            "of a missing class",
             format!("IMAGES_HTTP_BASE_URL={url}\nIMAGES_BACKEND=mock\nIMAGES_BACKEND_CLASS=none"),
         ),
-        ("of our own", format!("PUBLIC_BASE_URL={url}")),
+        ("of the public base URL", format!("PUBLIC_BASE_URL={url}")),
         ("of an origin", format!("GATEWAY_ALLOWED_ORIGINS={url}")),
         ("in another setting", format!("GATEWAY_HOST={url}\nUI_IMAGE_DIR={url}/x")),
     ] {
-        fine(line).shows_nothing(case);
+        with_line(line).assert_hides_secret(case);
     }
 }
 
@@ -181,30 +182,30 @@ fn no_secret_of_the_backends_file_is_shown() {
     let backend = |base: &str, more: String| {
         format!("backends:\n  a:\n    base_url: {base}\n    supported_capabilities: [images, chat]\n{more}")
     };
-    let plain = |more: String| Given::yaml(backend("http://a", more));
+    let plain = |more: String| TestConfig::yaml(backend("http://a", more));
     let url = format!("http://me:{CANARY}@ada2:7860");
     let variable = || plain("    auth: {bearer_env: X}\n".to_owned());
-    Given::yaml(backend(&url, String::new())).shows_nothing("an address");
-    let expanded = Given::yaml(backend("'${X}'", String::new()));
-    expanded.with("X", url).shows_nothing("an address from a variable");
-    variable().with("X", CANARY.to_owned()).shows_nothing("a valid token");
-    variable().with("X", format!("{CANARY}\u{fc}")).shows_nothing("a token outside ASCII");
+    TestConfig::yaml(backend(&url, String::new())).assert_hides_secret("an address");
+    let expanded = TestConfig::yaml(backend("'${X}'", String::new()));
+    expanded.with("X", url).assert_hides_secret("an address from a variable");
+    variable().with("X", CANARY.to_owned()).assert_hides_secret("a valid token");
+    variable().with("X", format!("{CANARY}\u{fc}")).assert_hides_secret("a token outside ASCII");
     for (case, more) in [
         ("the token for its variable", format!("    auth: {{bearer_env: {CANARY}}}\n")),
         ("a query of a health path", format!("    health: {{readiness: '/r?key={CANARY}'}}\n")),
         ("YAML cut off", format!("    auth: {{bearer_env: \"{CANARY}\n")),
         ("YAML badly indented", format!("   token: {CANARY}\n")),
         ("a key given twice", format!("    token: {CANARY}\n    token: {CANARY}\n")),
-        ("an anchor that is none", format!("    token: *{CANARY}\n")),
+        ("an undefined anchor", format!("    token: *{CANARY}\n")),
     ] {
-        plain(more).shows_nothing(case);
+        plain(more).assert_hides_secret(case);
     }
-    fine(format!("MODEL_ALIASES_JSON={{\"{CANARY}")).shows_nothing("aliases that are no JSON");
+    with_line(format!("MODEL_ALIASES_JSON={{\"{CANARY}")).assert_hides_secret("aliases that are not JSON");
 }
 
 #[test]
 fn a_token_in_place_of_its_variable_is_not_shown() {
-    let env = env_file(&format!("{FINE}\nBLANK_TOKEN=\n"));
+    let env = env_file(&format!("{VALID_TOKEN}\nBLANK_TOKEN=\n"));
     let load_named = |name: &str| {
         let yaml = format!(
             "backends:\n  a: {{base_url: 'http://a', supported_capabilities: [images], auth: {{bearer_env: {name}}}}}"
@@ -241,10 +242,10 @@ fn a_token_that_no_header_can_carry_is_rejected_in_every_source() {
 
 #[test]
 fn an_invalid_url_for_the_images_class_is_reported_with_its_setting_and_source() {
-    let env = env_file(&format!("{FINE}\nIMAGES_HTTP_BASE_URL=nowhere\n"));
+    let env = env_file(&format!("{VALID_TOKEN}\nIMAGES_HTTP_BASE_URL=nowhere\n"));
     let message = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
     assert!(message.contains(&format!("{env}: IMAGES_HTTP_BASE_URL: expected")), "{message}");
-    let flag = ["--env-file", &env_file(FINE), "--images-http-base-url", "nowhere"];
+    let flag = ["--env-file", &env_file(VALID_TOKEN), "--images-http-base-url", "nowhere"];
     let message = load_with(&flag, &[]).unwrap_err().concat();
     assert!(message.contains("--images-http-base-url: IMAGES_HTTP_BASE_URL: expected"), "{message}");
 }

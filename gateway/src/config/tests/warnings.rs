@@ -127,9 +127,9 @@ fn a_missing_image_backend_is_a_warning_unless_its_class_was_set() {
         (&[off], &[mock], 3),
     ] {
         let loaded = read(backends, env).unwrap();
-        let stand_in = loaded.config.backends.mock.as_ref().unwrap();
+        let mock_backend = loaded.config.backends.mock.as_ref().unwrap();
         assert_eq!(
-            (&stand_in.class, stand_in.limits[&Capability::Images]),
+            (&mock_backend.class, mock_backend.limits[&Capability::Images]),
             (&loaded.config.images.class, limit)
         );
         assert!(!loaded.warnings.concat().contains("no image backend: "));

@@ -41,8 +41,8 @@ fn asks(
     match authorize(access, &client, &request, &record) {
         Ok(admitted) => Ok(match (record.caller(), admitted) {
             (Some(name), _) => name,
-            (None, AuthOutcome::Authenticated(_)) => "anybody".to_owned(),
-            (None, AuthOutcome::Anonymous) => "nobody".to_owned(),
+            (None, AuthOutcome::Authenticated(_)) => "unnamed".to_owned(),
+            (None, AuthOutcome::Anonymous) => "anonymous".to_owned(),
             (None, AuthOutcome::Preflight) => "preflight".to_owned(),
             (None, AuthOutcome::StartPage) => "start page".to_owned(),
         }),
@@ -71,12 +71,12 @@ fn every_path_but_the_open_ones_needs_a_token() {
         "/readyz/x",
     ] {
         let open = path == "/ui/images/";
-        let expected = if open { Ok("nobody".to_owned()) } else { Err(401) };
+        let expected = if open { Ok("anonymous".to_owned()) } else { Err(401) };
         assert_eq!(passes(&access, path, "127.0.0.1", &[]), expected, "{path}");
         assert_eq!(passes(&access, path, "127.0.0.1", &[ALICE]).as_deref(), Ok("alice"), "{path}");
     }
     for path in ["/healthz", "/readyz", "/ui", "/ui/images/x.png"] {
-        assert_eq!(passes(&access, path, "127.0.0.1", &[]).as_deref(), Ok("nobody"), "{path}");
+        assert_eq!(passes(&access, path, "127.0.0.1", &[]).as_deref(), Ok("anonymous"), "{path}");
     }
 }
 
@@ -142,7 +142,7 @@ fn origins_are_checked_where_no_token_is_and_hosts_everywhere() {
     assert!(passes(&access, "/v1/models", "127.0.0.1", &[evil, ALICE]).is_ok());
     access.auth_required = false;
     assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[evil]), Err(403));
-    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[]).as_deref(), Ok("anybody"));
+    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[]).as_deref(), Ok("unnamed"));
     let request =
         Request::builder().uri("/v1/models").header("host", "evil.example").body(Body::empty()).unwrap();
     let client = ClientInfo::from_request("127.0.0.1".parse().unwrap(), request.headers(), &[]);

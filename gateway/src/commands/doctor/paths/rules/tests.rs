@@ -9,7 +9,7 @@ use crate::commands::doctor::account::Account;
 const EMPTY_DISK: DiskSpace = DiskSpace { total: 1 << 40, free: 1 << 39 };
 
 fn path(path: &str, kind: FileKind) -> PathFacts {
-    let state = if kind == FileKind::Folder { PathState::Dir } else { PathState::File(9) };
+    let state = if kind == FileKind::Directory { PathState::Dir } else { PathState::File(9) };
     PathFacts {
         path: path.into(),
         kind,
@@ -22,9 +22,9 @@ fn path(path: &str, kind: FileKind) -> PathFacts {
 
 fn good() -> PathsFacts {
     PathsFacts {
-        store: Some(path("/images", FileKind::Folder)),
+        store: Some(path("/images", FileKind::Directory)),
         holder: None,
-        data: Some(path("/data", FileKind::Folder)),
+        data: Some(path("/data", FileKind::Directory)),
         log: Some(path("/logs/gateway.log", FileKind::File)),
         stderr_size: Some(0),
         rotation: Some(Rotation { paths: vec!["/logs/gateway.log".to_owned()], is_incomplete: false }),
