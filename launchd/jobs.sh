@@ -26,8 +26,8 @@ loaded_in() {
 
 # The plist of a job that is not loaded, found by its label.
 find_plist() {
-    person=$(dscl . -read "/Users/${SUDO_USER:-root}" NFSHomeDirectory 2>/dev/null | sed 's/^NFSHomeDirectory: //')
-    for dir in /Library/LaunchDaemons /Library/LaunchAgents "$person/Library/LaunchAgents"; do
+    user_home=$(dscl . -read "/Users/${SUDO_USER:-root}" NFSHomeDirectory 2>/dev/null | sed 's/^NFSHomeDirectory: //')
+    for dir in /Library/LaunchDaemons /Library/LaunchAgents "$user_home/Library/LaunchAgents"; do
         if [ -f "$dir/$1.plist" ]; then
             say "$dir/$1.plist"
             return

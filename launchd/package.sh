@@ -14,21 +14,21 @@ date=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct)}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-folder=$work/$name
-mkdir "$folder"
-cp "$binary" "$folder/gateway"
+package=$work/$name
+mkdir "$package"
+cp "$binary" "$package/gateway"
 for file in common.sh jobs.sh install.sh deploy.sh rollback.sh com.ai.gateway.plist com.ai.gateway.newsyslog.conf; do
-    cp "$root/launchd/$file" "$folder"
+    cp "$root/launchd/$file" "$package"
 done
-cp "$root/gateway/env/ada2-images.env.example" "$root"/gateway/*.md "$root/gateway/backends_config.example.yaml" "$folder"
+cp "$root/gateway/env/ada2-images.env.example" "$root"/gateway/*.md "$root/gateway/backends_config.example.yaml" "$package"
 for file in "$root"/LICENSE-* "$root/CHANGELOG.md" "$@"; do
-    [ ! -f "$file" ] || cp "$file" "$folder"
+    [ ! -f "$file" ] || cp "$file" "$package"
 done
 
-chmod 644 "$folder"/*
-chmod 755 "$folder" "$folder/gateway" "$folder"/install.sh "$folder"/deploy.sh "$folder"/rollback.sh
+chmod 644 "$package"/*
+chmod 755 "$package" "$package/gateway" "$package"/install.sh "$package"/deploy.sh "$package"/rollback.sh
 stamp=$(TZ=UTC date -d "@$date" +%Y%m%d%H%M.%S 2>/dev/null || TZ=UTC date -r "$date" +%Y%m%d%H%M.%S)
-find "$folder" -exec env TZ=UTC touch -t "$stamp" {} +
+find "$package" -exec env TZ=UTC touch -t "$stamp" {} +
 if tar --version | grep -q GNU; then
     owner='--owner=0 --group=0'
 else

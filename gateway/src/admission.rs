@@ -1,5 +1,5 @@
 //! Whether a request may be sent now: its backend is ready, and a slot is free. Each backend has a fixed number of slots per
-//! capability, and a token may have a limit of its own over all of them. There is no queue.
+//! capability, and a token may have a limit across all of them. There is no queue.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -23,7 +23,7 @@ use crate::{
     warnings::{WarningInputs, Warnings},
 };
 
-/// For all request bodies together.
+/// Shared by all request bodies.
 const BODY_BUDGET: usize = 256 << 20;
 
 /// The state under one configuration. A reload makes another; each request keeps the one it started with. One pointer, because

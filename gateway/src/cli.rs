@@ -5,7 +5,7 @@ use service::command_line::{HelpEntry, Program};
 
 use crate::{config::KEYS, version};
 
-/// What the program says of itself.
+/// The text of `--help` and of the man page.
 pub const PROGRAM: Program = Program {
     name: "gateway",
     version: version::WITH_COMMIT,
@@ -62,7 +62,7 @@ const EXAMPLES: &[HelpEntry] = &[
     ("gateway check-config", "print the settings in force, or every problem"),
     ("gateway status", "show whether all backends are ready"),
     ("gateway verify --generate", "check the running gateway, with one image"),
-    ("gateway doctor", "what is wrong, and what fixes it"),
+    ("gateway doctor", "show problems, and how to fix them"),
 ];
 
 const MORE_EXAMPLES: &[HelpEntry] = &[
@@ -88,7 +88,6 @@ fn config_arg() -> Arg {
     )
 }
 
-/// One function each.
 fn commands() -> Vec<Command> {
     vec![serve(), check_config(), token(), ca(), status(), verify(), doctor()]
 }
@@ -98,9 +97,9 @@ fn serve() -> Command {
 }
 
 fn check_config() -> Command {
-    Command::new("check-config")
-        .about("Check the configuration and print it")
-        .after_help("Exits with 0; if the configuration is broken, with 78 and each problem on its own line.")
+    Command::new("check-config").about("Check the configuration and print it").after_help(
+        "Exits with 0; with 78 if the configuration is broken, and prints each problem on its own line.",
+    )
 }
 
 fn token() -> Command {
@@ -112,7 +111,7 @@ fn token() -> Command {
         .subcommand(
             Command::new("new")
                 .about("Create a token and print the line that configures it; changes nothing")
-                .arg(name.help("Its holder's name, which appears in the log and with the images"))
+                .arg(name.help("Name of the token's holder, which appears in the log and with the images"))
                 .arg(flag("qr", "Also print a QR code, for a phone's camera")),
         )
 }
@@ -142,7 +141,7 @@ fn verify() -> Command {
 
 fn doctor() -> Command {
     Command::new("doctor")
-        .about("Show what is wrong on this host and its backends, and what fixes it")
+        .about("Show problems on this host and its backends, and how to fix them")
         .args(target())
         .arg(flag("json", "Print JSON"))
         .arg(flag("generate", "Also request one image, fetch it and check its hash"))
@@ -154,7 +153,7 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-/// The gateway that is asked.
+/// The running gateway to query.
 fn target() -> [Arg; 3] {
     [
         ("url", "URL", "Address of the gateway [default: as configured here]"),

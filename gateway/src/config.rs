@@ -39,7 +39,7 @@ pub use self::{
     routing::{ModelAlias, RoutingConfig},
     tokens::{Token, is_name as is_token_name},
 };
-use self::{backends_file::BackendsFile, env_file::EnvFile, report::ConfigWarnings};
+use self::{backends_file::BackendsFile, env_file::LoadedEnvFile, report::ConfigWarnings};
 pub(crate) use self::{certificate_settings::certificate_settings, report::ConfigReport};
 use crate::{
     store::retention::RetentionPolicy as Retention,
@@ -49,7 +49,7 @@ use crate::{
 
 /// Read if it exists and `--env-file` names no other.
 pub const ENV_FILE: &str = "/var/lib/gateway/app/.env";
-/// The backends' file beside the env file.
+/// Beside the env file.
 const BACKENDS_FILE: &str = "backends_config.yaml";
 
 /// A valid configuration. The value of a setting that stands for itself is `config.<field>`, by [`SettingValues`].
@@ -59,13 +59,13 @@ pub struct Config {
     pub values: SettingValues,
     /// Host and port to listen on.
     pub listen: (String, u16),
-    /// What is spoken there.
+    /// Plain HTTP or TLS there.
     pub tls: Tls,
     /// Who may use the gateway.
     pub access: AccessConfig,
     /// The images route.
     pub images: ImagesConfig,
-    /// How many images are kept.
+    /// Which images are deleted.
     pub retention: Retention,
     /// When a backend counts as ready.
     pub health: ProbeRules,
@@ -73,9 +73,9 @@ pub struct Config {
     pub backends: Backends,
     /// Where chat, completions and embeddings go.
     pub routing: RoutingConfig,
-    /// How backends are spoken to.
+    /// TLS towards backends.
     pub outbound: OutboundTls,
-    /// Who gets every path that is not ours, if anybody.
+    /// Gets every path that is not the gateway's own.
     pub legacy: Option<LegacyUpstream>,
     /// The log.
     pub log: LogConfig,
@@ -83,7 +83,7 @@ pub struct Config {
     pub fixed: RestartSettings,
 }
 
-/// Reads `config.data_dir` from the table without a second list of the same names.
+/// Lets `config.data_dir` read from the table without a second list of the same names.
 impl Deref for Config {
     type Target = SettingValues;
 
@@ -120,7 +120,7 @@ pub fn load(
     load_with_variables(matches, environment, &[])
 }
 
-/// The same, and looks for misspellings of ours among the names of all variables.
+/// Also looks for misspelled settings among the names of all environment variables.
 pub fn load_with_variables(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -129,7 +129,7 @@ pub fn load_with_variables(
     inspect(matches, environment, variable_names).into_loaded()
 }
 
-/// Reads everything, and stops at no problem.
+/// Reads everything; problems are collected.
 pub(crate) fn inspect(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -143,36 +143,31 @@ pub(crate) fn inspect(
         used.borrow_mut().insert(name.to_owned());
         environment(name).or_else(|| env.value(name))
     };
-    // An unreadable env file leaves the path of the backends' file unknown.
+    // With an unreadable env file, the path of the backends file is unknown.
     let backends =
         if env.is_unreadable { None } else { read_backends(&settings, &env.path, &variable, &mut problems) };
-    let mut composed = ConfigWarnings::default();
-    let config = build(&mut settings, backends.as_ref(), &mut composed);
+    let mut warnings = ConfigWarnings::default();
+    let config = build(&mut settings, backends.as_ref(), &mut warnings);
     problems.append(&mut settings.problems);
-    let unusable = access::invalid_tokens(&[
-        ("environment".to_owned(), environment),
-        (env.path.display().to_string(), &|name| env.value(name)),
-    ]);
-    // The token in force is already among the problems, under the same key.
-    let known: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
-    problems.extend(unusable.into_iter().filter(|problem| !known.contains(&problem.key)));
-    let problems = without_consequential(problems, env.is_unreadable, lints::token_setting_for);
+    let problems = complete_problems(problems, &env, environment);
     let is_read = |name: &str| used.borrow().contains(name);
     let variables = EnvVars { names: variable_names, keys: KEYS, is_read: &is_read };
     let misspelled = [lints::misspelled(&env, &used.borrow()), variables.misspelled()].concat();
-    let places = if env.is_unreadable {
+    let paths = if env.is_unreadable {
         writable_paths::PathReport::default()
     } else {
         check_paths(&settings, config.as_ref())
     };
     let config = config.filter(|_| backends.is_some() && problems.is_empty());
-    let of_backends = backends.unwrap_or_default();
-    let off =
-        of_backends.disabled.iter().map(|class| format!("backend {class} is off: its base_url is empty"));
-    let notes = ConfigWarnings {
+    let BackendsFile { disabled, warnings: of_backends, misspelled: misspelled_backends, .. } =
+        backends.unwrap_or_default();
+    let warnings = ConfigWarnings {
         foreign: lints::foreign_variables(&env, &used.borrow()),
-        disabled_backends: off.collect(),
-        backends: of_backends.warnings,
+        disabled_backends: disabled
+            .iter()
+            .map(|class| format!("backend {class} is off: its base_url is empty"))
+            .collect(),
+        backends: of_backends,
         images: config.as_ref().and_then(images::no_images_warning),
         certificate: config
             .as_ref()
@@ -181,26 +176,33 @@ pub(crate) fn inspect(
         without_effect: variables.unused_with_prefix("GATEWAY_").into_iter().collect(),
         overridden: [settings.overridden(), lints::overridden_variables(&env, &used.borrow(), environment)]
             .concat(),
-        ..composed
+        ..warnings
     };
-    ConfigReport {
-        config,
-        problems,
-        misspelled,
-        misspelled_backends: of_backends.misspelled,
-        warnings: notes,
-        paths: places,
-        settings,
-        env,
-    }
+    ConfigReport { config, problems, misspelled, misspelled_backends, warnings, paths, settings, env }
 }
 
-/// The paths that are written to. The data directory is required only for certificates that the gateway makes.
+/// Adds the tokens that could never be used, and removes what only follows from another problem.
+fn complete_problems(
+    mut problems: Vec<Problem>,
+    env: &LoadedEnvFile,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Problem> {
+    let invalid_tokens = access::invalid_tokens(&[
+        ("environment".to_owned(), environment),
+        (env.path.display().to_string(), &|name| env.value(name)),
+    ]);
+    // The token in force is already among the problems, under the same key.
+    let reported: BTreeSet<_> = problems.iter().map(|problem| problem.key.clone()).collect();
+    problems.extend(invalid_tokens.into_iter().filter(|problem| !reported.contains(&problem.key)));
+    without_consequential(problems, env.is_unreadable, lints::token_setting_for)
+}
+
+/// The paths that the gateway writes to. Only the local authority requires the data directory.
 fn check_paths(settings: &Settings, config: Option<&Config>) -> writable_paths::PathReport {
     let makes_certificates = config.is_some_and(|config| config.local_ca_dir().is_some());
     let named = [
-        ("UI_IMAGE_DIR", FileKind::Folder, true),
-        ("GATEWAY_DATA_DIR", FileKind::Folder, makes_certificates),
+        ("UI_IMAGE_DIR", FileKind::Directory, true),
+        ("GATEWAY_DATA_DIR", FileKind::Directory, makes_certificates),
         ("GATEWAY_LOG_FILE", FileKind::File, true),
     ];
     let named = named.into_iter().filter_map(|(setting, kind, is_needed)| {
@@ -223,47 +225,6 @@ fn resolve_settings(
     Settings::resolve(KEYS, matches, &from_environment, &|key| {
         from_file(key.env).map(|value| (value, SettingSource::File(env.path.clone())))
     })
-}
-
-/// The env file and its place.
-#[derive(Debug)]
-pub(crate) struct LoadedEnvFile {
-    pub(crate) path: PathBuf,
-    file: EnvFile,
-    /// Whether it exists and cannot be read.
-    pub(crate) is_unreadable: bool,
-}
-
-impl LoadedEnvFile {
-    /// Lines that cannot be read are problems where they give one of our settings.
-    fn read(
-        matches: &ArgMatches,
-        environment: &dyn Fn(&str) -> Option<String>,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let named = matches.try_get_one::<String>("env-file").ok().flatten();
-        let path = PathBuf::from(named.map_or(ENV_FILE, String::as_str));
-        let file = match std::fs::read_to_string(&path) {
-            Ok(text) => EnvFile::parse(&text, environment),
-            Err(error) if named.is_some() || error.kind() != std::io::ErrorKind::NotFound => {
-                let message = format!("expected a file: {}", describe_read_error(&path, &error));
-                problems.push(Problem::new("--env-file", path.display().to_string(), message));
-                return Self { path, file: EnvFile::default(), is_unreadable: true };
-            }
-            Err(_) => EnvFile::default(),
-        };
-        let ours =
-            |key: &Option<String>| key.as_deref().is_none_or(|name| KEYS.iter().any(|key| key.env == name));
-        for fault in file.errors.iter().filter(|fault| ours(&fault.key)) {
-            let source = format!("{}:{}", path.display(), fault.line);
-            problems.push(Problem::new(source, fault.key.as_deref().unwrap_or("(no name)"), fault.expected));
-        }
-        Self { path, file, is_unreadable: false }
-    }
-
-    fn value(&self, name: &str) -> Option<String> {
-        self.file.values.get(name).cloned()
-    }
 }
 
 fn read_backends(
@@ -301,7 +262,7 @@ fn build(
     backends: Option<&BackendsFile>,
     warnings: &mut ConfigWarnings,
 ) -> Option<Config> {
-    // Each section is read before any is missed, so that every problem is found.
+    // Every section is read before the first `?`, so that every problem is found.
     let values = SettingValues::read(settings);
     let tls = pem_files::read_tls(settings);
     let loopback = settings.raw("GATEWAY_HOST").is_none_or(is_loopback_or_invalid);
@@ -331,7 +292,7 @@ fn build(
     })
 }
 
-/// Only a host that was understood can be judged.
+/// An invalid host has a problem of its own.
 fn is_loopback_or_invalid(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().map_or(true, |address| address.is_loopback())
 }

@@ -34,7 +34,7 @@ pub(crate) enum ApiError {
     Unauthenticated,
     Body(BodyError),
     Malformed(Malformed),
-    /// It may not go to this backend.
+    /// It has no suitable backend.
     Denied(RoutingError),
     NotReady(NotReady),
     Busy(Busy),

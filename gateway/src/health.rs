@@ -42,7 +42,7 @@ pub(crate) async fn probe_once(client: &reqwest::Client, backend: &Backend, time
 }
 
 impl Monitors {
-    /// Nothing is known yet but the cached model lists.
+    /// Only the cached model lists are known yet.
     pub(crate) fn new(
         backends: &Backends,
         rules: ProbeRules,
@@ -147,7 +147,7 @@ impl Monitors {
     }
 
     /// Every backend, ready or not, and the models that it listed last: routing must not depend on which backends are up.
-    pub(crate) fn known_models(&self) -> Vec<BackendModels> {
+    pub(crate) fn all_models(&self) -> Vec<BackendModels> {
         let all = self.backends.iter();
         all.map(|monitor| (monitor.backend.clone(), monitor.listing().models.clone())).collect()
     }

@@ -1,4 +1,4 @@
-//! What every request passes, whatever its route.
+//! The layers that every request passes.
 
 pub(crate) mod access_log;
 pub(crate) mod auth;
@@ -12,14 +12,14 @@ use service::cors::Cors;
 
 use crate::app::App;
 
-/// Whether our CORS rules cover a path. What the old gateway serves elsewhere is its own business; below `/v1` it
-/// speaks for us.
+/// Whether the CORS rules cover a path. Other paths may be the legacy gateway's, which has its own rules; below `/v1` ours
+/// apply to it, too.
 fn is_covered_by_cors(path: &str) -> bool {
     let exact = matches!(path, "/v1" | "/healthz" | "/readyz" | "/metrics" | "/ui");
     exact || path.starts_with("/v1/") || path.starts_with("/ui/images/")
 }
 
-/// Lets pages at `GATEWAY_ALLOWED_ORIGINS` read what our own paths answer, errors included.
+/// Lets pages of `GATEWAY_ALLOWED_ORIGINS` read the responses of these paths, errors included.
 pub(crate) async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
     if !is_covered_by_cors(request.uri().path()) {
         return next.run(request).await;

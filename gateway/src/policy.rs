@@ -40,7 +40,7 @@ enum RoutingReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RoutingError {
     /// `X-Backend` names no configured backend.
-    UnknownBackend { name: String, known: Vec<String> },
+    UnknownBackend { name: String, configured: Vec<String> },
     /// The class for images is disabled or not configured.
     NoImageBackend { class: String },
     /// The named backend cannot do this.
@@ -137,8 +137,8 @@ fn is_class(backends: &Backends, model: &str) -> bool {
 }
 
 fn unknown_backend(backends: &Backends, name: &str) -> RoutingError {
-    let known = backends.classes().into_iter().map(str::to_owned).collect();
-    RoutingError::UnknownBackend { name: name.to_owned(), known }
+    let configured = backends.classes().into_iter().map(str::to_owned).collect();
+    RoutingError::UnknownBackend { name: name.to_owned(), configured }
 }
 
 /// What the request asks for; else base64 for clients that hard-code OpenAI's model names and fetch no URLs; else the policy.

@@ -52,7 +52,7 @@ pub(crate) struct AuthorizedRequest {
 }
 
 impl AuthorizedRequest {
-    /// What is stored beside the images that the request makes.
+    /// What is recorded with the images of the request.
     fn provenance(&self) -> Provenance {
         Provenance {
             owner: self.caller.owner().map(str::to_owned),

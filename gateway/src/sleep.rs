@@ -89,7 +89,7 @@ impl SleepDetector {
         (self.source.0)()
     }
 
-    /// Calls `on_wake` after a sleep that is not counted in `seen` yet. Concurrent checks wait for it, so that nobody acts on stale
+    /// Calls `on_wake` after a sleep that is not counted in `seen` yet. Concurrent checks wait for it, so that none acts on stale
     /// state.
     pub(crate) fn check(&self, seen: &AtomicU64, on_wake: impl FnOnce(Duration)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -62,9 +62,9 @@ impl ImageName {
         let (hash, extension) = rest.split_once('.')?;
         let digits = (1..=12).contains(&unix.len()) && unix.bytes().all(|byte| byte.is_ascii_digit());
         let hex = hash.len() == 16 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let is_known = matches!(extension, "png" | "jpg" | "webp" | "svg");
+        let is_image = matches!(extension, "png" | "jpg" | "webp" | "svg");
         let unix = unix.parse().ok()?;
-        (digits && hex && is_known).then(|| Self { unix, text: text.into() })
+        (digits && hex && is_image).then(|| Self { unix, text: text.into() })
     }
 
     /// When the image was made, in Unix seconds.

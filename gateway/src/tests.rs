@@ -1,4 +1,4 @@
-//! REFERENCE.md has what the tables in the code say.
+//! REFERENCE.md matches the tables in the code.
 
 use std::path::Path;
 

@@ -32,7 +32,7 @@ pub(crate) use self::key_pair::{KeyPairError, load_key_pair, match_key_pair};
 use self::local_certificate::load_or_issue;
 use crate::{blocking::blocking, writable_paths};
 
-/// How often it is checked whether the certificate of our own is to be renewed.
+/// The interval of checks whether the gateway's own certificate needs renewal.
 const RENEWAL_CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
 /// How connections to the listener are secured.

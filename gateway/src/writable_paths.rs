@@ -15,7 +15,7 @@ use service::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
     /// Created with its parents if missing.
-    Folder,
+    Directory,
     /// Created in an existing directory.
     File,
 }
@@ -91,7 +91,7 @@ fn check_writable(path: &Path, kind: FileKind) -> Result<bool, String> {
             // A missing directory may still be created when the gateway is installed.
             Ok(check_dir(&parent(path))?.unwrap_or(false))
         }
-        (FileKind::Folder, _) => {
+        (FileKind::Directory, _) => {
             let nearest = path.ancestors().find_map(|dir| check_dir(dir).transpose());
             nearest.unwrap_or_else(|| Ok(files::is_writable(Path::new("."))))
         }
@@ -101,7 +101,7 @@ fn check_writable(path: &Path, kind: FileKind) -> Result<bool, String> {
 /// Why the gateway cannot write there, the owner of the nearest existing directory, and the fix.
 pub(crate) fn unwritable_message(path: &Path, kind: FileKind, error: &io::Error) -> String {
     let noun = match kind {
-        FileKind::Folder => "directory",
+        FileKind::Directory => "directory",
         FileKind::File => "file",
     };
     format!("expected a {noun} that the gateway can write: {error}{}", remedy_for(path, kind))
@@ -116,14 +116,14 @@ pub(crate) fn log_file_problem(file: Option<&Path>, error: &io::Error) -> Proble
 
 /// The owner and the fix of a directory, if this process cannot write to it.
 pub(crate) fn remedy(dir: &Path) -> String {
-    if dir.is_dir() && files::is_writable(dir) { String::new() } else { remedy_for(dir, FileKind::Folder) }
+    if dir.is_dir() && files::is_writable(dir) { String::new() } else { remedy_for(dir, FileKind::Directory) }
 }
 
 fn remedy_for(path: &Path, kind: FileKind) -> String {
     let quoted = |path: &Path| shell_quoted(&path.display().to_string()).into_owned();
     let quoted_path = quoted(path);
     let create = match (kind, path.parent().filter(|parent| !parent.as_os_str().is_empty())) {
-        (FileKind::Folder, _) => format!("sudo mkdir -p {quoted_path}"),
+        (FileKind::Directory, _) => format!("sudo mkdir -p {quoted_path}"),
         (FileKind::File, None) => format!("sudo touch {quoted_path}"),
         (FileKind::File, Some(parent)) => {
             format!("sudo mkdir -p {} && sudo touch {quoted_path}", quoted(parent))
@@ -151,10 +151,10 @@ mod tests {
         let file = base.join("file");
         fs::write(&file, "").unwrap();
         for (path, kind, problem) in [
-            (base.clone(), FileKind::Folder, None),
-            (base.join("a/b/c"), FileKind::Folder, None),
-            (file.clone(), FileKind::Folder, Some("expected a directory")),
-            (file.join("below/it"), FileKind::Folder, Some("expected a directory")),
+            (base.clone(), FileKind::Directory, None),
+            (base.join("a/b/c"), FileKind::Directory, None),
+            (file.clone(), FileKind::Directory, Some("expected a directory")),
+            (file.join("below/it"), FileKind::Directory, Some("expected a directory")),
             (file.clone(), FileKind::File, None),
             (base.join("new.log"), FileKind::File, None),
             (PathBuf::from("/dev/null"), FileKind::File, None),
@@ -173,7 +173,7 @@ mod tests {
             "it may be created later"
         );
         let report = |is_required| {
-            let kind = FileKind::Folder;
+            let kind = FileKind::Directory;
             PathReport::check(&[WritablePath { setting: "GATEWAY_DATA_DIR", path: &file, kind, is_required }])
         };
         let (required, optional) = (report(true), report(false));

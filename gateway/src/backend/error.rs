@@ -54,7 +54,7 @@ pub(crate) enum BackendError {
     },
 }
 
-/// Rejects a response whose end cannot be told.
+/// Rejects a response whose end cannot be detected.
 pub(crate) fn check_framing(mut response: Response) -> Result<Response, BackendError> {
     let (version, status) = (response.version(), response.status());
     match framing::normalize(version, status, response.headers_mut()) {
@@ -118,7 +118,7 @@ impl BackendError {
     }
 }
 
-/// Without the backend's address, which is none of the client's business.
+/// Without the backend's address, which clients must not see.
 fn source_chain(error: &reqwest::Error) -> String {
     use std::io::ErrorKind;
     match io_error_kind(error) {

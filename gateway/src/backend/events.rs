@@ -1,5 +1,5 @@
-//! The events of a backend's stream. They are passed on unchanged; only a finished image is held back until it is known to be
-//! complete.
+//! The events of a backend's stream. They are passed on unchanged; only a finished image is held back until it has been
+//! validated.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl EventStream {
         })
     }
 
-    /// A stream of one event that is already known.
+    /// A stream of this one event.
     pub(super) fn single(grant: Grant, name: &str, data: &Value) -> Self {
         let mut decoder = SseDecoder::default();
         decoder.push(format!("event: {name}\ndata: {data}\n\n").as_bytes());
@@ -187,7 +187,7 @@ fn event_kind(event: &SseEvent) -> EventKind {
     let kind = || JsonObject::parse(&event.data(), &["type"]).ok()?.text("type");
     let name = name.or_else(kind).unwrap_or_default();
     let completed = [ImageTask::Generation, ImageTask::Edit].map(ImageTask::completed_event);
-    match completed.into_iter().find(|known| *known == name) {
+    match completed.into_iter().find(|completed| *completed == name) {
         Some(completed) => EventKind::Completed(completed),
         None if name == "error" => EventKind::Error,
         None => EventKind::Other,

@@ -56,7 +56,7 @@ pub(crate) struct BackendRequest {
     pub(crate) files: ReservedFiles,
     /// When the gateway gives up.
     pub(crate) deadline: Instant,
-    /// When the client does, if it said so.
+    /// When the client gives up, from its timeout header.
     pub(crate) client_deadline: Option<Instant>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct GeneratedImages {
     pub(crate) envelope: ResponseEnvelope,
 }
 
-/// One image and what the backend says of it.
+/// One image and its metadata from the backend.
 #[derive(Debug)]
 pub(crate) struct GeneratedImage {
     /// On the store's disk, without a name yet.

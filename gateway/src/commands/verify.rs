@@ -1,4 +1,4 @@
-//! `gateway verify`: what one would try by hand with a running gateway after a change, one line per check.
+//! `gateway verify`: checks of a running gateway after a change, one line each.
 
 mod checks;
 pub(super) mod images;
@@ -19,7 +19,7 @@ use super::{
 
 pub(super) use self::checks::images_backend;
 
-/// What was seen, or what is wrong. May contain foreign text: printing escapes it.
+/// The observation or the failure. May contain foreign text: printing escapes it.
 pub(super) type CheckResult = Result<String, String>;
 
 /// Characters of foreign text in a message.

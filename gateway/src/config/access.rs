@@ -13,7 +13,7 @@ use super::{
     tokens::{ParsedTokens, Token, apply_owner_tokens, merge, parse_list, single},
 };
 
-/// Reads the section. `loopback` is whether the gateway listens on loopback only.
+/// `loopback`: the gateway listens on loopback only.
 pub(super) fn read(
     settings: &mut Settings,
     loopback: bool,
@@ -63,20 +63,20 @@ fn tokens(settings: &mut Settings, name: &str, read: &dyn Fn(&str) -> ParsedToke
     }
 }
 
-/// A source of values, by name, and its value of a variable.
+/// The name of a source, and how to look up a variable there.
 pub(super) type TokenSource<'a> = (String, &'a dyn Fn(&str) -> Option<String>);
 
 /// Why a text is not a token.
 type TokenCheck<'a> = &'a dyn Fn(&str) -> Result<(), Cow<'static, str>>;
 
-/// An invalid token (blank, or one that no header can carry) is reported even where another source overrides it: somebody
-/// forgot it there.
+/// An invalid token (blank, or one that no header can carry) is reported even if another source overrides it: it was left
+/// there by mistake.
 pub(super) fn invalid_tokens(sources: &[TokenSource<'_>]) -> Vec<Problem> {
-    let one = |text: &str| Secret::token(text).map(drop).map_err(Cow::from);
+    let check_one = |text: &str| Secret::token(text).map(drop).map_err(Cow::from);
     let settings: [(&str, TokenCheck<'_>); 3] = [
-        ("GATEWAY_BEARER_TOKEN", &one),
+        ("GATEWAY_BEARER_TOKEN", &check_one),
         ("GATEWAY_BEARER_TOKENS", &|text| parse_list(text).map(drop)),
-        ("GATEWAY_LEGACY_BEARER_TOKEN", &one),
+        ("GATEWAY_LEGACY_BEARER_TOKEN", &check_one),
     ];
     let mut problems = Vec::new();
     for (name, check) in settings {

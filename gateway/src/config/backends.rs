@@ -1,4 +1,4 @@
-//! The backends as the configuration names them. Further classes are data, not code.
+//! The configured backends. Their classes are data, not code.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -8,7 +8,7 @@ use service::secret::{Secret, redact_url};
 /// What a backend can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
-    /// Pictures.
+    /// Images.
     Images,
     /// Chat and completions.
     Chat,
@@ -43,9 +43,9 @@ impl fmt::Display for Capability {
 /// How an image is returned to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseFormat {
-    /// An address in our store.
+    /// A URL in the gateway's store.
     Url,
-    /// In the answer, as base64.
+    /// Base64 in the response.
     Base64,
 }
 
@@ -70,17 +70,17 @@ impl ResponseFormat {
 /// One backend class.
 #[derive(Debug, Clone)]
 pub struct Backend {
-    /// Its name, in requests, answers and logs.
+    /// Its name in requests, responses and logs.
     pub class: String,
-    /// Where it is.
+    /// May end in `/v1`.
     pub base_url: Url,
-    /// What it can do, and how many requests of each kind at once.
+    /// The number of slots for each of its capabilities.
     pub limits: BTreeMap<Capability, usize>,
-    /// Asked whether it lives.
+    /// Where its liveness is probed.
     pub liveness: Url,
-    /// Asked whether it is ready.
+    /// Where its readiness is probed.
     pub readiness: Url,
-    /// What `response_format` is when a request gives none.
+    /// The `response_format` of requests that have none.
     pub images_format: ResponseFormat,
     /// Whether clients may request `b64_json`.
     pub images_allow_base64: bool,
@@ -99,7 +99,7 @@ impl Backend {
         }
     }
 
-    /// Whether the health of one holds for the other: the same address, probed in the same way.
+    /// Whether the health of one is valid for the other: the same URL, probed in the same way.
     pub fn is_same_endpoint(&self, other: &Self) -> bool {
         let token = |backend: &Self| backend.bearer.as_ref().map(|secret| secret.expose().to_owned());
         self.base_url == other.base_url
@@ -108,8 +108,7 @@ impl Backend {
             && token(self) == token(other)
     }
 
-    /// The address of one of its OpenAI paths, for example `images/generations`. `base_url` may end in `/v1` or
-    /// leave it out.
+    /// The URL of one of its OpenAI paths, such as `images/generations`.
     pub fn api_url(&self, path: &str) -> Url {
         let mut url = self.base_url.clone();
         let base = url.path().trim_end_matches('/').to_owned();
@@ -118,7 +117,7 @@ impl Backend {
         url
     }
 
-    /// The names of the capabilities.
+    /// By name.
     pub fn capabilities(&self) -> Vec<String> {
         self.limits.keys().map(ToString::to_string).collect()
     }
@@ -127,18 +126,18 @@ impl Backend {
 /// All backends.
 #[derive(Debug, Clone, Default)]
 pub struct Backends {
-    /// Those that requests can go to.
+    /// In the order of the file.
     pub all: Vec<Arc<Backend>>,
-    /// Names of earlier versions, each with the class that it means.
+    /// Earlier names of classes.
     pub legacy_names: BTreeMap<String, String>,
-    /// What placeholders count under, where none of the others makes images under the name of their class.
+    /// Has the limits for placeholder images if no other backend makes images under their class.
     pub mock: Option<Arc<Backend>>,
 }
 
 impl Backend {
-    /// What placeholders of an unconfigured class count under; never sent a request.
+    /// Has the limits for placeholder images of an unconfigured class; no request is ever sent to it.
     pub(super) fn mock(class: &str, limit: usize) -> Self {
-        let nowhere = Url::parse("http://localhost").expect("a sound address");
+        let nowhere = Url::parse("http://localhost").expect("a valid URL");
         Self {
             class: class.to_owned(),
             limits: BTreeMap::from([(Capability::Images, limit)]),
@@ -159,12 +158,12 @@ impl Backends {
         self.all.iter().find(|backend| backend.class == class)
     }
 
-    /// The backend that a class or legacy name means.
+    /// The backend of a class or legacy name.
     pub fn resolve(&self, name: &str) -> Option<&Arc<Backend>> {
         self.find(name).or_else(|| self.legacy_names.get(name).and_then(|class| self.find(class)))
     }
 
-    /// The class that a class or legacy name means, configured or not.
+    /// The class of a class or legacy name, configured or not.
     pub fn class_of<'a>(&'a self, name: &'a str) -> &'a str {
         match self.find(name) {
             Some(_) => name,
@@ -184,7 +183,7 @@ impl Backends {
 }
 
 impl fmt::Display for Backends {
-    /// As YAML that could be pasted back; addresses without secrets.
+    /// As YAML that could be pasted back; without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "backends:")?;
         for backend in &self.all {

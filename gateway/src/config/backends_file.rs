@@ -1,4 +1,5 @@
-//! `backends_config.yaml`: parsed to a value, then walked. What is not ours is kept out of routing and named once.
+//! `backends_config.yaml`: parsed to a value, then walked. Keys and capabilities that are not the gateway's are ignored, with one
+//! warning.
 
 mod key_order;
 mod values;
@@ -13,13 +14,13 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 use service::{
     secret::Secret,
-    settings::{Problem, SettingSource, boolean, whole_number, yaml_value},
+    settings::{Problem, SettingSource, WHOLE_FILE, boolean, whole_number, yaml_value},
 };
 
 pub(super) use self::values::{EXPECTED_URL, base_url};
 use super::backends::{Backend, Backends, Capability, ResponseFormat};
 
-/// What is used when there is no file.
+/// Used if there is no file.
 const DEFAULT_BACKENDS: &str = include_str!("backends_default.yaml");
 
 const TOP_KEYS: &[&str] = &["backends", "legacy_mapping"];
@@ -40,31 +41,25 @@ const AUTH_KEYS: &[&str] = &["bearer_env"];
 /// The file as read.
 #[derive(Debug, Default)]
 pub(super) struct BackendsFile {
-    /// The backends.
     pub(super) backends: Backends,
     /// Classes whose `base_url` is empty.
     pub(super) disabled: Vec<String>,
-    /// How many images at once each of them would make.
+    /// Their image slots.
     pub(super) disabled_image_limits: BTreeMap<String, usize>,
-    /// What an operator should know.
     pub(super) warnings: Vec<String>,
-    /// Of that, what looks misspelled: reported beside the problems, too, since it may be their cause.
+    /// The warnings about likely misspellings: reported with the problems, too, because they may be their cause.
     pub(super) misspelled: Vec<Problem>,
 }
 
-/// `IMAGES_HTTP_BASE_URL`: a base address in the place of the file's.
+/// `IMAGES_HTTP_BASE_URL`, which replaces the `base_url` of one class.
 #[derive(Debug)]
 pub(super) struct BaseUrlOverride<'a> {
-    /// The class that it is for.
     pub(super) class: &'a str,
-    /// The address.
     pub(super) url: &'a str,
-    /// Where it was set.
     pub(super) source: SettingSource,
 }
 
-/// Reads the file, or the built-in backends where there is none. `variable` finds what `${NAME}` and `bearer_env`
-/// name; `override_url` is the base address of one class.
+/// Reads the file, or the built-in backends if there is none. `variable` looks up `${NAME}` and `bearer_env`.
 pub(super) fn parse(
     file: Option<(&Path, &str)>,
     override_url: Option<BaseUrlOverride<'_>>,
@@ -85,19 +80,19 @@ pub(super) fn parse(
     let mut read = BackendsFile::default();
     match yaml_value(text) {
         Ok(Value::Object(top)) => parser.top(&top, &key_order::backend_names(text), &mut read),
-        Ok(_) => parser.report("(the whole file)", "expected `backends:` and below it one entry per backend"),
-        Err(fault) => parser.report("(the whole file)", &fault),
+        Ok(_) => parser.report(WHOLE_FILE, "expected `backends:` and below it one entry per backend"),
+        Err(error) => parser.report(WHOLE_FILE, &error),
     }
     read.warnings.splice(0..0, parser.misspelled.iter().map(ToString::to_string));
     if !parser.unknown.is_empty() {
         read.warnings.push(format!(
-            "{}: not the gateway's, left out: {}",
+            "{}: ignored unknown keys and capabilities: {}",
             parser.source,
             parser.unknown.join(", ")
         ));
     }
     if file.is_none() {
-        // The built-in mapping names a class that most installations lack; nobody wrote it, so nobody is warned.
+        // The built-in mapping names a class that most installations lack, which is nothing to warn of.
         read.warnings.clear();
     }
     if parser.problems.is_empty() {
@@ -111,7 +106,7 @@ struct BackendsParser<'a> {
     source: String,
     variable: &'a dyn Fn(&str) -> Option<String>,
     override_url: Option<BaseUrlOverride<'a>>,
-    /// Those of the backends so far that are on, sound or not.
+    /// Of all enabled backends so far, valid or not.
     classes: BTreeSet<String>,
     unknown: Vec<String>,
     misspelled: Vec<Problem>,
@@ -123,9 +118,9 @@ impl BackendsParser<'_> {
         self.report_unknown_keys("", top, TOP_KEYS);
         match top.get("backends") {
             Some(Value::Object(backends)) => {
-                let nth = |name: &String| order.iter().position(|known| known == name);
+                let position = |name: &String| order.iter().position(|other| other == name);
                 let mut backends: Vec<_> = backends.iter().collect();
-                backends.sort_by_key(|(name, _)| nth(name));
+                backends.sort_by_key(|(name, _)| position(name));
                 for (name, value) in backends {
                     self.entry(name, value, read);
                 }
@@ -136,7 +131,7 @@ impl BackendsParser<'_> {
             let class = self.text(&format!("legacy_mapping.{name}"), Some(&class)).unwrap_or_default();
             if read.backends.find(&class).is_none() {
                 read.warnings.push(format!(
-                    "{}: legacy_mapping.{name}: {class:?} is no configured class; requests for {name:?} are refused",
+                    "{}: legacy_mapping.{name}: {class:?} is not a configured class; requests for {name:?} are refused",
                     self.source
                 ));
             }
@@ -150,20 +145,19 @@ impl BackendsParser<'_> {
             return self.report(&at, "expected class, base_url and so on below it");
         };
         self.report_unknown_keys(&format!("{at}."), map, BACKEND_KEYS);
-        let known = self.problems.len();
+        let before = self.problems.len();
         let class = self.class(&at, name, map);
         let limits = self.limits(&at, map);
-        if limits.is_empty() && self.problems.len() == known {
+        if limits.is_empty() && self.problems.len() == before {
             return self.unknown.push(at);
         }
         let address = self.base_url(&at, &class, map);
         if !matches!(address, BaseUrl::Empty) && !self.classes.insert(class.clone()) {
-            self.report(&format!("{at}.class"), "expected a class of its own; another backend has this one");
+            self.report(&format!("{at}.class"), "expected a unique class; another backend has this one");
         }
         match address {
             BaseUrl::Valid(base_url) => {
                 let backend = self.backend(&at, class, base_url, limits, map);
-                // A problem with any is reported, and then none counts.
                 read.backends.all.extend(backend.map(Arc::new));
             }
             BaseUrl::Empty => {
@@ -171,17 +165,16 @@ impl BackendsParser<'_> {
                 read.disabled_image_limits.extend(images.map(|limit| (class.clone(), *limit)));
                 read.disabled.push(class);
             }
-            // Only to find what else is wrong.
+            // Only to find further problems.
             BaseUrl::Invalid => drop(self.backend(&at, class, placeholder_url(), limits, map)),
         }
     }
 
-    /// The name of the class. Where it is none, a problem is noted.
     fn class(&mut self, at: &str, name: &str, map: &Map<String, Value>) -> String {
         let key = format!("{at}.class");
         let class = self.text(&key, map.get("class")).unwrap_or_else(|| name.to_owned());
-        let sane = |ch: char| ch.is_ascii_alphanumeric() || "._-".contains(ch);
-        if class.is_empty() || class.len() > 64 || !class.chars().all(sane) {
+        let is_allowed = |ch: char| ch.is_ascii_alphanumeric() || "._-".contains(ch);
+        if class.is_empty() || class.len() > 64 || !class.chars().all(is_allowed) {
             self.report(&key, "expected 1 to 64 letters, digits, `.`, `_` or `-`");
         }
         class
@@ -241,27 +234,27 @@ impl BackendsParser<'_> {
             None | Some(Value::Null) => Vec::new(),
             Some(_) => {
                 self.report(&key, "expected a list such as [images]");
-                // Either way its limit must be one.
+                // All limits are still checked.
                 Capability::ALL.map(|capability| capability.as_str().to_owned()).to_vec()
             }
         };
         let limits_key = format!("{at}.concurrency_limits");
         let limits = self.map(&limits_key, map.get("concurrency_limits"));
-        let known: Vec<_> =
+        let known_keys: Vec<_> =
             given.iter().map(String::as_str).chain(Capability::ALL.map(Capability::as_str)).collect();
-        self.report_unknown_keys(&format!("{limits_key}."), &limits, &known);
+        self.report_unknown_keys(&format!("{limits_key}."), &limits, &known_keys);
         let mut ours = BTreeMap::new();
-        for word in given {
-            let Some(capability) = Capability::parse(&word) else {
+        for name in given {
+            let Some(capability) = Capability::parse(&name) else {
                 self.report_unknown_key(
                     &format!("{at}: capability "),
-                    &word,
+                    &name,
                     &Capability::ALL.map(Capability::as_str),
                 );
                 continue;
             };
-            let key = format!("{limits_key}.{word}");
-            let limit = self.text(&key, limits.get(&word)).map_or(Some(1), |text| parse_positive(&text));
+            let key = format!("{limits_key}.{name}");
+            let limit = self.text(&key, limits.get(&name)).map_or(Some(1), |text| parse_positive(&text));
             match limit {
                 Some(limit) => {
                     ours.insert(capability, limit);
@@ -273,19 +266,19 @@ impl BackendsParser<'_> {
     }
 
     fn base_url(&mut self, at: &str, class: &str, map: &Map<String, Value>) -> BaseUrl {
-        let mut wrong = false;
+        let mut is_invalid = false;
         let given = self.override_url.as_ref().filter(|given| given.class == class);
         let given = given.map(|BaseUrlOverride { url, source, .. }| {
             (source.to_string(), "IMAGES_HTTP_BASE_URL".to_owned(), (*url).to_owned())
         });
         let (source, key, text) = given.unwrap_or_else(|| {
             let key = format!("{at}.base_url");
-            let known = self.problems.len();
+            let before = self.problems.len();
             let text = self.text(&key, map.get("base_url")).unwrap_or_default();
-            wrong = self.problems.len() > known;
+            is_invalid = self.problems.len() > before;
             (self.source.clone(), key, text)
         });
-        if wrong {
+        if is_invalid {
             return BaseUrl::Invalid;
         }
         if text.trim().is_empty() {
@@ -298,24 +291,24 @@ impl BackendsParser<'_> {
         BaseUrl::Invalid
     }
 
-    /// The token that `auth: {bearer_env: NAME}` names. A name without a value is a problem: the backend would
-    /// refuse every request.
+    /// The token in the variable that `bearer_env` names. An undefined variable is a problem: the backend would reject every
+    /// request.
     fn bearer(&mut self, at: &str, map: &Map<String, Value>) -> Option<Secret> {
         let auth = self.section(at, map, "auth", AUTH_KEYS);
         let key = format!("{at}.auth.bearer_env");
         let name = self.text(&key, auth.get("bearer_env"))?;
-        // It may be the token itself: only a text written like a name is shown.
+        // The value may be the token itself: it is shown only if it looks like a variable's name.
         let expected = "expected the name of a variable that holds a token";
-        let wrong = match (self.variable)(&name) {
+        let problem = match (self.variable)(&name) {
             None if looks_like_variable(&name) => format!("{expected}; {name} is not set"),
-            None => format!("{expected}; no variable has the name that stands there"),
+            None => format!("{expected}; no variable has that name"),
             Some(value) if value.trim().is_empty() => format!("{expected}; {name} is empty"),
             Some(value) => match Secret::token(&value) {
                 Ok(secret) => return Some(secret),
                 Err(why) => format!("{why} ({name})"),
             },
         };
-        self.report(&key, &wrong);
+        self.report(&key, &problem);
         None
     }
 }
@@ -330,17 +323,17 @@ enum BaseUrl {
     Invalid,
 }
 
-/// In the place of an address that is none, so that the rest of its backend can be read.
+/// Replaces an invalid URL, so that the rest of the backend can be checked.
 fn placeholder_url() -> Url {
-    Url::parse("http://localhost").expect("a sound address")
+    Url::parse("http://localhost").expect("a valid URL")
 }
 
-/// Words in capitals with underscores between them, as variables are named and tokens hardly ever.
+/// Capitals and digits with underscores between them: variables are often named so, tokens hardly ever.
 fn looks_like_variable(text: &str) -> bool {
-    let is_word = |word: &str| {
-        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    let is_capitalized = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
     };
-    text.len() <= 64 && text.contains('_') && text.split('_').all(is_word)
+    text.len() <= 64 && text.contains('_') && text.split('_').all(is_capitalized)
 }
 
 #[cfg(test)]

@@ -1,28 +1,26 @@
-//! What `gateway ca` needs of the configuration. Anybody may run it, also who cannot read the gateway's env file.
+//! What `gateway ca` needs of the configuration. Users who cannot read the gateway's env file may run it, too.
 
 use std::path::PathBuf;
 
 use clap::ArgMatches;
 use service::settings::boolean;
 
-use super::{LoadedEnvFile, resolve_settings};
+use super::{env_file::LoadedEnvFile, resolve_settings};
 
-/// Where the gateway's own certificates are, and whether it shows them.
+/// Where the gateway's own certificates are, and whether it serves them.
 #[derive(Debug)]
 pub(crate) struct CertificateSettings {
-    /// Where they are kept.
     pub(crate) data_dir: PathBuf,
-    /// Whether TLS is spoken.
     pub(crate) tls_enabled: bool,
-    /// The certificate of a pair that somebody gave.
+    /// The user's own certificate.
     pub(crate) cert_path: Option<String>,
     /// The port, as written.
     pub(crate) port: String,
-    /// What could not be read.
+    /// Why the env file cannot be read.
     pub(crate) errors: Vec<String>,
 }
 
-/// Reads them. What is wrong with other settings does not matter here.
+/// Errors in other settings do not matter here.
 pub(crate) fn certificate_settings(
     matches: &ArgMatches,
     environment: &dyn Fn(&str) -> Option<String>,

@@ -1,32 +1,33 @@
 //! The env file, in the syntax of python-dotenv: quotes, escapes, `export`, inline ` # comments`, `${NAME}`.
-//! A plain `$` stays as it is. What cannot be read is named by line and key, never by value.
+//! A plain `$` stays as it is. Errors name line and key, never the value.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
-use super::expand::expand;
+use clap::ArgMatches;
+use service::settings::{Problem, describe_read_error};
+
+use super::{ENV_FILE, KEYS, expand::expand};
 
 /// The variables of an env file.
 #[derive(Debug, Default)]
 pub(super) struct EnvFile {
-    /// Name to value; of several lines the last counts.
+    /// By name; of duplicates, the last counts.
     pub(super) values: BTreeMap<String, String>,
-    /// The lines that could not be read.
     pub(super) errors: Vec<EnvLineError>,
 }
 
-/// A line that could not be read.
+/// An invalid line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EnvLineError {
     /// Counted from 1.
     pub(super) line: usize,
     /// The name before `=`, if there was one.
     pub(super) key: Option<String>,
-    /// What was expected.
     pub(super) expected: &'static str,
 }
 
 impl EnvFile {
-    /// Reads it. `${NAME}` is looked up in `environment`, then in the lines above.
+    /// `${NAME}` is looked up in `environment`, then in the lines above.
     pub(super) fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let mut file = Self::default();
         let mut cursor = Cursor { rest: text.trim_start_matches('\u{feff}'), line: 1 };
@@ -50,13 +51,53 @@ impl EnvFile {
     }
 }
 
+/// The env file as found.
+#[derive(Debug)]
+pub(crate) struct LoadedEnvFile {
+    pub(crate) path: PathBuf,
+    pub(super) file: EnvFile,
+    /// Whether it exists and cannot be read.
+    pub(crate) is_unreadable: bool,
+}
+
+impl LoadedEnvFile {
+    /// An invalid line is a problem only if it sets one of our settings, or has no name.
+    pub(super) fn read(
+        matches: &ArgMatches,
+        environment: &dyn Fn(&str) -> Option<String>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let named = matches.try_get_one::<String>("env-file").ok().flatten();
+        let path = PathBuf::from(named.map_or(ENV_FILE, String::as_str));
+        let file = match fs::read_to_string(&path) {
+            Ok(text) => EnvFile::parse(&text, environment),
+            Err(error) if named.is_some() || error.kind() != io::ErrorKind::NotFound => {
+                let message = format!("expected a file: {}", describe_read_error(&path, &error));
+                problems.push(Problem::new("--env-file", path.display().to_string(), message));
+                return Self { path, file: EnvFile::default(), is_unreadable: true };
+            }
+            Err(_) => EnvFile::default(),
+        };
+        let ours =
+            |key: &Option<String>| key.as_deref().is_none_or(|name| KEYS.iter().any(|key| key.env == name));
+        for error in file.errors.iter().filter(|error| ours(&error.key)) {
+            let source = format!("{}:{}", path.display(), error.line);
+            problems.push(Problem::new(source, error.key.as_deref().unwrap_or("(no name)"), error.expected));
+        }
+        Self { path, file, is_unreadable: false }
+    }
+
+    pub(super) fn value(&self, name: &str) -> Option<String> {
+        self.file.values.get(name).cloned()
+    }
+}
+
 struct Cursor<'a> {
     rest: &'a str,
     line: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// Takes the letters that `wanted` accepts.
     fn take_while(&mut self, accept: impl Fn(char) -> bool) -> &'a str {
         let end = self.rest.find(|ch| !accept(ch)).unwrap_or(self.rest.len());
         self.take(end)
@@ -100,7 +141,7 @@ fn parse_line(cursor: &mut Cursor<'_>) -> ParsedLine {
         return Err((None, "expected NAME=value"));
     }
     if !cursor.rest.starts_with('=') {
-        // A name alone: python-dotenv reads it as a variable without value, which is none.
+        // For python-dotenv, a name alone is a variable without a value, which is as good as none.
         let alone = cursor.at_line_end() || cursor.rest.starts_with('#');
         cursor.take_line();
         return if alone { Ok(None) } else { Err((Some(key.to_owned()), "expected `=` after the name")) };
@@ -127,7 +168,7 @@ fn parse_line(cursor: &mut Cursor<'_>) -> ParsedLine {
     Ok(Some((key.to_owned(), value)))
 }
 
-/// Up to the closing quote, which may lie on a later line. Takes nothing if there is none.
+/// Up to the closing quote, which may be on a later line. Takes nothing if it is missing.
 fn parse_quoted(cursor: &mut Cursor<'_>, quote: char) -> Option<String> {
     let mut value = String::new();
     let mut chars = cursor.rest.char_indices().skip(1);
@@ -203,17 +244,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_line_and_key_and_never_the_value() {
+    fn an_error_names_line_and_key_and_never_the_value() {
         let file = EnvFile::parse("A=1\nTOKEN=\"hush hush\nB=2\n=x\nC 'hush'\nD='a' hush\nE=5", &|_| None);
-        let fault =
+        let error =
             |line, key: Option<&str>, expected| EnvLineError { line, key: key.map(str::to_owned), expected };
         assert_eq!(
             file.errors,
             [
-                fault(2, Some("TOKEN"), "expected a closing quote"),
-                fault(4, None, "expected NAME=value"),
-                fault(5, Some("C"), "expected `=` after the name"),
-                fault(6, Some("D"), "expected nothing but a comment after the closing quote"),
+                error(2, Some("TOKEN"), "expected a closing quote"),
+                error(4, None, "expected NAME=value"),
+                error(5, Some("C"), "expected `=` after the name"),
+                error(6, Some("D"), "expected nothing but a comment after the closing quote"),
             ]
         );
         assert!(!format!("{:?}", file.errors).contains("hush"));

@@ -1,10 +1,10 @@
-//! `${NAME}` in values. The env file has python-dotenv's rules, where a name that nothing defines is empty; the backends'
-//! YAML has the shell's, and there such a name is an error. `$NAME` is no reference: tokens contain dollar signs.
+//! `${NAME}` in values. The env file has python-dotenv's rules, where an undefined name is empty; the backends
+//! file has the shell's, where it is an error. `$NAME` is not a reference: tokens contain dollar signs.
 
-/// What `${NAME}` means, if anything defines it.
+/// The value of a name, if it is defined.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// As in the env file: `${NAME}` and `${NAME:-default}`; whatever is none stays as it is.
+/// As in the env file: `${NAME}` and `${NAME:-default}`; all other text stays as it is.
 pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -17,8 +17,8 @@ pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> String {
     expanded + rest
 }
 
-/// As in the YAML: `${NAME}`, `${NAME-default}` (unless it is set) and `${NAME:-default}` (unless it is set and not empty). An
-/// undefined name that is the whole value is empty; inside a longer value it is an error.
+/// As in the backends file: `${NAME}`, `${NAME-default}` (unless it is set) and `${NAME:-default}` (unless it is set and not empty). An
+/// undefined name is empty if the value consists of nothing else; otherwise it is an error.
 pub(super) fn expand_yaml(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
@@ -35,12 +35,12 @@ pub(super) fn expand_yaml(text: &str, lookup: Lookup<'_>) -> Result<String, Stri
         rest = after;
     }
     if rest.contains("${") {
-        return Err("expected `}` behind `${` and a name".to_owned());
+        return Err("expected `}` after `${` and a name".to_owned());
     }
     Ok(expanded + rest)
 }
 
-/// The value of what stands between the braces; `None` where nothing defines it.
+/// The value of a reference, given without its braces; `None` if the name is undefined.
 fn resolve(inside: &str, lookup: Lookup<'_>) -> Result<Option<String>, String> {
     let end = inside.find(|ch: char| !(ch.is_ascii_alphanumeric() || ch == '_'));
     let (name, operator) = inside.split_at(end.unwrap_or(inside.len()));
@@ -58,9 +58,9 @@ fn resolve(inside: &str, lookup: Lookup<'_>) -> Result<Option<String>, String> {
     }
 }
 
-const EXPECTED: &str = "expected ${NAME}, ${NAME-default} or ${NAME:-default}, without a further ${ in it";
+const EXPECTED: &str = "expected ${NAME}, ${NAME-default} or ${NAME:-default}, without a nested ${";
 
-/// What stands before the first reference, in it, and behind it.
+/// The text before, inside and after the first reference.
 fn next_reference(text: &str) -> Option<(&str, &str, &str)> {
     let (before, reference) = text.split_once("${")?;
     let (inside, after) = reference.split_once('}')?;

@@ -1,4 +1,4 @@
-//! The images route: which backend makes images, and what applies without one.
+//! The images route: which backend makes images, and what happens without one.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{
     backends_file::BackendsFile,
 };
 
-/// How many placeholders are made at once where the class is not configured.
+/// Concurrent placeholders if the class is not configured.
 const MOCK_CONCURRENCY: usize = 2;
 
 /// What makes the images.
@@ -18,12 +18,11 @@ const MOCK_CONCURRENCY: usize = 2;
 pub enum ImageEngine {
     /// The backend of the images class.
     Backend,
-    /// The gateway itself: placeholders, to go on without a GPU.
+    /// The gateway itself: placeholders, while there is no GPU.
     Mock,
 }
 
 impl ImageEngine {
-    /// Reads the setting.
     pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Backend, Self::Mock].into_iter().find(|engine| engine.as_str() == text)
     }
@@ -48,15 +47,15 @@ pub(super) fn read(settings: &mut Settings, backends: Option<&BackendsFile>) -> 
     images
 }
 
-/// A warning if no backend makes images; for the status, too.
+/// A warning if no backend makes images; the status shows it, too.
 pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
     let class = &config.images.class;
     if config.backends.for_images(class).is_some() {
         return None;
     }
-    let able = |backend: &&Arc<Backend>| backend.limits.contains_key(&Capability::Images);
+    let can_make_images = |backend: &&Arc<Backend>| backend.limits.contains_key(&Capability::Images);
     let able: Vec<_> =
-        config.backends.all.iter().filter(able).map(|backend| backend.class.as_str()).collect();
+        config.backends.all.iter().filter(can_make_images).map(|backend| backend.class.as_str()).collect();
     let other = match able[..] {
         [] => "or set IMAGES_BACKEND=mock for placeholders".to_owned(),
         _ => format!("or name one that can in IMAGES_BACKEND_CLASS: {}", able.join(", ")),
@@ -67,27 +66,28 @@ pub(crate) fn no_images_warning(config: &Config) -> Option<String> {
     ))
 }
 
-/// A default or disabled class may be absent: image requests are refused then. A class that was named must exist.
+/// The default class may be absent, and any class disabled: image requests are refused then. A class that was set must exist.
 fn check_image_class(settings: &mut Settings, file: &BackendsFile, class: &str) {
-    let chosen = ["IMAGES_BACKEND_CLASS", "IMAGES_HTTP_BASE_URL"]
+    let is_set = ["IMAGES_BACKEND_CLASS", "IMAGES_HTTP_BASE_URL"]
         .iter()
         .any(|name| settings.raw(name).is_some() && settings.source(name) != SettingSource::Default);
-    let wrong = match file.backends.find(class) {
+    let is_invalid = match file.backends.find(class) {
         Some(backend) => !backend.limits.contains_key(&Capability::Images),
-        None => chosen && !file.disabled_image_limits.contains_key(class),
+        None => is_set && !file.disabled_image_limits.contains_key(class),
     };
-    if wrong {
-        let known = file.backends.classes().join(", ");
-        let message =
-            format!("expected a configured backend class with the capability images (configured: {known})");
+    if is_invalid {
+        let configured = file.backends.classes().join(", ");
+        let message = format!(
+            "expected a configured backend class with the capability images (configured: {configured})"
+        );
         settings.add_problem("IMAGES_BACKEND_CLASS", message);
     }
 }
 
-/// The backend that placeholders count under, where no backend makes images under that class.
+/// The backend that holds the limits for placeholders, if no configured one does.
 pub(super) fn mock(images: &ImagesConfig, file: &BackendsFile) -> Option<Backend> {
-    let able = |backend: &Arc<Backend>| backend.limits.contains_key(&Capability::Images);
-    if images.engine == ImageEngine::Backend || file.backends.find(&images.class).is_some_and(able) {
+    let makes_images = |backend: &Arc<Backend>| backend.limits.contains_key(&Capability::Images);
+    if images.engine == ImageEngine::Backend || file.backends.find(&images.class).is_some_and(makes_images) {
         return None;
     }
     let limit = file.disabled_image_limits.get(&images.class).copied().unwrap_or(MOCK_CONCURRENCY);

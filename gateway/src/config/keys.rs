@@ -1,5 +1,5 @@
 //! The table of settings, under the headings of the help. A row is the only place where a setting is declared; its value is
-//! read as `config.<field>`, or as the field of the section that it stands in.
+//! read as `config.<field>`, or as a field of its section.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ service::settings! {
     /// Every setting. The flag is the name in lower case with dashes.
     pub const KEYS;
 
-    /// The values of settings that belong to no section below.
+    /// The settings without a section of their own.
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the help of a row says what its field is")]
     pub struct SettingValues {
@@ -84,7 +84,7 @@ service::settings! {
             row key(
                 "GATEWAY_OWNER_TOKENS",
                 "Names of the tokens that see and delete everybody's images; the others see their own",
-            ).value_name("NAMES").default_help("the only token there is");
+            ).value_name("NAMES").default_help("the only token, if there is one");
         }
         "Connect backends" {
             row key("BACKENDS_CONFIG", "YAML file of backends")
@@ -119,7 +119,7 @@ service::settings! {
                 "Names for models: {\"name\": {\"backend\": …, \"model\": …}}; wins over MODEL_ALIASES_PATH",
             ).value_name("JSON");
 
-            row key("MODEL_ALIASES_PATH", "JSON file of the same").value_name("FILE");
+            row key("MODEL_ALIASES_PATH", "JSON file of such names").value_name("FILE");
 
             row key("DEFAULT_BACKEND", "Backend class for requests whose model no backend offers")
                 .value_name("CLASS").default_help("the first that can serve them");
@@ -188,7 +188,7 @@ service::settings! {
     } with {
         /// The clients' tokens; empty without authentication.
         tokens: Vec<Arc<Token>>,
-        /// The host names and origins that are ours.
+        /// The allowed host names and origins.
         guard: Guard,
     }
 
@@ -225,7 +225,7 @@ service::settings! {
                 .with_default("true").value_name("true|false");
 
             pub root_certificates: Vec<Certificate> = Parser::explaining(pem_files::certificates).or_default() =>
-            row key("BACKEND_CA_BUNDLE", "Further authorities for backends' certificates (PEM)")
+            row key("BACKEND_CA_BUNDLE", "Additional certificate authorities for backends (PEM)")
                 .value_name("FILE");
 
             pub identity: Option<Identity> = Parser::explaining(pem_files::identity) =>
@@ -247,7 +247,7 @@ service::settings! {
                 .with_default("gpu_heavy").value_name("CLASS");
 
             pub model: Option<String> = Parser::expecting("a model's name", trimmed) =>
-            row key("IMAGES_OPENAI_MODEL", "Model to ask for when a request names none")
+            row key("IMAGES_OPENAI_MODEL", "Model for requests that name none")
                 .value_name("NAME").default_help("the backend's own");
 
             pub gpt_aliases_base64: bool = Parser::expecting("true or false", boolean) =>
@@ -283,11 +283,11 @@ service::settings! {
     }
 }
 
-/// Keys whose blank value counts: nobody has access, or a token was forgotten.
+/// Keys whose blank value is significant: it means "nobody", or a token that was forgotten.
 pub(super) const BLANK_IS_SIGNIFICANT: &[&str] =
     &["UI_IP_ALLOWLIST", "GATEWAY_BEARER_TOKEN", "GATEWAY_BEARER_TOKENS", "GATEWAY_LEGACY_BEARER_TOKEN"];
 
-/// The key that a misspelled name is likely to stand for.
+/// The key that a misspelled name probably means.
 pub(super) fn nearest_key(name: &str) -> Option<&'static str> {
     nearest_variable(name, KEYS.iter().map(|key| key.env))
 }

@@ -1,21 +1,21 @@
-//! The old gateway, which gets every path that is not ours.
+//! The legacy gateway, which gets every path that is not the gateway's own.
 
 use reqwest::Url;
 use service::{secret::Secret, settings::Settings};
 
 use super::backends_file::base_url;
 
-/// The old gateway, while it still serves what is not ours.
+/// The legacy gateway.
 #[derive(Debug, Clone)]
 pub struct LegacyUpstream {
-    /// Where it is; without a path.
+    /// Without a path.
     pub origin: Url,
-    /// The token that it asks for.
+    /// Its own token, never a client's.
     pub bearer: Option<Secret>,
 }
 
 impl LegacyUpstream {
-    /// None where there is none, and where a problem was noted.
+    /// `None` if none is configured, or on a problem.
     pub(super) fn read(settings: &mut Settings) -> Option<Self> {
         let expected = "a token of printable ASCII characters, not an empty one";
         let bearer =
@@ -28,7 +28,7 @@ impl LegacyUpstream {
         let loopback = matches!(origin.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
         let port = settings.raw("GATEWAY_PORT").and_then(|port| port.parse().ok());
         if loopback && port == origin.port_or_known_default() {
-            let message = "expected the old gateway; this is the gateway itself";
+            let message = "expected the address of another gateway; this is the gateway itself";
             settings.add_problem("GATEWAY_LEGACY_UPSTREAM", message);
         }
         Some(Self { origin, bearer: bearer? })

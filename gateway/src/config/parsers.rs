@@ -1,4 +1,4 @@
-//! From the text of a setting to its value, where no parser of `service::settings` does it.
+//! Parsers for settings that those of `service::settings` do not cover.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -23,7 +23,7 @@ pub(super) fn socket(text: &str) -> Option<SocketAddr> {
     text.trim().parse().ok()
 }
 
-/// A URL without a slash at the end.
+/// Without a trailing slash.
 pub(super) fn public_base_url(text: &str) -> Result<String, Vec<String>> {
     match base_url(text) {
         Some(_) => Ok(text.trim().trim_end_matches('/').to_owned()),
@@ -31,7 +31,7 @@ pub(super) fn public_base_url(text: &str) -> Result<String, Vec<String>> {
     }
 }
 
-/// Ranges, and addresses as the range of themselves alone.
+/// A single address is a range of one.
 pub(super) fn ranges(text: &str) -> Option<Vec<IpNet>> {
     list(text, |item| item.parse().ok().or_else(|| item.parse::<IpAddr>().ok().map(IpNet::from)))
 }
@@ -46,13 +46,12 @@ pub(super) fn trimmed(text: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// A whole number above 0.
 pub(super) fn positive<T: FromStr + Default + PartialOrd>(text: &str) -> Option<T> {
     text.trim().parse().ok().filter(|number| *number > T::default())
 }
 
-/// A limit in days; 0 is none.
-#[expect(clippy::option_option, reason = "not a value, or the value that there is none")]
+/// A limit in days; 0 is no limit.
+#[expect(clippy::option_option, reason = "invalid, or valid without a limit")]
 pub(super) fn limit_days(text: &str) -> Option<Option<Duration>> {
     let days: f64 = text.trim().parse().ok()?;
     let age = || Duration::from_secs_f64(days * 86_400.0);

@@ -22,7 +22,7 @@ pub(super) fn identity(path: &str) -> Result<Identity, Vec<String>> {
     read_pem(path, "a readable PEM file of certificate and key", |path| {
         let pair = tls::match_key_pair(&pem::certificates(path)?, &pem::keys(path)?);
         pair.map_err(tls::KeyPairError::into_message)?;
-        let unusable = |_| "certificate and key in it are of no use".to_owned();
+        let unusable = |_| "its certificate and key cannot be used".to_owned();
         Identity::from_pem(&pem::read(path)?).map_err(unusable)
     })
 }
@@ -36,7 +36,7 @@ fn read_pem<T>(
     read(path.as_ref()).map_err(|why| vec![format!("expected {expected}: {path}: {why}")])
 }
 
-/// The content of a file may have been given instead of its path, so a text that does not look like a path is never shown.
+/// The value may be the content of a file instead of its path, so a text that does not look like a path is never shown.
 fn check_path(path: &str) -> Result<(), String> {
     if pem::looks_like_path(path.as_ref()) {
         Ok(())
@@ -45,10 +45,10 @@ fn check_path(path: &str) -> Result<(), String> {
     }
 }
 
-/// What the listener speaks. Every fault is a problem of its setting.
+/// How the listener is secured. Problems are reported under the setting at fault.
 pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
     let on = settings.required("GATEWAY_TLS", "on or off", boolean)?;
-    // Without TLS, too: the effective configuration shows them.
+    // Even without TLS: the effective configuration prints the paths.
     let before = settings.problems.len();
     for name in ["GATEWAY_TLS_CERT_PATH", "GATEWAY_TLS_KEY_PATH"] {
         if let Some(Err(message)) = settings.raw(name).map(check_path) {
@@ -64,11 +64,11 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
         (true, (None, None)) => Some(Tls::LocalCa),
         (true, (Some(certificate), Some(key))) => {
             let read = tls::load_key_pair(certificate.as_ref(), key.as_ref());
-            read.map_err(|fault| settings.add_problem(fault.setting(), fault.to_string())).ok().map(Tls::Pair)
+            read.map_err(|error| settings.add_problem(error.setting(), error.to_string())).ok().map(Tls::Pair)
         }
         (true, (Some(both), None)) if pem::keys(both.as_ref()).is_ok() => {
             let read = tls::load_key_pair(both.as_ref(), both.as_ref());
-            read.map_err(|fault| settings.add_problem("GATEWAY_TLS_CERT_PATH", fault.to_string()))
+            read.map_err(|error| settings.add_problem("GATEWAY_TLS_CERT_PATH", error.to_string()))
                 .ok()
                 .map(Tls::Pair)
         }
@@ -81,7 +81,10 @@ pub(super) fn read_tls(settings: &mut Settings) -> Option<Tls> {
             None
         }
         (true, (None, Some(_))) => {
-            settings.add_problem("GATEWAY_TLS_CERT_PATH", "expected the certificate of GATEWAY_TLS_KEY_PATH");
+            settings.add_problem(
+                "GATEWAY_TLS_CERT_PATH",
+                "expected the certificate that belongs to GATEWAY_TLS_KEY_PATH",
+            );
             None
         }
     }

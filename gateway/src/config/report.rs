@@ -5,48 +5,45 @@ use service::{
     settings::{Problem, Settings},
 };
 
-use super::{BACKENDS_FILE, Config, KEYS, LoadedConfig, LoadedEnvFile};
+use super::{BACKENDS_FILE, Config, KEYS, LoadedConfig, env_file::LoadedEnvFile};
 use crate::writable_paths;
 
-/// All of it.
+/// The result of reading the configuration.
 #[derive(Debug)]
 pub(crate) struct ConfigReport {
-    /// The configuration, unless it is broken.
+    /// `None` if it is broken.
     pub(crate) config: Option<Config>,
-    /// What is wrong with it; with the places on disk, see `places`.
+    /// Without those of [`Self::paths`].
     pub(crate) problems: Vec<Problem>,
     /// Names in env file and environment that look misspelled.
     pub(crate) misspelled: Vec<Problem>,
-    /// The same in the backends' file. Where that is broken, they are among the problems.
+    /// The same in the backends file; if that is broken, they are among the problems.
     pub(crate) misspelled_backends: Vec<Problem>,
-    /// What an operator should know beside that.
     pub(crate) warnings: ConfigWarnings,
-    /// Whether the paths that are written to can be.
+    /// Whether the gateway can write to its paths.
     pub(crate) paths: writable_paths::PathReport,
     /// The settings as written.
     pub(crate) settings: Settings,
-    /// The env file.
     pub(crate) env: LoadedEnvFile,
 }
 
-/// What an operator should know, by what it is about.
+/// Warnings for the operator, by topic.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigWarnings {
-    /// Variables of the environment that have no effect.
+    /// Environment variables without effect.
     pub(crate) without_effect: Vec<String>,
     /// Other programs' variables in the env file.
     pub(crate) foreign: Option<String>,
-    /// Backends that are off.
     pub(crate) disabled_backends: Vec<String>,
-    /// Of the backends' file, misspellings among them.
+    /// From the backends file, including misspellings.
     pub(crate) backends: Vec<String>,
-    /// Model names that lead to no backend.
+    /// Model names whose backend is not configured.
     pub(crate) routing: Vec<String>,
-    /// Tokens whose images nobody else sees.
+    /// `GATEWAY_OWNER_TOKENS` is missing.
     pub(crate) owners: Vec<String>,
-    /// That there is no image backend.
+    /// There is no image backend.
     pub(crate) images: Option<String>,
-    /// What clients reject or will reject in the certificate.
+    /// Why clients reject the certificate, or soon will.
     pub(crate) certificate: Vec<String>,
     /// Values in the env file that another source overrides.
     pub(crate) overridden: Vec<String>,
@@ -65,7 +62,7 @@ impl ConfigReport {
         let ConfigWarnings {
             without_effect,
             foreign,
-            disabled_backends: off,
+            disabled_backends,
             backends,
             routing,
             owners,
@@ -74,11 +71,11 @@ impl ConfigReport {
             overridden,
         } = self.warnings;
         let (foreign, images) = (foreign.into_iter().collect(), images.into_iter().collect());
-        let notes = [
+        let warnings = [
             misspelled,
             without_effect,
             foreign,
-            off,
+            disabled_backends,
             backends,
             routing,
             owners,
@@ -86,18 +83,18 @@ impl ConfigReport {
             certificate,
             overridden,
         ];
-        let notes = notes.concat().iter().map(|note| redact(note)).collect();
-        Ok(LoadedConfig { config, effective, warnings: notes, paths: self.paths })
+        let warnings = warnings.concat().iter().map(|warning| redact(warning)).collect();
+        Ok(LoadedConfig { config, effective, warnings, paths: self.paths })
     }
 
-    /// The backends' file, if one is read.
+    /// The backends file, if there is one.
     pub(crate) fn backends_file(&self) -> Option<std::path::PathBuf> {
-        let beside = || self.env.path.with_file_name(BACKENDS_FILE);
-        let path = self.settings.raw("BACKENDS_CONFIG").map_or_else(beside, Into::into);
+        let default = || self.env.path.with_file_name(BACKENDS_FILE);
+        let path = self.settings.raw("BACKENDS_CONFIG").map_or_else(default, Into::into);
         path.exists().then_some(path)
     }
 
-    /// The files that hold secrets of ours, each with the setting that names it.
+    /// The files that contain secrets, each with the setting that names it.
     pub(crate) fn secret_files(&self) -> Vec<(&'static str, std::path::PathBuf)> {
         let named = [
             "GATEWAY_BEARER_TOKEN_FILE",
@@ -107,7 +104,7 @@ impl ConfigReport {
         ];
         let named = named.into_iter().filter_map(|name| Some((name, self.settings.raw(name)?.trim().into())));
         let in_env = KEYS.iter().any(|key| key.secret && self.env.file.values.contains_key(key.env));
-        // One that nobody may read holds some, for all that is known.
+        // An unreadable env file may contain one.
         let env = (in_env || self.env.is_unreadable).then(|| ("env file", self.env.path.clone()));
         env.into_iter().chain(named).collect()
     }

@@ -1,4 +1,4 @@
-//! Where chat, completions and embeddings go: names for models, and the backend for what names none.
+//! Where chat, completions and embeddings go: aliases for models, and the default backend.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,32 +12,32 @@ const PATH: &str = "MODEL_ALIASES_PATH";
 const DEFAULT: &str = "DEFAULT_BACKEND";
 const EXPECTED: &str = r#"expected a JSON object such as {"name": {"backend": "local_mlx", "model": "…"}}"#;
 
-/// What the configuration says of routing.
+/// The routing of text requests.
 #[derive(Debug, Clone, Default)]
 pub struct RoutingConfig {
-    /// What clients may give as `model`, and what it means.
+    /// By the name that clients give as `model`.
     pub aliases: BTreeMap<String, ModelAlias>,
-    /// The class for requests that nothing else leads anywhere.
+    /// The class for requests that nothing else routes.
     pub default: Option<String>,
 }
 
-/// What a name means.
+/// The model behind a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelAlias {
     /// A class or legacy name.
     pub backend: String,
-    /// The model there.
+    /// The model's name there.
     pub model: String,
 }
 
 impl RoutingConfig {
-    /// Both sources of aliases together; of one name in both, the JSON in the setting counts.
+    /// Merges both sources of aliases; of a name in both, the JSON in the setting counts.
     pub(super) fn read(
         settings: &mut Settings,
         file: Option<&BackendsFile>,
-        notes: &mut Vec<String>,
+        warnings: &mut Vec<String>,
     ) -> Option<Self> {
-        let known = settings.problems.len();
+        let before = settings.problems.len();
         let mut sources = Vec::new();
         if let Some(path) = settings.raw(PATH).map(str::to_owned) {
             match std::fs::read_to_string(Path::new(&path)) {
@@ -51,7 +51,7 @@ impl RoutingConfig {
         if let Some(text) = settings.raw(JSON) {
             sources.push((format!("{} {JSON}", settings.source(JSON)), text.to_owned()));
         }
-        let mut parser = RoutingParser { file, source: String::new(), warnings: notes, problems: Vec::new() };
+        let mut parser = RoutingParser { file, source: String::new(), warnings, problems: Vec::new() };
         let mut aliases = BTreeMap::new();
         for (source, text) in sources {
             parser.source = source;
@@ -61,7 +61,7 @@ impl RoutingConfig {
         let default = settings.raw(DEFAULT).and_then(|name| parser.default(name.trim()));
         let problems = parser.problems;
         settings.problems.extend(problems);
-        (settings.problems.len() == known).then_some(Self { aliases, default })
+        (settings.problems.len() == before).then_some(Self { aliases, default })
     }
 }
 
@@ -72,10 +72,10 @@ struct RoutingParser<'a> {
     problems: Vec<Problem>,
 }
 
-/// What a name of a backend leads to.
+/// The result of looking up a class or legacy name.
 enum BackendLookup {
     Class(String),
-    /// It is a name of the configuration, and its class is not there or off.
+    /// The configuration has the name, but its class is disabled or not configured.
     Unconfigured,
     Unknown,
 }
@@ -116,7 +116,7 @@ impl RoutingParser<'_> {
                 self.report_unsupported(&format!("{key}.backend"));
             }
             BackendLookup::Unconfigured => self.warnings.push(format!(
-                "{}: {key}: {backend:?} is no configured class; requests for it are refused",
+                "{}: {key}: {backend:?} is not a configured class; requests for it are refused",
                 self.source
             )),
         }
@@ -128,7 +128,7 @@ impl RoutingParser<'_> {
             BackendLookup::Class(class) if self.supports_text(&class) => return Some(class),
             BackendLookup::Class(_) | BackendLookup::Unknown => self.report_unsupported(DEFAULT),
             BackendLookup::Unconfigured => self.warnings.push(format!(
-                "{}: {DEFAULT}: {name:?} is no configured class; the first backend with the capability is used",
+                "{}: {DEFAULT}: {name:?} is not a configured class; the first backend with the capability is used",
                 self.source
             )),
         }
@@ -140,7 +140,7 @@ impl RoutingParser<'_> {
         let able: Vec<_> =
             file.backends.classes().into_iter().filter(|class| self.supports_text(class)).collect();
         let able = able.join(", ");
-        self.report(key, format!("expected a backend with chat or embeddings (there are: {able})"));
+        self.report(key, format!("expected a backend with chat or embeddings (configured: {able})"));
     }
 
     fn resolve(&self, name: &str) -> BackendLookup {

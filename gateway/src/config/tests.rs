@@ -1,5 +1,5 @@
-mod remarks;
 mod secrets;
+mod warnings;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,19 +15,19 @@ fn fixture(name: &str) -> String {
 fn load_with(flags: &[&str], environment: &[(&str, &str)]) -> Result<LoadedConfig, Vec<String>> {
     let matches = cli::command().get_matches_from([&["gateway"], flags].concat());
     let environment = |name: &str| {
-        environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
     };
     load(&matches, &environment).map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
-/// An env file with this text, in a directory of its own.
+/// An env file with this text, in its own directory.
 fn env_file(text: &str) -> String {
     let path = temporary("env").join(".env");
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
 }
 
-/// The aliases lie where the tests are.
+/// With the aliases from the fixtures.
 fn existing() -> Result<LoadedConfig, Vec<String>> {
     let aliases = fixture("model_aliases.json");
     load_with(&["--env-file", &fixture("existing.env"), "--model-aliases-path", &aliases], &[])
@@ -61,44 +61,48 @@ fn the_existing_files_are_read_as_they_are() {
 }
 
 #[test]
-fn what_is_not_ours_gets_one_line_and_a_misspelling_its_own() {
-    let notes = existing().unwrap().warnings;
+fn foreign_names_share_one_warning_and_each_misspelling_has_its_own() {
+    let warnings = existing().unwrap().warnings;
     let (env, yaml) = (fixture("existing.env"), fixture("backends_config.yaml"));
     assert_eq!(
-        notes[0],
+        warnings[0],
         format!("{env}: IMAGES_MAX_PIXLES: is not a setting; did you mean IMAGES_MAX_PIXELS?")
     );
     assert!(
-        notes[1].starts_with(&format!("{env}: 100 variables are no settings of the gateway: ")),
+        warnings[1].starts_with(&format!("{env}: ignored 100 variables that are not gateway settings: ")),
         "{}",
-        notes[1]
+        warnings[1]
     );
-    assert!(notes[1].contains("OLLAMA_HOST") && !notes[1].contains("ADA2_HOST"), "{}", notes[1]);
-    assert!(!notes[1].contains("not-a-real"), "names, never values: {}", notes[1]);
-    assert_eq!(notes[2], "backend gpu_fast is off: its base_url is empty");
+    assert!(warnings[1].contains("OLLAMA_HOST") && !warnings[1].contains("ADA2_HOST"), "{}", warnings[1]);
+    assert!(!warnings[1].contains("not-a-real"), "names, never values: {}", warnings[1]);
+    assert_eq!(warnings[2], "backend gpu_fast is off: its base_url is empty");
     assert_eq!(
-        notes[3],
+        warnings[3],
         format!(
-            "{yaml}: legacy_mapping.ollama: \"gpu_fast\" is no configured class; requests for \"ollama\" are refused"
+            "{yaml}: legacy_mapping.ollama: \"gpu_fast\" is not a configured class; requests for \"ollama\" are refused"
         )
     );
-    assert!(notes[4].starts_with(&format!("{yaml}: not the gateway's, left out: ")), "{}", notes[4]);
+    assert!(
+        warnings[4].starts_with(&format!("{yaml}: ignored unknown keys and capabilities: ")),
+        "{}",
+        warnings[4]
+    );
     for foreign in
         ["defaults", "routing", "version", "backends.heartmula", "capability tts", "capability music"]
     {
-        assert!(notes[4].contains(foreign), "{foreign} in {}", notes[4]);
+        assert!(warnings[4].contains(foreign), "{foreign} in {}", warnings[4]);
     }
     let aliases = fixture("model_aliases.json");
     assert_eq!(
-        notes[5],
-        format!("{aliases}: llama: \"ollama\" is no configured class; requests for it are refused")
+        warnings[5],
+        format!("{aliases}: llama: \"ollama\" is not a configured class; requests for it are refused")
     );
-    let (owners, aliases) = (&notes[6], &notes[7]);
+    let (owners, aliases) = (&warnings[6], &warnings[7]);
     assert!(
         aliases.contains("MODEL_ALIASES_PATH: \"/var/lib/gateway/app/model_aliases.json\" has no effect")
     );
     assert!(owners.starts_with("GATEWAY_OWNER_TOKENS is not set and there are several tokens: "), "{owners}");
-    assert_eq!(notes.len(), 8);
+    assert_eq!(warnings.len(), 8);
 }
 
 #[test]
@@ -110,7 +114,7 @@ fn the_effective_configuration_shows_no_secret() {
     assert!(effective.contains("GATEWAY_BEARER_TOKEN: \"[redacted]\""), "{effective}");
     assert!(effective.contains("    base_url: http://ada2.local:7860/"), "{effective}");
     assert!(!format!("{:?}", existing().unwrap().config).contains("plain-token"));
-    assert!(EXISTING.contains("plain-token"), "the fixture does hold it");
+    assert!(EXISTING.contains("plain-token"), "the fixture contains it");
 }
 
 #[test]
@@ -122,13 +126,13 @@ fn flag_over_environment_over_file_over_default() {
     assert_eq!(port(&["--gateway-port", "3"], &[("GATEWAY_PORT", "2")]), 3);
     assert_eq!(port(&[], &[("GATEWAY_PORT", "2")]), 2);
     assert_eq!(port(&[], &[]), 1);
-    assert_eq!(port(&[], &[("GATEWAY_PORT", "")]), 1, "a blank value is none");
+    assert_eq!(port(&[], &[("GATEWAY_PORT", "")]), 1, "a blank value counts as unset");
     let config = load_with(&["--env-file", &file], &[]).unwrap().config;
     assert_eq!(config.images.max_pixels, 4_194_304);
 }
 
 #[test]
-fn every_problem_is_on_a_line_of_its_own() {
+fn all_problems_are_reported_at_once() {
     let file = env_file(
         "GATEWAY_BEARER_TOKENS=a,,b\nGATEWAY_PORT=many\nIP_ALLOWLIST=10.0.0.0/99\nIMAGES_BACKEND=dall-e\n\
          IMAGES_BACKEND_CLASS=nobody\nPUBLIC_BASE_URL=https://me:hush@x\nGATEWAY_METRICS_LISTEN=8801\nGATEWAY_TLS_CERT_PATH=/nowhere/c.pem\n\
@@ -148,8 +152,8 @@ fn every_problem_is_on_a_line_of_its_own() {
         "GATEWAY_HOST",
         "HEALTH_CHECK_FAILURE_THRESHOLD",
     ] {
-        let named = problems.iter().filter(|problem| problem.contains(&format!(" {key}: expected"))).count();
-        assert_eq!(named, 1, "{key} in {problems:#?}");
+        let count = problems.iter().filter(|problem| problem.contains(&format!(" {key}: expected"))).count();
+        assert_eq!(count, 1, "{key} in {problems:#?}");
     }
     assert_eq!(problems.len(), 10, "{problems:#?}");
     assert!(
@@ -160,7 +164,7 @@ fn every_problem_is_on_a_line_of_its_own() {
 }
 
 #[test]
-fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
+fn a_host_or_origin_that_could_never_match_is_a_problem_with_a_suggestion() {
     let lines = "GATEWAY_BEARER_TOKEN=t\nGATEWAY_ALLOWED_HOSTS=*.fritz.box\nGATEWAY_ALLOWED_ORIGINS=https://*.example,ui.example";
     let env = env_file(lines);
     let problems = load_with(&["--env-file", &env], &[]).unwrap_err();
@@ -174,7 +178,7 @@ fn a_host_or_origin_that_could_never_match_is_named_with_what_to_write() {
 }
 
 #[test]
-fn no_token_is_refused_unless_nobody_else_can_come() {
+fn a_token_is_required_unless_only_loopback_can_connect() {
     let none = env_file("");
     let refused = |flags: &[&str]| load_with(&[&["--env-file", &none], flags].concat(), &[]).is_err();
     assert!(refused(&[]));
@@ -184,7 +188,7 @@ fn no_token_is_refused_unless_nobody_else_can_come() {
 }
 
 #[test]
-fn a_blank_token_is_an_error_in_every_place() {
+fn a_blank_token_is_an_error_in_every_source() {
     for (text, environment) in [
         ("GATEWAY_BEARER_TOKEN=", &[][..]),
         ("GATEWAY_BEARER_TOKEN=' '", &[]),
@@ -200,7 +204,7 @@ fn a_blank_token_is_an_error_in_every_place() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there() {
+fn a_configured_file_must_exist() {
     let nowhere = PathBuf::from("/nowhere/at/all");
     let nowhere = nowhere.to_str().unwrap();
     let token = [("GATEWAY_BEARER_TOKEN", "t")];
@@ -215,7 +219,7 @@ fn a_file_that_is_named_must_be_there() {
 }
 
 #[test]
-fn aliases_come_from_both_places_and_the_setting_wins() {
+fn aliases_are_merged_from_both_sources_and_the_setting_wins() {
     let path = temporary("aliases").join("aliases.json");
     std::fs::write(
         &path,
@@ -232,11 +236,11 @@ fn aliases_come_from_both_places_and_the_setting_wins() {
     let models: Vec<_> =
         routing.aliases.iter().map(|(name, alias)| (name.as_str(), alias.model.as_str())).collect();
     assert_eq!(models, [("a", "z"), ("b", "y")]);
-    assert_eq!(routing.default.as_deref(), Some("local_mlx"), "the class that a legacy name means");
+    assert_eq!(routing.default.as_deref(), Some("local_mlx"), "the class of a legacy name");
 }
 
 #[test]
-fn what_is_wrong_with_routing_is_told_by_place_and_name() {
+fn routing_problems_name_source_and_key() {
     let problems = |aliases: &str, flags: &[&str]| {
         let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
         let flags = [&["--env-file", &file, "--model-aliases-json", aliases][..], flags].concat();
@@ -251,7 +255,7 @@ fn what_is_wrong_with_routing_is_told_by_place_and_name() {
         (r#"{"a": {"model": "m"}}"#, "a.backend: expected the class or legacy name"),
         (
             r#"{"a": {"backend": "nobody", "model": "m"}}"#,
-            "a.backend: expected a backend with chat or embeddings (there are: local_mlx)",
+            "a.backend: expected a backend with chat or embeddings (configured: local_mlx)",
         ),
         (r#"{"a": {"backend": "gpu_heavy", "model": "m"}}"#, "a.backend: expected a backend with chat"),
     ] {
@@ -275,26 +279,26 @@ fn what_is_wrong_with_routing_is_told_by_place_and_name() {
 }
 
 #[test]
-fn the_old_gateway_is_an_origin_and_not_ourselves() {
+fn the_legacy_upstream_is_an_origin_and_not_the_gateway_itself() {
     let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
     let with = |extra: &[(&str, &str)]| load_with(&["--env-file", &file], extra);
     let legacy =
         with(&[("GATEWAY_LEGACY_UPSTREAM", "http://127.0.0.1:8802")]).unwrap().config.legacy.unwrap();
     assert_eq!(legacy.origin.as_str(), "http://127.0.0.1:8802/");
     assert!(legacy.bearer.is_none() && with(&[]).unwrap().config.legacy.is_none());
-    for (bad, words) in [
+    for (setting, message) in [
         (("GATEWAY_LEGACY_UPSTREAM", "http://127.0.0.1:8800"), "this is the gateway itself"),
         (("GATEWAY_LEGACY_UPSTREAM", "http://old:1/path"), "without a path"),
         (("GATEWAY_LEGACY_UPSTREAM", "http://me:hush@old:1"), "expected http://host:port"),
         (("GATEWAY_LEGACY_BEARER_TOKEN", " "), "an empty one"),
     ] {
-        let problems = with(&[bad]).unwrap_err();
-        assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
+        let problems = with(&[setting]).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(message), "{problems:?}");
     }
 }
 
 #[test]
-fn a_token_comes_from_one_place() {
+fn a_token_in_a_setting_and_in_its_file_is_an_error() {
     let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
     let tokens = temporary("tokens").join("tokens");
     std::fs::write(&tokens, "alice=0123456789abcdef\n").unwrap();
@@ -308,7 +312,7 @@ fn a_token_comes_from_one_place() {
 }
 
 #[test]
-fn pictures_are_kept_without_limit_unless_one_is_set() {
+fn retention_is_unlimited_by_default() {
     let none = env_file("GATEWAY_BEARER_TOKEN=t");
     let retention = |flags: &[&str]| {
         load_with(&[&["--env-file", &none], flags].concat(), &[]).map(|loaded| loaded.config.retention)

@@ -1,4 +1,4 @@
-//! Tokens: who holds one, how many requests it may run at once, and whose images it sees.
+//! Tokens: their holders, limits, and the images that they see.
 
 use std::{
     borrow::Cow,
@@ -12,33 +12,32 @@ use service::{
 };
 use sha2::{Digest, Sha256};
 
-/// Names the tokens that see everybody's images.
 const OWNER_TOKENS: &str = "GATEWAY_OWNER_TOKENS";
-const INVALID_MAX: &str = "expected nothing behind `name=token` but `;max=N`, N a whole number above 0: how many requests of that token run \
-     at once";
+const INVALID_MAX: &str = "expected nothing after `name=token` but `;max=N`: how many requests of that token may run at once, a whole number \
+     above 0";
 const TOO_SHORT: &str = "expected at least 16 characters of token between `name=` and `;max=`";
 const UNNAMED_MAX: &str = "`;max=` needs a named token: name=token;max=N, the name of a-z, 0-9, _ and -, the token of at least 16 characters";
-const CONFLICTING_MAX: &str = "expected one `;max=N` for each name; a name that is given twice has two";
+const CONFLICTING_MAX: &str = "expected one `;max=N` for each name; a name that occurs twice has two";
 
 /// A token and who holds it.
 #[derive(Debug, Clone)]
 pub struct Token {
-    /// Who holds it, for the log: `name=token` says so; a bare one is numbered by its place.
+    /// Its holder, for the log: from `name=token`; a bare token is numbered by its position.
     pub name: String,
-    /// The token.
+    /// What clients send.
     pub secret: Secret,
-    /// How many of its requests may run at once; without, only the backends' limits count.
+    /// How many of its requests may run at once; if `None`, only the backends' limits apply.
     pub max_concurrent: Option<usize>,
     /// Whether it sees and deletes everybody's images.
     pub sees_all: bool,
-    /// Whether somebody named it. A number is a place in a list, and the list changes.
+    /// Whether the configuration names it. A number is only a position in a list that changes.
     is_named: bool,
     /// The owner recorded with a bare token's images.
     id: String,
 }
 
 impl Token {
-    /// With a name that somebody gave it, and nothing more.
+    /// A token with a name, without limit.
     pub fn named(name: &str, secret: Secret) -> Self {
         Self { is_named: true, ..Self::unnamed(name.to_owned(), secret) }
     }
@@ -48,7 +47,6 @@ impl Token {
         Self { name, secret, max_concurrent: None, sees_all: false, is_named: false, id }
     }
 
-    /// Whether somebody named it.
     pub(crate) fn is_named(&self) -> bool {
         self.is_named
     }
@@ -58,13 +56,13 @@ impl Token {
         if self.is_named { &self.name } else { &self.id }
     }
 
-    /// Whether an image with this owner is its own, including one from before the token had a name.
+    /// Whether it made an image with this owner, even before it had a name.
     pub(crate) fn is_owner(&self, owner: &str) -> bool {
         owner == self.owner() || owner == self.id
     }
 }
 
-/// No name, since no name has a `#`. Too short to tell which token it was made from, long enough to tell a few apart.
+/// The `#` distinguishes it from a name. Too short to reveal the token, long enough to distinguish a few.
 fn token_id(secret: &Secret) -> String {
     let hash =
         Sha256::new().chain_update("gateway: owner of a picture\0").chain_update(secret.expose()).finalize();
@@ -73,51 +71,51 @@ fn token_id(secret: &Secret) -> String {
 
 pub(super) type ParsedTokens = Result<Vec<Token>, Cow<'static, str>>;
 
-/// The one of `GATEWAY_BEARER_TOKEN`.
+/// Parses `GATEWAY_BEARER_TOKEN`.
 pub(super) fn single(text: &str) -> ParsedTokens {
     Ok(vec![Token::named("token", Secret::token(text)?)])
 }
 
-/// That one, which is nobody's by name, and the others. Where it has a name among them, the name counts.
+/// Merges the single token with the list. If the list names it, that name counts.
 pub(super) fn merge(single: &[Token], several: Vec<Token>) -> Vec<Token> {
     let same = |one: &Token, other: &Token| one.secret.expose() == other.secret.expose();
-    let is_nobodys = |one: &Token| !several.iter().any(|other| other.is_named && same(one, other));
-    let mut tokens: Vec<_> = single.iter().filter(|one| is_nobodys(one)).cloned().collect();
-    let is_further = |other: &Token| other.is_named || !single.iter().any(|one| same(one, other));
-    let further: Vec<_> = several.into_iter().filter(is_further).collect();
-    tokens.extend(further);
+    let is_unnamed = |one: &Token| !several.iter().any(|other| other.is_named && same(one, other));
+    let mut tokens: Vec<_> = single.iter().filter(|one| is_unnamed(one)).cloned().collect();
+    let is_additional = |other: &Token| other.is_named || !single.iter().any(|one| same(one, other));
+    let additional: Vec<_> = several.into_iter().filter(is_additional).collect();
+    tokens.extend(additional);
     tokens
 }
 
-/// Separated by commas or, as files have them, by line ends. `name=token` where the name is `[a-z0-9_-]{1,32}` and at least
-/// 16 characters follow; anything else is a bare token, since tokens in base64 end with `=`.
+/// Parses `GATEWAY_BEARER_TOKENS`, separated by commas or line ends. `name=token` needs a name of `[a-z0-9_-]{1,32}` and a token
+/// of at least 16 characters; anything else is a bare token, because tokens in base64 end with `=`.
 pub(super) fn parse_list(text: &str) -> ParsedTokens {
     let tokens: Vec<_> = text.split([',', '\n']).enumerate().map(read).collect::<Result<_, _>>()?;
-    let bounds: BTreeSet<_> = tokens
+    let limits: BTreeSet<_> = tokens
         .iter()
         .filter_map(|token| token.max_concurrent.map(|max| (token.name.as_str(), max)))
         .collect();
-    let names: BTreeSet<_> = bounds.iter().map(|(name, _)| *name).collect();
-    if names.len() < bounds.len() {
+    let names: BTreeSet<_> = limits.iter().map(|(name, _)| *name).collect();
+    if names.len() < limits.len() {
         return Err(CONFLICTING_MAX.into());
     }
     deduplicate(tokens)
 }
 
-/// Each secret once. Where it stands bare and with a name, the name counts; two names would be two people.
+/// Each secret once. With and without a name, the name counts; two names would be two holders.
 fn deduplicate(tokens: Vec<Token>) -> ParsedTokens {
-    let mut kept: Vec<Token> = Vec::new();
-    let mut places = BTreeMap::new();
+    let mut unique: Vec<Token> = Vec::new();
+    let mut positions = BTreeMap::new();
     for token in tokens {
-        let place = *places.entry(token.secret.expose().to_owned()).or_insert(kept.len());
-        let Some(before) = kept.get_mut(place) else {
-            kept.push(token);
+        let position = *positions.entry(token.secret.expose().to_owned()).or_insert(unique.len());
+        let Some(before) = unique.get_mut(position) else {
+            unique.push(token);
             continue;
         };
         match (before.is_named, token.is_named) {
             (true, true) if before.name != token.name => {
                 return Err(format!(
-                    "expected a token of its own for each name; {} and {} have the same one",
+                    "expected a different token for each name; {} and {} have the same one",
                     before.name, token.name
                 )
                 .into());
@@ -127,7 +125,7 @@ fn deduplicate(tokens: Vec<Token>) -> ParsedTokens {
             (_, false) => {}
         }
     }
-    Ok(kept)
+    Ok(unique)
 }
 
 fn read((at, item): (usize, &str)) -> Result<Token, &'static str> {
@@ -146,35 +144,35 @@ fn read((at, item): (usize, &str)) -> Result<Token, &'static str> {
     }
 }
 
-/// A token, and the bound behind it. A `;` that no word and `=` follow is the token's own.
+/// Splits a token from its limit. A `;` without a key and `=` after it belongs to the token.
 fn split_max(text: &str) -> Result<(&str, Option<usize>), &'static str> {
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_key = |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase());
     let parameter = text.rsplit_once(';').map(|(secret, last)| (secret.trim_end(), last.trim()));
     let Some((secret, last)) = parameter else { return Ok((text, None)) };
-    match last.split_once('=').map(|(word, value)| (word.trim_end(), value.trim_start())) {
+    match last.split_once('=').map(|(key, value)| (key.trim_end(), value.trim_start())) {
         None if last.is_empty() || last.starts_with("max") => Err(INVALID_MAX),
-        Some((word, value)) if is_word(word) => {
-            let max = value.parse().ok().filter(|max| word == "max" && *max > 0).ok_or(INVALID_MAX)?;
-            // One behind another.
+        Some((key, value)) if is_key(key) => {
+            let max = value.parse().ok().filter(|max| key == "max" && *max > 0).ok_or(INVALID_MAX)?;
+            // A second limit.
             if split_max(secret)?.1.is_some() { Err(INVALID_MAX) } else { Ok((secret, Some(max))) }
         }
         None | Some(_) => Ok((text, None)),
     }
 }
 
-/// Whether a `;max=` stands behind it.
+/// Whether it contains `;max=`.
 fn has_max(item: &str) -> bool {
-    let word = |part: &str| part.split_once('=').map(|(word, _)| word.trim() == "max");
-    item.split(';').skip(1).any(|part| word(part) == Some(true))
+    let is_max = |part: &str| part.split_once('=').is_some_and(|(key, _)| key.trim() == "max");
+    item.split(';').skip(1).any(is_max)
 }
 
-/// Whether it can name a token.
+/// Whether a text can be the name of a token.
 pub fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
-/// The tokens with what `GATEWAY_OWNER_TOKENS` says of them. Without it the only person there is sees everything.
+/// Applies `GATEWAY_OWNER_TOKENS`. Without it, a single holder sees everything.
 pub(super) fn apply_owner_tokens(
     settings: &mut Settings,
     tokens: Vec<Token>,
@@ -182,18 +180,22 @@ pub(super) fn apply_owner_tokens(
 ) -> Vec<Arc<Token>> {
     let named = list(settings.raw(OWNER_TOKENS).unwrap_or_default(), |text| Some(text.to_owned()));
     let named = named.filter(|named| !named.is_empty());
-    let known: BTreeSet<_> =
+    let known_names: BTreeSet<_> =
         tokens.iter().filter(|token| token.is_named).map(|token| token.name.as_str()).collect();
     if let Some(named) = &named {
-        // Never quoted: it may be the token itself.
-        if let Some(at) = named.iter().position(|name| !known.contains(name.as_str())) {
-            let known: Vec<_> = known.iter().copied().collect();
-            let known = if known.is_empty() { "none is named".to_owned() } else { known.join(", ") };
+        // The entry is not quoted: it may be the token itself.
+        if let Some(at) = named.iter().position(|name| !known_names.contains(name.as_str())) {
+            let known_names: Vec<_> = known_names.iter().copied().collect();
+            let known_names = if known_names.is_empty() {
+                "no token has a name".to_owned()
+            } else {
+                known_names.join(", ")
+            };
             settings.add_problem(
                 OWNER_TOKENS,
                 format!(
-                    "expected names of tokens (not the tokens themselves), of those in GATEWAY_BEARER_TOKENS as name=token \
-                     or `token` for that of GATEWAY_BEARER_TOKEN: {known}; entry {} is none of them",
+                    "expected names of tokens (not the tokens themselves), from GATEWAY_BEARER_TOKENS as name=token, \
+                     or `token` for GATEWAY_BEARER_TOKEN: {known_names}; entry {} is none of them",
                     at + 1
                 ),
             );
@@ -245,9 +247,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_stands_behind_a_named_token_and_nowhere_else() {
+    fn only_a_named_token_may_have_a_limit() {
         const SECRET: &str = "0123456789abcdef";
-        for (behind, secret, max) in [
+        for (suffix, secret, max) in [
             ("", SECRET, None),
             (";max=1", SECRET, Some(1)),
             (" ; max = 12 ", SECRET, Some(12)),
@@ -257,14 +259,14 @@ mod tests {
             ("=;max=2", "0123456789abcdef=", Some(2)),
             ("a;b;max=3", "0123456789abcdefa;b", Some(3)),
         ] {
-            let token = &parse_list(&format!("alice={SECRET}{behind}")).unwrap()[0];
+            let token = &parse_list(&format!("alice={SECRET}{suffix}")).unwrap()[0];
             assert_eq!(
                 (token.name.as_str(), token.secret.expose(), token.max_concurrent),
                 ("alice", secret, max),
-                "{behind}"
+                "{suffix}"
             );
         }
-        for behind in [
+        for suffix in [
             ";max=0",
             ";max=x",
             ";max=",
@@ -279,8 +281,8 @@ mod tests {
             ";max=1.5",
             ";max=99999999999999999999999",
         ] {
-            let read = parse_list(&format!("alice={SECRET}{behind}"));
-            assert_eq!(read.err().as_deref(), Some(INVALID_MAX), "{behind}");
+            let read = parse_list(&format!("alice={SECRET}{suffix}"));
+            assert_eq!(read.err().as_deref(), Some(INVALID_MAX), "{suffix}");
         }
         assert_eq!(parse_list("alice=short;max=1").err().as_deref(), Some(TOO_SHORT));
         assert_eq!(parse_list("alice=;max=1").err().as_deref(), Some(EMPTY));
@@ -298,7 +300,7 @@ mod tests {
             assert_eq!(
                 (token.secret.expose(), token.max_concurrent),
                 (bare, None),
-                "a bare token stays whole"
+                "a bare token is not split"
             );
         }
         let two = |one, other| parse_list(&format!("a={SECRET}1{one},a={SECRET}2{other}"));
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn two_names_for_one_secret_are_an_error_and_once_more_is_none() {
+    fn two_names_for_one_secret_are_an_error_and_a_repetition_is_not() {
         const SECRET: &str = "0123456789abcdef";
         for text in [
             format!("alice={SECRET},bob={SECRET}"),
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_noted_under_a_name_or_what_is_made_from_a_bare_token() {
+    fn an_images_owner_is_a_name_or_the_hash_of_a_bare_token() {
         let tokens = parse_list("0123456789abcdef, bob=0123456789abcdefg").unwrap();
         let moved = parse_list("new, 0123456789abcdef").unwrap();
         let renamed = parse_list("alice=0123456789abcdef").unwrap();

@@ -15,10 +15,10 @@ use crate::{
 
 pub(super) fn denied(error: &RoutingError) -> ErrorResponse {
     match error {
-        RoutingError::UnknownBackend { name, known } => ErrorResponse::new(
+        RoutingError::UnknownBackend { name, configured } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             ErrorCode::BackendNotFound,
-            format!("There is no backend {:?}; there are: {}", ellipsize(name, MAX_QUOTED_CHARS), known.join(", ")),
+            format!("There is no backend {:?}; there are: {}", ellipsize(name, MAX_QUOTED_CHARS), configured.join(", ")),
         ),
         RoutingError::NoImageBackend { class } => ErrorResponse::new(
             StatusCode::BAD_REQUEST,

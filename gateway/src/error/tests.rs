@@ -56,7 +56,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Malformed(Malformed::Field(FieldError { param: None, message: "no JSON".into() })),
         ApiError::Malformed(Malformed::Size("too large".into())),
         ApiError::UnknownModel("x".into()),
-        ApiError::Denied(RoutingError::UnknownBackend { name: "x".into(), known: vec![class()] }),
+        ApiError::Denied(RoutingError::UnknownBackend { name: "x".into(), configured: vec![class()] }),
         incapable(),
         ApiError::Denied(RoutingError::NoCapableBackend(Capability::Chat)),
         ApiError::Denied(RoutingError::Base64Disabled { class: class() }),
@@ -70,7 +70,7 @@ fn every_error() -> Vec<ApiError> {
         backend(BackendError::UpstreamNotReady { message: "paused".into(), retry_after: Some(9) }),
         backend(BackendError::TimedOut),
         backend(BackendError::Broken("reset".into())),
-        backend(BackendError::Unusable("no picture".into())),
+        backend(BackendError::Unusable("no image".into())),
         backend(BackendError::Failed("the job failed".into())),
         upstream(503, json!({"error": upstream_error("gpu_out_of_memory")}), Some(9), None),
         upstream(429, json!({"error": upstream_error("backend_overloaded")}), None, None),
@@ -120,7 +120,7 @@ fn row(error: &ApiError) -> String {
 }
 
 #[test]
-fn the_table() {
+fn every_error_has_a_documented_response() {
     let rows: Vec<String> = every_error().iter().map(row).collect();
     insta::assert_snapshot!(rows.join("\n"), @r#"
     400 host_not_allowed: The request must have exactly one valid Host header.
@@ -156,7 +156,7 @@ fn the_table() {
     503 backend_not_ready after 9 retry false: Backend c is not ready to accept requests: paused
     504 backend_timeout retry false: Backend c did not answer in time
     502 backend_error retry false: Backend c closed the connection early
-    502 backend_error retry false: Backend c returned an invalid response: no picture
+    502 backend_error retry false: Backend c returned an invalid response: no image
     502 backend_error retry false: Backend c failed: the job failed
     503 gpu_out_of_memory after 9 retry false: m
     429 backend_overloaded after 5: m

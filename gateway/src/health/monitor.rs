@@ -163,9 +163,9 @@ impl BackendMonitor {
         let evidence = probe(&clients.pooled(), &self.backend, reason, self.rules.timeout).await;
         if evidence.is_ready() {
             let mut listed = self.listing.subscribe();
-            let is_known = !listed.borrow_and_update().models.is_empty();
+            let has_models = !listed.borrow_and_update().models.is_empty();
             self.listing_requested.notify_one();
-            match (was_ready, is_known) {
+            match (was_ready, has_models) {
                 (true, _) => {}
                 (false, true) => drop(timeout(FIRST_LISTING_TIMEOUT, listed.changed()).await),
                 // Listing has its own timeout.

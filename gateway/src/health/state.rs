@@ -147,7 +147,7 @@ impl Health {
         }
     }
 
-    /// After a sleep as little is known as at first.
+    /// After a sleep, earlier results mean nothing.
     pub fn after_sleep(prev: &Self) -> Self {
         Self {
             error: Some("the machine was asleep; the backend is being probed again".to_owned()),

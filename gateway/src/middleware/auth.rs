@@ -1,4 +1,4 @@
-//! Who may come in: which `Host` we answer to, which web page may send requests, which address, whose token. Every path that
+//! Access control: by `Host`, by `Origin`, by client address, by token. Every path that
 //! is not in [`RouteAccess::for_path`] needs a token.
 
 use std::sync::Arc;
@@ -185,7 +185,7 @@ fn wants_page(request: &Request) -> bool {
     is_read && (is_document || accepted.any(|line| line.to_ascii_lowercase().contains("text/html")))
 }
 
-/// `GET /` of a browser leads to the page, whatever an old gateway behind serves there.
+/// `GET /` of a browser redirects to the page, even if the legacy gateway has its own `/`.
 fn redirect_to_page() -> Response {
     let headers = [
         (header::LOCATION, HeaderValue::from_static("/ui")),

@@ -1,4 +1,4 @@
-//! Which paths may go to the legacy gateway: those that no server could take, in any spelling, for one of the gateway's own.
+//! Which paths may go to the legacy gateway: those that no server could mistake for one of the gateway's own, however they are encoded.
 
 /// The gateway's own paths, with everything below them.
 const GATEWAY_PREFIXES: [&[&str]; 10] = [

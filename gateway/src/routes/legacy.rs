@@ -44,7 +44,7 @@ use crate::{
 
 /// In `X-Backend-Used`.
 const LEGACY_BACKEND: &str = "legacy";
-/// For sending the whole request and receiving the response's head: the legacy gateway also makes music.
+/// For sending the whole request and receiving the response's head: the legacy gateway also generates music, which takes long.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(5);
 /// Between two chunks of the response.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(5);

@@ -1,4 +1,4 @@
-//! `GET /metrics`, for Prometheus: with the token on the main port, and without on a listener of its own. Counters are in
+//! `GET /metrics`, for Prometheus: with the token on the main port, and without a token on a separate listener. Counters are in
 //! `metrics`; the state of slots, backends, store and process is read here at each scrape.
 
 use axum::{
@@ -29,7 +29,7 @@ fn text(counters: &Metrics, snapshot: &MetricsSnapshot) -> String {
     TextEncoder::new().encode_to_string(&families).expect("gathered families have names and samples")
 }
 
-/// What is not counted but read at each scrape.
+/// The gauges, read at each scrape.
 #[derive(Debug)]
 struct MetricsSnapshot {
     slots: Vec<SlotUsage>,

@@ -82,7 +82,7 @@ async fn serve(
     let backend = requested_backend(&parts.headers);
     let query =
         RoutingQuery { capability: route.capability, backend: backend.as_deref(), model: body.model() };
-    let models = app.health.known_models();
+    let models = app.health.all_models();
     let routed =
         route_text(&app.config.backends, &app.config.routing, &models, query).map_err(ApiError::Denied)?; // which backend
     *class = Some(authorized.record.record_route(&routed));

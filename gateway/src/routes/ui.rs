@@ -48,7 +48,7 @@ pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Resul
     let lookup = name.clone();
     let stored = blocking(move || app.store.find(&lookup)).await;
     let stored = stored.map_err(|error| ApiError::Store(error.into()))?.ok_or(ApiError::NotFound)?;
-    let mut response = if is_known(request.headers(), &etag) {
+    let mut response = if is_cached(request.headers(), &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         serve(file_request(&request, &etag), &stored).await?
@@ -63,7 +63,7 @@ pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Resul
 }
 
 /// Whether the client has the image already.
-fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+fn is_cached(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
     tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())

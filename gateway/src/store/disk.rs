@@ -60,7 +60,7 @@ impl ImageStore {
     /// process.
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let problem = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
-        let unwritable = |error: io::Error| problem(unwritable_message(dir, FileKind::Folder, &error));
+        let unwritable = |error: io::Error| problem(unwritable_message(dir, FileKind::Directory, &error));
         create_group_readable_dir(dir).map_err(unwritable)?;
         let lock = StoreLock::acquire(dir).map_err(|error| match error {
             LockError::Held(holder) => {
@@ -165,7 +165,7 @@ impl ImageStore {
         Ok(StoredImage { name, file, size })
     }
 
-    /// The image with this name. That this is unknown (for want of a descriptor, say) is an error, lest the image be taken for
+    /// The image with this name. An unknown answer (without a free descriptor, say) is an error, so that the image is not taken for
     /// deleted.
     pub(crate) fn find(&self, name: &ImageName) -> io::Result<Option<ImageFile>> {
         let path = self.dir.join(name.as_str());
@@ -189,7 +189,7 @@ impl ImageStore {
         self.writability.check().await
     }
 
-    /// Reserves files for so many images of so many bytes together.
+    /// Reserves files for so many images with so many bytes in total.
     pub(crate) async fn reserve(&self, images: u64, bytes: u64) -> Result<ReservedFiles, StoreError> {
         self.writability.reserve(images, bytes).await
     }
@@ -199,7 +199,7 @@ impl ImageStore {
         self.writability.reserve_for_stream(bytes).await
     }
 
-    /// Removes unfinished files of ours.
+    /// Removes the store's unfinished files.
     fn remove_temp_files(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.dir.as_path())? {
             let entry = entry?;

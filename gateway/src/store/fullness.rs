@@ -36,7 +36,7 @@ pub(crate) fn usage(disk: DiskSpace) -> (u64, u64) {
     (used, disk.total.saturating_sub(required_free(disk.total, 0)))
 }
 
-/// For a disk that is nearly full; `contents` is what of ours is on it.
+/// For a disk that is nearly full; `contents` says what the gateway keeps on it.
 pub(crate) fn disk_warning(disk: DiskSpace, contents: &[&str]) -> String {
     format!(
         "the disk with {} is {} % full ({} left); images are refused below {}: free some space, or limit the store \

@@ -40,7 +40,7 @@ impl ImageStore {
                 match self.find(&name)? {
                     Some(_) if listed.len() == limit => return Ok((listed, true)),
                     Some(ImageFile { mime, .. }) => listed.push(ListedImage { name, size, mime }),
-                    // Deleted by somebody else.
+                    // Deleted meanwhile.
                     None => self.index().remove(&name),
                 }
             }

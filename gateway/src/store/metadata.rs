@@ -1,4 +1,4 @@
-//! What is recorded about an image, in a file beside it: `{name}.json`. It is never served as an image, is deleted with the
+//! The record of an image, in a file next to it: `{name}.json`. It is never served as an image, is deleted with the
 //! image, and counts towards the store's size. An image without a record has no known owner. Pure.
 
 use serde::{Deserialize, Serialize};

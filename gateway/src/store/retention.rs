@@ -15,7 +15,7 @@ const CLOCK_JUMP: Duration = Duration::from_hours(1);
 pub struct RetentionPolicy {
     /// Older images are deleted.
     pub max_age: Option<Duration>,
-    /// Images and records together.
+    /// Of images and records.
     pub max_bytes: Option<u64>,
 }
 

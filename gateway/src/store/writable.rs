@@ -1,5 +1,5 @@
 //! Whether the store accepts images: checked before a backend spends time on one, and by `/readyz`. Free space and one file
-//! per image are reserved beforehand, so that no finished image is lost for want of them. Only changes are logged.
+//! per image are reserved beforehand, so that no finished image is lost for lack of them. Only changes are logged.
 
 use std::{
     fs::File,
@@ -35,7 +35,7 @@ pub(crate) struct ReservedFiles {
 }
 
 impl ReservedFiles {
-    /// For so many images of so many bytes together.
+    /// For so many images with so many bytes in total.
     fn create(dir: &Path, images: u64, bytes: u64) -> Result<Self, StoreError> {
         check_free_space(dir, bytes)?;
         let files: io::Result<_> = (0..images).map(|_| TempFile::create(dir)).collect();

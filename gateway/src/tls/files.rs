@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 /// The certificate in use, followed by the authority's, so that a client which trusts this file trusts the authority.
 pub(crate) const CERT_FILE: &str = "gateway-cert.pem";
 pub(super) const KEY_FILE: &str = "gateway-key.pem";
-/// Starts the line of a certificate file of ours that says when it expires, in Unix seconds. PEM readers skip it; earlier
+/// Starts the line in a certificate file that says when it expires, in Unix seconds. PEM readers skip it; earlier
 /// versions recognise our certificates by it.
 pub(super) const EXPIRY_MARKER: &str = "# made by gateway; expires ";
 

@@ -134,7 +134,7 @@ fn unusable_ca(dir: &Path, why: &str) -> String {
 }
 
 fn read_key(path: &Path) -> Result<KeyPair, String> {
-    // A file of ours holds exactly one.
+    // The gateway's own file contains exactly one.
     let keys = pem::keys(path)?;
     KeyPair::try_from(&keys[0])
         .map_err(|_| "it is not a key that can sign (RSA, ECDSA or Ed25519)".to_owned())

@@ -33,7 +33,7 @@ const RENEW_BEFORE: Duration = Duration::from_hours(24 * 30);
 /// Two calls at once would mix up their files.
 static ISSUE_LOCK: Mutex<()> = Mutex::new(());
 
-/// A certificate of ours in the data directory.
+/// The gateway's own certificate in the data directory.
 struct IssuedCertificate {
     pair: Arc<CertifiedKey>,
     facts: ParsedCertificate,
@@ -67,7 +67,7 @@ impl IssuedCertificate {
     }
 }
 
-/// The certificate in `dir`; issues one if there is none that is current. A user's own is never replaced.
+/// The certificate in `dir`; issues a new one unless it is current. A user's own is never replaced.
 pub(super) fn load_or_issue(dir: &Path, now: SystemTime) -> Result<ServedCertificate, String> {
     let _guard = ISSUE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     fs::create_dir_all(dir).map_err(|why| format!("{}: {why}", dir.display()))?;

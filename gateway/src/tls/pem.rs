@@ -6,7 +6,7 @@ use std::{ffi::OsStr, path::Path};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use service::settings::describe_read_error;
 
-/// Whether a text is a path and so may be shown: the file or its directory exists, it has the extension of a PEM file, or it is an
+/// Whether a text is a path, which may be shown: the file or its directory exists, it has the extension of a PEM file, or it is an
 /// absolute path. None of this holds for a key in base64, even if that begins with a slash.
 pub(crate) fn looks_like_path(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str);
@@ -166,40 +166,40 @@ mod tests {
     fn every_error_is_explained_without_quoting_the_file() {
         let file = temporary("pem").join("file.pem");
         let pair = rcgen::KeyPair::generate().unwrap();
-        let sound = pair.serialize_pem();
-        let middle = sound.lines().nth(1).unwrap().to_owned();
-        let sec1 = sound.replace("PRIVATE KEY", "EC PRIVATE KEY");
+        let valid = pair.serialize_pem();
+        let middle = valid.lines().nth(1).unwrap().to_owned();
+        let sec1 = valid.replace("PRIVATE KEY", "EC PRIVATE KEY");
         let one_line = |pem: &str| pem.replace('\n', "");
         for (name, content, expected) in [
             (
                 "one line, PKCS#8",
-                one_line(&sound),
+                one_line(&valid),
                 "the whole file is one line; restore the line breaks: perl",
             ),
             ("one line, EC", one_line(&sec1), "the whole file is one line"),
-            ("one line with a line end", one_line(&sound) + "\n", "the whole file is one line"),
-            ("spaces for line breaks", sound.trim().replace('\n', " "), "line breaks are missing"),
-            ("some lost", sound.replacen("-----\n", "-----", 1), "line breaks are missing"),
-            ("escaped", sound.replace('\n', "\\n"), "written as `\\n`"),
-            ("cut off", sound.split("-----END").next().unwrap().to_owned(), "is cut off"),
-            ("no base64", sound.replace(&middle, &format!("!{middle}")), "is damaged"),
+            ("one line with a line end", one_line(&valid) + "\n", "the whole file is one line"),
+            ("spaces for line breaks", valid.trim().replace('\n', " "), "line breaks are missing"),
+            ("some lost", valid.replacen("-----\n", "-----", 1), "line breaks are missing"),
+            ("escaped", valid.replace('\n', "\\n"), "written as `\\n`"),
+            ("cut off", valid.split("-----END").next().unwrap().to_owned(), "is cut off"),
+            ("no base64", valid.replace(&middle, &format!("!{middle}")), "is damaged"),
             ("bare base64", middle.clone(), "it is not a PEM file"),
             ("empty", String::new(), "it is not a PEM file"),
             (
                 "encrypted",
-                sound.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
+                valid.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
                 "is encrypted with a password",
             ),
             (
                 "encrypted in the old way",
-                sound.replace("KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"),
+                valid.replace("KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n"),
                 "is encrypted",
             ),
-            ("OpenSSH's", sound.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "ssh-keygen -p -m PEM"),
-            ("a request", sound.replace("PRIVATE KEY", "CERTIFICATE REQUEST"), "instead of a certificate"),
+            ("OpenSSH's", valid.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "ssh-keygen -p -m PEM"),
+            ("a request", valid.replace("PRIVATE KEY", "CERTIFICATE REQUEST"), "instead of a certificate"),
             (
                 "a certificate",
-                sound.replace("PRIVATE KEY", "CERTIFICATE"),
+                valid.replace("PRIVATE KEY", "CERTIFICATE"),
                 "contains a certificate instead of a private key",
             ),
         ] {
@@ -210,19 +210,25 @@ mod tests {
             assert_eq!(redact(&message), message, "{name}: nothing in it looks like a secret");
         }
         for (content, expected) in [
-            (one_line(&sound.replace("PRIVATE KEY", "CERTIFICATE")), "one line"),
-            (sound.clone(), "contains a private key instead of a certificate"),
+            (one_line(&valid.replace("PRIVATE KEY", "CERTIFICATE")), "one line"),
+            (valid.clone(), "contains a private key instead of a certificate"),
         ] {
             std::fs::write(&file, content).unwrap();
             let message = certificates(&file).unwrap_err();
             assert!(message.contains(expected) && !message.contains(&middle[..8]), "{message}");
         }
-        std::fs::write(&file, sound.replace('\n', "\r\n")).unwrap();
+    }
+
+    #[test]
+    fn windows_files_and_other_sections_are_accepted() {
+        let file = temporary("pem-windows").join("file.pem");
+        let valid = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        std::fs::write(&file, valid.replace('\n', "\r\n")).unwrap();
         assert!(keys(&file).is_ok(), "Windows line breaks are accepted");
-        std::fs::write(&file, format!("\u{feff}{sound}")).unwrap();
+        std::fs::write(&file, format!("\u{feff}{valid}")).unwrap();
         assert!(keys(&file).is_ok(), "a byte order mark is ignored");
         let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
-        std::fs::write(&file, format!("Bag Attributes\n{parameters}{sound}")).unwrap();
+        std::fs::write(&file, format!("Bag Attributes\n{parameters}{valid}")).unwrap();
         assert_eq!(keys(&file).map(|keys| keys.len()), Ok(1), "other sections are ignored");
     }
 
@@ -250,8 +256,8 @@ mod tests {
     #[test]
     fn the_suggested_command_restores_the_line_breaks() {
         let dir = temporary("repair");
-        let sound = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        std::fs::write(dir.join("FILE"), sound.replace('\n', "")).unwrap();
+        let valid = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        std::fs::write(dir.join("FILE"), valid.replace('\n', "")).unwrap();
         let message = keys(&dir.join("FILE")).unwrap_err();
         let command = message.split_once("restore the line breaks: ").unwrap().1;
         let mut shell = std::process::Command::new("sh");

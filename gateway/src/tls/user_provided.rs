@@ -1,4 +1,4 @@
-//! A certificate in the data directory, under the names of ours, that the gateway did not create. It is served unchanged and
+//! A certificate in the data directory, under the gateway's file names, that the gateway did not create. It is served unchanged and
 //! never overwritten.
 
 use std::{fs, path::Path, time::SystemTime};
@@ -52,7 +52,7 @@ fn is_issued_by_gateway(text: &[u8]) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| line.starts_with(EXPIRY_MARKER.as_bytes()))
 }
 
-/// What the operator should know of such a certificate, as long as it is there.
+/// A warning about such a certificate.
 pub(crate) fn warning(dir: &Path, now: SystemTime) -> Option<String> {
     match load_user_provided(dir, now) {
         Ok(served) => served.map(|served| served.warnings.join("; ")),

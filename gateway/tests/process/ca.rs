@@ -24,7 +24,7 @@ fn start_once(dir: &Path) {
         .env("GATEWAY_BEARER_TOKEN", "process-token-0123")
         .arg("--env-file")
         .arg(dir.join(".env"));
-    command.arg("--ui-image-dir").arg(dir.join("pictures")).arg("--gateway-data-dir").arg(dir);
+    command.arg("--ui-image-dir").arg(dir.join("images")).arg("--gateway-data-dir").arg(dir);
     let mut child = command
         .args(["--gateway-port", "0", "--images-backend", "mock"])
         .stderr(Stdio::null())
@@ -51,9 +51,9 @@ fn the_authority_is_shown_with_instructions_and_nothing_is_changed() {
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "the env file");
     start_once(&dir);
     let file = dir.join("gateway-ca.pem");
-    let kept = std::fs::read_to_string(&file).unwrap();
+    let certificate = std::fs::read_to_string(&file).unwrap();
     let pem = ca(&dir, &[], &["--pem"]);
-    assert_eq!((pem.status.code(), text(&pem.stdout)), (Some(0), kept.clone()));
+    assert_eq!((pem.status.code(), text(&pem.stdout)), (Some(0), certificate.clone()));
     let page = text(&ca(&dir, &["--gateway-port", "8811"], &[]).stdout);
     for part in [
         &format!("  file       {}\n", file.display()),

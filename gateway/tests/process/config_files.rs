@@ -1,4 +1,4 @@
-//! Files that are wrong, or that the asking user may not read: what `check-config` says of them.
+//! What the commands report about files that are invalid, unreadable or unwritable.
 
 use std::{
     ffi::OsStr,
@@ -28,7 +28,7 @@ fn with_backends(name: &str, variables: &[(&str, &str)]) -> std::process::Output
 }
 
 #[test]
-fn a_variable_that_is_not_set_inside_a_longer_value_exits_78_and_is_named() {
+fn an_undefined_variable_inside_a_longer_value_exits_78_and_is_named() {
     let output = with_backends("unset", &[]);
     let printed = lines(&output.stderr);
     assert_eq!((output.status.code(), printed.len()), (Some(78), 1), "{printed:?}");
@@ -44,8 +44,8 @@ fn a_variable_that_is_not_set_inside_a_longer_value_exits_78_and_is_named() {
     }
 }
 
-/// Lets nobody but its owner read it; and `command` not, even where everybody is root.
-fn close(file: &Path, command: &mut Command) {
+/// Makes a file unreadable for `command`, even if the tests run as root.
+fn make_unreadable(file: &Path, command: &mut Command) {
     let root = std::fs::metadata(file).unwrap().uid() == 0;
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(if root { 0o600 } else { 0 })).unwrap();
     if root {
@@ -54,29 +54,29 @@ fn close(file: &Path, command: &mut Command) {
 }
 
 #[test]
-fn an_env_file_that_may_not_be_read_is_one_error_that_says_who_may() {
+fn an_unreadable_env_file_is_one_error_with_its_fix() {
     let dir = temp_dir("closed");
     let file = dir.join(".env");
     std::fs::write(&file, format!("GATEWAY_BEARER_TOKEN={TOKEN}\nBACKENDS_CONFIG=/nowhere\n")).unwrap();
     for subcommand in ["check-config", "status", "verify"] {
         let mut command = gateway(&dir, &[]);
-        close(&file, command.arg(subcommand));
+        make_unreadable(&file, command.arg(subcommand));
         let output = run(command);
         let printed = lines(&output.stderr);
         assert_eq!((output.status.code(), printed.len()), (Some(78), 1), "{subcommand}: {printed:?}");
-        let told = format!("--env-file: {}: expected a file: Permission denied", file.display());
-        assert!(printed[0].starts_with(&told), "{printed:?}");
+        let message = format!("--env-file: {}: expected a file: Permission denied", file.display());
+        assert!(printed[0].starts_with(&message), "{printed:?}");
         assert!(printed[0].contains("sudo -u ") || printed[0].contains("is your own"), "{printed:?}");
     }
 }
 
 #[test]
-fn a_file_of_a_token_that_may_not_be_read_is_one_error() {
+fn an_unreadable_token_file_is_one_error() {
     let dir = temp_dir("closed-token");
     let file = dir.join("token");
     std::fs::write(&file, TOKEN).unwrap();
     let mut command = gateway(&dir, &[]);
-    close(&file, command.arg("check-config").env("GATEWAY_BEARER_TOKEN_FILE", &file));
+    make_unreadable(&file, command.arg("check-config").env("GATEWAY_BEARER_TOKEN_FILE", &file));
     let output = run(command);
     let printed = lines(&output.stderr);
     assert_eq!((output.status.code(), printed.len()), (Some(78), 1), "{printed:?}");
@@ -101,7 +101,7 @@ fn an_expired_certificate_is_a_warning_with_its_date() {
         format!("\u{feff}{}{}", certificate.pem(), key.serialize_pem()).replace('\n', "\r\n"),
     )
     .unwrap();
-    // `gateway` turns TLS off.
+    // The arguments of `gateway` turn TLS off.
     let plain = gateway(&dir, &[]);
     let mut command = Command::new(plain.get_program());
     let on = |argument: &OsStr| if argument == "off" { "on".into() } else { argument.to_owned() };
@@ -119,7 +119,7 @@ fn all_unwritable_paths_are_reported_at_once_by_both_commands() {
     let dir = temp_dir("paths");
     std::fs::write(dir.join("file"), "").unwrap();
     let below = |name: &str| dir.join("file").join(name).display().to_string();
-    let paths = [below("pictures"), below("data"), below("gateway.log")];
+    let paths = [below("images"), below("data"), below("gateway.log")];
     for subcommand in ["serve", "check-config"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
         command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(dir.join(".env"));
@@ -138,7 +138,7 @@ fn all_unwritable_paths_are_reported_at_once_by_both_commands() {
 }
 
 #[test]
-fn what_only_the_current_user_cannot_write_is_a_warning() {
+fn a_path_that_only_the_current_user_cannot_write_is_a_warning() {
     let dir = temp_dir("not-mine");
     let mut command = gateway(&dir, &["--gateway-log-file", &dir.join("log").display().to_string()]);
     command.arg("check-config").env("GATEWAY_BEARER_TOKEN", TOKEN).env("GATEWAY_PROT", "1");

@@ -82,12 +82,7 @@ fn answer(stream: &TcpStream, requests: &AtomicUsize) -> Option<()> {
 fn start(dir: &Path, backend: &Backend, limit: &str) -> Running {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{limit} exec \"$0\" \"$@\"")]).arg(env!("CARGO_BIN_EXE_gateway"));
-    command
-        .env_clear()
-        .arg("--env-file")
-        .arg(dir.join(".env"))
-        .arg("--ui-image-dir")
-        .arg(dir.join("pictures"));
+    command.env_clear().arg("--env-file").arg(dir.join(".env")).arg("--ui-image-dir").arg(dir.join("images"));
     command.arg("--gateway-data-dir").arg(dir).args(["--gateway-tls", "off", "--gateway-port", "0"]);
     command.args(["--images-http-base-url", &backend.url]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let running = Running::start(command);
@@ -111,7 +106,7 @@ fn open_descriptors(running: &Running) -> Option<usize> {
 }
 
 #[test]
-fn files_are_reserved_before_the_backend_is_asked() {
+fn files_are_reserved_before_the_backend_gets_the_request() {
     let backend = Backend::start();
     let free = start(&temp_dir("descriptors-free"), &backend, "");
     let Some(base) = open_descriptors(&free) else {
@@ -135,7 +130,7 @@ fn files_are_reserved_before_the_backend_is_asked() {
     let made = generate(&tight, 1);
     assert!(made.starts_with("HTTP/1.1 200") && made.contains("/ui/images/"), "{made}");
     assert_eq!(backend.requests.load(Ordering::SeqCst), 1);
-    let left = std::fs::read_dir(temp_dir("descriptors-tight").join("pictures")).unwrap();
+    let left = std::fs::read_dir(temp_dir("descriptors-tight").join("images")).unwrap();
     let names =
         left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name != ".lock");
     assert_eq!(names.filter(|name| name.contains("tmp")).count(), 0, "unused files are removed");

@@ -1,12 +1,12 @@
-//! The program as its supervisor sees it: exit codes, signals, output.
+//! The program as a process: exit codes, signals, output.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod ask;
 mod ca;
 mod config_files;
 mod doctor;
 mod limits;
 mod log;
+mod query;
 mod running;
 mod secrets;
 mod upgrade;
@@ -21,7 +21,7 @@ use running::{Running, TOKEN, gateway, run, temp_dir, text};
 
 #[test]
 fn a_valid_configuration_is_printed_without_secrets() {
-    let dir = temp_dir("sound");
+    let dir = temp_dir("valid");
     let mut command = gateway(&dir, &["check-config"]);
     command.env("GATEWAY_BEARER_TOKENS", "alice=0123456789abcdef");
     let output = run(command);
@@ -30,7 +30,7 @@ fn a_valid_configuration_is_printed_without_secrets() {
     assert!(printed.contains("GATEWAY_PORT: 0  # --gateway-port"), "{printed}");
     assert!(printed.contains("  gpu_heavy:\n    base_url: http://ada2:7860/"), "{printed}");
     assert!(!printed.contains("0123456789abcdef"), "{printed}");
-    assert!(!dir.join("pictures").exists(), "the check creates nothing");
+    assert!(!dir.join("images").exists(), "the check creates nothing");
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn every_problem_has_its_own_line_and_both_commands_exit_78() {
 }
 
 #[test]
-fn version_and_help_are_readable() {
+fn version_help_and_man_page_are_printed() {
     let dir = temp_dir("help");
     let version = run(gateway(&dir, &["--version"]));
     assert!(text(&version.stdout).starts_with(concat!("gateway ", env!("CARGO_PKG_VERSION"))));
@@ -137,7 +137,7 @@ fn a_second_process_on_the_same_store_exits_78_and_names_the_first() {
 fn an_unwritable_store_exits_78_with_the_fix() {
     let dir = temp_dir("unwritable");
     std::fs::write(dir.join("file"), "").unwrap();
-    let path = dir.join("file/pictures");
+    let path = dir.join("file/images");
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
     command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(dir.join(".env"));
     command.arg("--ui-image-dir").arg(&path).args(["--gateway-tls", "off", "--gateway-port", "0"]);
@@ -150,7 +150,7 @@ fn an_unwritable_store_exits_78_with_the_fix() {
 }
 
 #[test]
-fn an_invalid_metrics_address_exits_78_and_a_taken_one_70() {
+fn an_invalid_metrics_address_exits_78_and_one_in_use_70() {
     let dir = temp_dir("metrics");
     let listen = |address: &str| {
         let mut command = gateway(&dir, &["--gateway-metrics-listen", address]);
@@ -158,8 +158,8 @@ fn an_invalid_metrics_address_exits_78_and_a_taken_one_70() {
         let output = run(command);
         (output.status.code(), text(&output.stderr))
     };
-    for bad in ["8801", "localhost", "127.0.0.1", ":8801"] {
-        let (code, printed) = listen(bad);
+    for address in ["8801", "localhost", "127.0.0.1", ":8801"] {
+        let (code, printed) = listen(address);
         assert_eq!(code, Some(78), "{printed}");
         assert!(printed.contains("GATEWAY_METRICS_LISTEN: expected an IP address with a port"), "{printed}");
     }
@@ -173,13 +173,13 @@ fn an_invalid_metrics_address_exits_78_and_a_taken_one_70() {
 }
 
 #[test]
-fn a_taken_address_exits_70_and_names_the_setting() {
+fn an_address_in_use_exits_70_and_names_the_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let dir = temp_dir("taken");
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
     command.env_clear().env("GATEWAY_BEARER_TOKEN", TOKEN).arg("--env-file").arg(dir.join(".env"));
-    command.arg("--ui-image-dir").arg(dir.join("pictures")).args([
+    command.arg("--ui-image-dir").arg(dir.join("images")).args([
         "--gateway-tls",
         "off",
         "--gateway-port",

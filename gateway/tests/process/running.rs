@@ -10,7 +10,7 @@ use std::{
 
 pub(super) const TOKEN: &str = "process-token-0123";
 
-/// A directory of this test, with an empty env file.
+/// A new directory with an empty env file.
 pub(super) fn temp_dir(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("gateway-process-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -30,7 +30,7 @@ pub(super) fn on_port(port: &str, dir: &std::path::Path, arguments: &[&str]) -> 
         .arg("--env-file")
         .arg(dir.join(".env"))
         .arg("--ui-image-dir")
-        .arg(dir.join("pictures"))
+        .arg(dir.join("images"))
         .arg("--gateway-data-dir")
         .arg(dir)
         .args(["--gateway-tls", "off", "--gateway-port", port, "--images-backend", "mock"])
@@ -54,7 +54,7 @@ pub(super) fn run(mut command: Command) -> Output {
     let ended = child.try_wait().unwrap().is_some();
     let _ = child.kill();
     let output = child.wait_with_output().unwrap();
-    assert!(ended, "it does not end: {}", text(&output.stderr));
+    assert!(ended, "the process does not exit: {}", text(&output.stderr));
     output
 }
 
@@ -82,7 +82,7 @@ impl Running {
         let (mut first_lines, mut line) = (String::new(), String::new());
         let address = loop {
             line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the gateway exited before it listened");
             first_lines += &line;
             if let Some((_, rest)) = line.split_once("://127.0.0.1:") {
                 let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -92,11 +92,11 @@ impl Running {
         Self { child, first_lines, log, address }
     }
 
-    /// For one whose log does not say so.
+    /// For a gateway whose log cannot be read.
     pub(super) fn until_it_listens(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&self.address).is_err() {
-            assert!(Instant::now() < deadline, "it does not listen");
+            assert!(Instant::now() < deadline, "the gateway does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -129,7 +129,7 @@ impl Running {
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
-    /// Waits for its end; gives the exit code and the rest of the log.
+    /// Waits for the process to exit; returns the exit code and the rest of the log.
     pub(super) fn end(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
@@ -138,7 +138,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Also of a test that failed; nobody else would end it.
+    /// Ends the process even if the test fails.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! No secret is printed, logged or told, whatever is wrong with it.
+//! No secret is printed, logged or returned, however malformed it is.
 
 use std::{
     path::Path,
@@ -10,14 +10,14 @@ use crate::running::{Running, TOKEN, gateway, run, temp_dir, text};
 
 const CANARY: &str = "c4nary-S3cret";
 
-fn started(dir: &Path, arguments: &[&str]) -> Command {
+fn command_in(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
     command.env_clear().arg("--env-file").arg(dir.join(".env")).args(arguments);
     command
 }
 
 /// Writes a configuration that is broken in every way that involves a secret.
-fn break_it(dir: &Path) {
+fn write_broken_config(dir: &Path) {
     let key = dir.join("key.pem");
     std::fs::write(&key, format!("-----BEGIN PRIVATE KEY-----{CANARY}{CANARY}-----END PRIVATE KEY-----"))
         .unwrap();
@@ -35,9 +35,9 @@ fn break_it(dir: &Path) {
 #[test]
 fn a_broken_configuration_is_reported_without_its_secrets() {
     let dir = temp_dir("secrets");
-    break_it(&dir);
+    write_broken_config(&dir);
     for command in ["check-config", "serve", "status"] {
-        let output = run(started(&dir, &[command]));
+        let output = run(command_in(&dir, &[command]));
         let printed = text(&output.stdout) + &text(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{printed}");
         assert!(!printed.contains(CANARY), "{printed}");
@@ -57,7 +57,7 @@ fn a_broken_configuration_is_reported_without_its_secrets() {
 fn a_refused_reload_reveals_no_secret_in_log_or_status() {
     let dir = temp_dir("secrets-reload");
     let running = Running::start(gateway(&dir, &[]));
-    break_it(&dir);
+    write_broken_config(&dir);
     running.signal("-HUP");
     let deadline = Instant::now() + Duration::from_secs(20);
     let head = format!("GET /v1/gateway/status HTTP/1.1\r\nAuthorization: Bearer {TOKEN}");
@@ -77,7 +77,7 @@ fn a_refused_reload_reveals_no_secret_in_log_or_status() {
 }
 
 #[test]
-fn a_key_in_the_place_of_its_path_and_a_token_in_that_of_its_variable_stay_secret_on_reload() {
+fn a_key_in_place_of_its_path_and_a_token_in_place_of_its_variable_stay_secret_on_reload() {
     let dir = temp_dir("secrets-paths");
     let running = Running::start(gateway(&dir, &[]));
     let env = format!("GATEWAY_BEARER_TOKEN={TOKEN}\nBACKEND_CLIENT_CERT=MIGHAgEAMBMGByqGSM49{CANARY}\n");
@@ -98,7 +98,7 @@ fn a_key_in_the_place_of_its_path_and_a_token_in_that_of_its_variable_stay_secre
     };
     running.signal("-TERM");
     let (_, log) = running.end();
-    let checked = run(started(&dir, &["check-config"]));
+    let checked = run(command_in(&dir, &["check-config"]));
     let checked = text(&checked.stdout) + &text(&checked.stderr);
     for printed in [&status, &log, &checked] {
         assert!(printed.contains("bearer_env: expected the name of a variable"), "{printed}");
@@ -108,7 +108,7 @@ fn a_key_in_the_place_of_its_path_and_a_token_in_that_of_its_variable_stay_secre
 }
 
 #[test]
-fn a_token_that_is_no_text_at_all_is_no_missing_token() {
+fn a_token_that_is_not_utf8_is_invalid_not_missing() {
     use std::os::unix::ffi::OsStrExt;
     let dir = temp_dir("latin-1");
     let mut command = gateway(&dir, &["--gateway-auth", "off"]);
@@ -120,12 +120,12 @@ fn a_token_that_is_no_text_at_all_is_no_missing_token() {
 }
 
 #[test]
-fn a_lock_that_is_a_link_is_named_and_what_it_leads_to_stays_as_it_is() {
+fn a_lock_that_is_a_symbolic_link_is_rejected_and_its_target_unchanged() {
     let dir = temp_dir("lock-link");
-    std::fs::create_dir_all(dir.join("pictures")).unwrap();
+    std::fs::create_dir_all(dir.join("images")).unwrap();
     let precious = dir.join("precious");
     std::fs::write(&precious, "precious").unwrap();
-    let link = dir.join("pictures/.lock");
+    let link = dir.join("images/.lock");
     std::os::unix::fs::symlink(&precious, &link).unwrap();
     let mut command = gateway(&dir, &[]);
     command.env("GATEWAY_BEARER_TOKEN", TOKEN);

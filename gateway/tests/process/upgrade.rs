@@ -32,7 +32,7 @@ fn with_old_state(dir: &Path, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn the_configuration_of_0_1_means_what_it_meant() {
+fn the_configuration_of_0_1_is_read_unchanged() {
     let dir = copy_old_state("0.1", "gateway");
     let output = run(with_old_state(&dir, &["check-config"]));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
@@ -97,7 +97,7 @@ async fn the_data_of_0_1_is_kept() {
     let first_lines = running.first_lines.clone();
     let (code, log) = running.end();
     assert_eq!(code, Some(0));
-    let complaints: Vec<_> = first_lines
+    let warnings: Vec<_> = first_lines
         .lines()
         .chain(log.lines())
         .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
@@ -107,5 +107,5 @@ async fn the_data_of_0_1_is_kept() {
         // The disk of the test machine may be full.
         .filter(|line| !line.contains("the disk with the images"))
         .collect();
-    assert_eq!(complaints, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
 }

@@ -20,7 +20,7 @@ pub(super) struct Base64Decoder {
 /// What precedes the base64.
 #[derive(Debug)]
 enum Prefix {
-    /// Nothing, or the start of a `data:` URL: too few bytes have arrived to tell.
+    /// Nothing, or the start of a `data:` URL: too few bytes have arrived to decide.
     Undecided(Vec<u8>),
     /// A `data:` URL, up to its comma.
     DataUrl(Vec<u8>),

@@ -54,8 +54,8 @@ pub(super) struct ReceivedBody {
     pub(super) images: Vec<Result<FlushedFile, String>>,
 }
 
-/// Receives the JSON of a 2xx. On failure every write that was started has ended when this returns, so that whoever learns of
-/// the failure finds the slot free.
+/// Receives the JSON of a 2xx. On failure, returns only after every started write has ended, so that the slot is free by the time
+/// the failure is known.
 pub(super) async fn receive_json(
     mut response: Response,
     destination: &mut Destination<'_>,

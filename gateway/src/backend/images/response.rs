@@ -13,7 +13,7 @@ use crate::backend::BackendError;
 
 /// Most images in one response.
 pub(super) const MAX_IMAGES: usize = 10;
-/// What is kept of an entry besides its image.
+/// The fields of an entry that are passed on besides its image.
 const METADATA_FIELDS: [&str; 2] = ["seed", "revised_prompt"];
 
 #[derive(Debug)]
@@ -210,9 +210,9 @@ mod tests {
         assert_eq!(completed(&parsed.envelope), json!({"created": 1, "size": "8x8", "data": []}));
         assert_eq!(completed(&ResponseEnvelope::empty()), json!({"created": 9, "data": []}));
         let envelope = |json: &str| ResponseEnvelope::parse(json.as_bytes().to_vec());
-        let odd = envelope(r#"{"x":[{"":0}], "data":[1], "created":null,"y":1.0}"#).unwrap();
-        assert_eq!(completed(&odd), json!({"created": 9, "data": [], "x": [{"": 0}], "y": 1.0}));
-        assert_eq!(odd.split_at_data(9).1, r#", "created":9,"y":1.0}"#);
+        let unusual = envelope(r#"{"x":[{"":0}], "data":[1], "created":null,"y":1.0}"#).unwrap();
+        assert_eq!(completed(&unusual), json!({"created": 9, "data": [], "x": [{"": 0}], "y": 1.0}));
+        assert_eq!(unusual.split_at_data(9).1, r#", "created":9,"y":1.0}"#);
         let twice = envelope(r#"{"data":[{"b64_json":"@0"}],"x":0,"data":[],"created":2}"#).unwrap();
         assert_eq!(twice.split_at_data(9), (r#"{"x":0,"data":"#.to_owned(), r#","created":2}"#.to_owned()));
         assert!(envelope("[]").is_none());

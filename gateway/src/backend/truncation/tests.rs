@@ -107,7 +107,7 @@ fn a_stream_without_one_was_cut_off_whatever_its_text_looks_like() {
 }
 
 #[test]
-fn an_event_beyond_the_limit_may_hold_the_mark_and_is_not_kept() {
+fn an_event_beyond_the_limit_may_contain_the_mark_and_is_not_buffered() {
     let long = "x".repeat(3 << 20);
     let finished = format!("data: {{\"choices\":[{{\"text\":\"{long}\",\"finish_reason\":\"stop\"}}]}}\n\n");
     let cut = |stream: &str| is_cut_in_chunks(stream.as_bytes(), 64 << 10);

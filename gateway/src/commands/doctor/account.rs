@@ -1,4 +1,4 @@
-//! The account that the gateway runs as, and its access to files. The system decides that: modes alone do not tell, because of
+//! The account that the gateway runs as, and its access to files. The system decides that: modes alone are not enough, because of
 //! groups and access lists.
 
 use std::{
@@ -49,7 +49,7 @@ impl Account {
         Self { name, invoker, env_file }
     }
 
-    /// Whether it has access; `None` if this account cannot find out. `test` is as in `test -w PATH`.
+    /// Whether it has access; `None` if the current user cannot find out. `test` is as in `test -w PATH`.
     pub(super) async fn has_access(&self, tools: &SystemTools, test: &str, path: &Path) -> Option<bool> {
         let path = path.to_str()?;
         let output = match self.invoker {

@@ -53,9 +53,9 @@ pub(super) struct BackendFacts {
 enum HostAddresses {
     /// The host is an address.
     Literal,
-    /// All, and those of them that do not answer while others do.
+    /// All addresses, and those that do not answer while others do.
     Resolved(Vec<IpAddr>, Vec<IpAddr>),
-    /// None, with a similar name that does resolve.
+    /// No address, but perhaps a similar name that resolves.
     Unresolved(Option<String>),
     TimedOut,
 }

@@ -262,7 +262,7 @@ fn configured_address(report: &ConfigReport) -> Option<String> {
     address_of(setting("GATEWAY_HOST")?.trim(), setting("GATEWAY_PORT")?.trim().parse().ok()?, tls)
 }
 
-/// The client that may send the token, with the token; none unless the server is known to be the configured gateway.
+/// The client that may send the token, with the token; none if the server may be another than the configured gateway.
 fn authenticated_client(
     arguments: &ArgMatches,
     config: &Config,
@@ -276,8 +276,8 @@ fn authenticated_client(
     } else {
         let configured = configured.own().map(|certificate| &certificate.leaf);
         // One that differs was replaced since the start, or is another server's.
-        let is_known = served.is_none_or(|served| configured == Some(served));
-        is_known.then(|| running::client(configured.cloned())).flatten()
+        let is_configured = served.is_none_or(|served| configured == Some(served));
+        is_configured.then(|| running::client(configured.cloned())).flatten()
     };
     client.map(|client| (client, token))
 }

@@ -117,8 +117,8 @@ pub(super) async fn inspect(
     };
     let lock = configured.store.as_ref().filter(|_| !answers).map(|store| store.join(".lock"));
     let (store, data, log, holder) = tokio::join!(
-        inspect(configured.store.as_ref(), FileKind::Folder),
-        inspect(configured.data.as_ref(), FileKind::Folder),
+        inspect(configured.store.as_ref(), FileKind::Directory),
+        inspect(configured.data.as_ref(), FileKind::Directory),
         inspect(configured.log.as_ref(), FileKind::File),
         async { lock_holder(tools, &lock?).await },
     );
@@ -230,7 +230,7 @@ mod tests {
     use crate::store::disk::tests::temporary;
 
     #[test]
-    fn the_states_of_a_path_are_told_apart() {
+    fn the_states_of_a_path_are_distinguished() {
         let base = temporary("doctor-places");
         let file = base.join("file");
         fs::write(&file, "abc").unwrap();

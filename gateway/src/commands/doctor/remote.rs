@@ -1,4 +1,4 @@
-//! A gateway on another machine, known only by what it reports.
+//! A gateway on another machine: all that is known is its status.
 
 use std::net::IpAddr;
 
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_is_told_from_others() {
+    fn this_machine_is_distinguished_from_others() {
         for here in ["https://127.0.0.1:8800", "http://[::1]/", "https://LOCALHOST:1", "https://localhost.:1"]
         {
             assert!(is_local(here), "{here}");

@@ -37,9 +37,9 @@ pub(super) enum Responder {
     /// Another program, and how it answers.
     Other(String),
     /// Nothing listens.
-    Nobody,
-    /// Something that accepts connections and gives no valid answer.
-    Unclear(String),
+    Closed,
+    /// Something accepts connections and gives no valid answer.
+    Invalid(String),
 }
 
 #[derive(Debug)]
@@ -52,17 +52,17 @@ pub(super) struct RunningGateway {
     pub(super) status: Option<Result<Value, String>>,
     /// The results of `gateway verify`.
     checks: Vec<(&'static str, CheckResult)>,
-    /// The last change to the files that it reads, in Unix seconds, and the file.
+    /// The last modified of the files that it reads, with the time in Unix seconds.
     changed: Option<(f64, String)>,
 }
 
-/// Asks whatever is there, without sending any secret.
+/// Queries whatever listens there, without sending any secret.
 pub(super) async fn probe(base: &str) -> Responder {
     let client = client_builder(ConnectionPolicy::PerRequest)
         .tls_backend_preconfigured(pinned::client_config(None))
         .tls_info(true)
         .build();
-    let Ok(client) = client else { return Responder::Unclear("cannot create an HTTP client".to_owned()) };
+    let Ok(client) = client else { return Responder::Invalid("cannot create an HTTP client".to_owned()) };
     match client.get(format!("{base}/healthz")).timeout(PROBE_TIMEOUT).send().await {
         Ok(answer) => {
             let certificate = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
@@ -76,9 +76,9 @@ pub(super) async fn probe(base: &str) -> Responder {
             }
         }
         Err(error) if io_error_kind(&error) == Some(std::io::ErrorKind::ConnectionRefused) => {
-            Responder::Nobody
+            Responder::Closed
         }
-        Err(error) => Responder::Unclear(error_chain(&error)),
+        Err(error) => Responder::Invalid(error_chain(&error)),
     }
 }
 
@@ -112,7 +112,7 @@ impl RunningGateway {
     ) -> Self {
         let port = base.parse::<Url>().ok().and_then(|url| url.port_or_known_default());
         let listener = match (&answer, port) {
-            (Responder::Nobody, _) | (_, None) => None,
+            (Responder::Closed, _) | (_, None) => None,
             (_, Some(port)) => port_listener(tools, port).await,
         };
         let (status, checks) = match (&answer, target) {
@@ -141,7 +141,7 @@ impl RunningGateway {
 
     /// Whether another program has the port.
     pub(super) fn is_other_program(&self) -> bool {
-        matches!(self.answer, Responder::Other(_) | Responder::Unclear(_)) && self.process().is_none()
+        matches!(self.answer, Responder::Other(_) | Responder::Invalid(_)) && self.process().is_none()
     }
 
     /// The error that it reports for a backend.
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateway_is_told_from_other_programs() {
+    fn a_gateway_is_distinguished_from_other_programs() {
         for (status, body, ours) in [
             (200, "ok\n", true),
             (403, r#"{"error":{"code":"ip_not_allowed","message":"x"},"detail":"x"}"#, true),
@@ -221,12 +221,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_free_port_and_a_silent_listener_are_told_apart() {
+    async fn a_free_port_and_a_silent_listener_are_distinguished() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", taken.local_addr().unwrap());
         std::thread::spawn(move || taken.accept().map(drop));
-        assert!(matches!(probe(&base).await, Responder::Unclear(_)), "it closes without an answer");
+        assert!(matches!(probe(&base).await, Responder::Invalid(_)), "it closes without an answer");
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(probe(&format!("https://{free}")).await, Responder::Nobody);
+        assert_eq!(probe(&format!("https://{free}")).await, Responder::Closed);
     }
 }

@@ -76,8 +76,8 @@ fn summary(report: &ConfigReport) -> String {
         .backends_file()
         .map_or_else(|| "the built-in backends".to_owned(), |path| path.display().to_string());
     let files = format!("valid: {env}, {backends}");
-    let notes = report.warnings.foreign.iter().chain(&report.warnings.disabled_backends);
-    [&files].into_iter().chain(notes).map(|text| redact(text)).collect::<Vec<_>>().join("; ")
+    let warnings = report.warnings.foreign.iter().chain(&report.warnings.disabled_backends);
+    [&files].into_iter().chain(warnings).map(|text| redact(text)).collect::<Vec<_>>().join("; ")
 }
 
 fn without_effect(report: &ConfigReport) -> Vec<Finding> {

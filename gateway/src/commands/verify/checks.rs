@@ -97,7 +97,7 @@ pub(super) async fn other_backend_refuses_images(target: &GatewayTarget, status:
     let backends = status["backend_health"].as_object().ok_or("the status names no backends")?;
     let others = || backends.keys().filter(|other| *other != class);
     let Some(other) = others().find(|other| *other == "local_mlx").or_else(|| others().next()) else {
-        return Ok(format!("there is no backend besides {class}"));
+        return Ok(format!("there is no backend other than {class}"));
     };
     let reply = Reply::send(image_request(target, other)).await?;
     expect_error(&reply, 400, "capability_not_supported")?;

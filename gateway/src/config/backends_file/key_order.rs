@@ -1,5 +1,5 @@
-//! In which order the file names its backends: the first that can do something is where requests go by default. A parsed
-//! value has forgotten it.
+//! The order of the backends in the file, which the parsed value does not preserve: the first backend with a capability is
+//! its default.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-/// The names under `backends`, as they stand in a text that was parsed before.
+/// The names under `backends`, in the order of a valid file.
 pub(super) fn backend_names(text: &str) -> Vec<String> {
     serde_saphyr::from_str::<Top>(text.trim_start_matches('\u{feff}'))
         .map(|top| top.backends.0)

@@ -24,7 +24,7 @@ fn the_built_in_backends_are_those_of_the_contract() {
 }
 
 #[test]
-fn missing_values_have_the_contracts_meaning() {
+fn missing_values_have_the_documented_defaults() {
     let read = read_text(
         "backends:\n  a: {base_url: 'http://${ADA2}:1', supported_capabilities: [images, music]}\n  \
          b: {base_url: '${NONE}', supported_capabilities: [chat]}\n  \
@@ -41,8 +41,8 @@ fn missing_values_have_the_contracts_meaning() {
         read.warnings,
         [
             "b.yaml: legacy_maping: did you mean \"legacy_mapping\"?",
-            "b.yaml: legacy_mapping.old: \"b\" is no configured class; requests for \"old\" are refused",
-            "b.yaml: not the gateway's, left out: top, backends.a: capability music, backends.c: capability tts, \
+            "b.yaml: legacy_mapping.old: \"b\" is not a configured class; requests for \"old\" are refused",
+            "b.yaml: ignored unknown keys and capabilities: top, backends.a: capability music, backends.c: capability tts, \
              backends.c",
         ]
     );
@@ -79,11 +79,11 @@ fn every_problem_is_named_and_no_address_with_a_password_repeated() {
 }
 
 #[test]
-fn every_fault_of_every_backend_is_told_in_one_run() {
-    let told = |text: &str| read_text(&format!("backends:\n{text}")).unwrap_err();
+fn all_problems_of_all_backends_are_reported_at_once() {
+    let problems_of = |text: &str| read_text(&format!("backends:\n{text}")).unwrap_err();
     let heavy = "  gpu_heavy: {base_url: 'http://h:${ADA2_PORT}', concurrency_limits: {images: x}, \
                  supported_capabilities: [images], auth: {bearer_env: NOPE}}\n";
-    let words = "  b: {base_url: nope, supported_capabilities: chat, concurrency_limits: {chat: no}}\n";
+    let strings = "  b: {base_url: nope, supported_capabilities: chat, concurrency_limits: {chat: no}}\n";
     let rest = "  c: {base_url: 'http://c', health: {liveness: nope, readiness: [1]}, payload_policy: {images_format: zip, \
                 images_allow_base64: maybe}, supported_capabilities: [images, chat], concurrency_limits: {images: 0, chat: 0}}\n";
     let class =
@@ -94,7 +94,7 @@ fn every_fault_of_every_backend_is_told_in_one_run() {
             heavy,
             &["gpu_heavy.concurrency_limits.images", "gpu_heavy.base_url", "gpu_heavy.auth.bearer_env"][..],
         ),
-        (words, &["b.supported_capabilities", "b.concurrency_limits.chat", "b.base_url"]),
+        (strings, &["b.supported_capabilities", "b.concurrency_limits.chat", "b.base_url"]),
         (
             rest,
             &[
@@ -109,23 +109,23 @@ fn every_fault_of_every_backend_is_told_in_one_run() {
         (class, &["d.class", "d.base_url", "d.health", "d.default_model"]),
         (&format!("{heavy}{both}"), &["e.class", "e.auth.bearer_env"]),
     ] {
-        let problems = told(text);
+        let problems = problems_of(text);
         for key in keys {
-            let of_it = format!("b.yaml: backends.{key}: expected");
-            let count = problems.iter().filter(|problem| problem.starts_with(&of_it)).count();
+            let prefix = format!("b.yaml: backends.{key}: expected");
+            let count = problems.iter().filter(|problem| problem.starts_with(&prefix)).count();
             assert_eq!(count, 1, "{key} in {problems:#?}");
         }
     }
-    assert_eq!(told(heavy).len(), 3);
-    assert_eq!(told(&[heavy, words, rest, class, both].concat()).len(), 18);
+    assert_eq!(problems_of(heavy).len(), 3);
+    assert_eq!(problems_of(&[heavy, strings, rest, class, both].concat()).len(), 18);
     let off = read_text(
         "backends: {a: {base_url: '', supported_capabilities: [images], auth: {bearer_env: NOPE}}}",
     );
-    assert_eq!(off.unwrap().disabled, ["a"], "what is off needs no token");
+    assert_eq!(off.unwrap().disabled, ["a"], "a disabled backend needs no token");
 }
 
 #[test]
-fn the_backends_own_token_comes_from_a_variable_and_never_shows() {
+fn a_backends_token_comes_from_a_variable_and_is_never_shown() {
     let read = read_text(
         "backends: {a: {base_url: 'http://a', supported_capabilities: [images], auth: {bearer_env: ADA2_TOKEN}}}",
     )
@@ -136,7 +136,7 @@ fn the_backends_own_token_comes_from_a_variable_and_never_shows() {
 }
 
 #[test]
-fn one_setting_overrides_the_address_of_the_images_class() {
+fn one_setting_overrides_the_url_of_the_images_class() {
     let with = |url| {
         let source = SettingSource::Environment("IMAGES_HTTP_BASE_URL");
         parse(None, Some(BaseUrlOverride { class: "gpu_heavy", url, source }), &|_| None)
@@ -148,7 +148,7 @@ fn one_setting_overrides_the_address_of_the_images_class() {
 }
 
 #[test]
-fn further_classes_are_data_in_the_order_of_the_file() {
+fn any_class_is_accepted_in_the_order_of_the_file() {
     let read = read_text(
         "backends:\n  z: {base_url: 'http://z', supported_capabilities: [chat], default_model: '${ADA2}'}\n  \
          a: {base_url: 'http://a', supported_capabilities: [embeddings, chat], default_model: ''}\n  \
@@ -164,7 +164,7 @@ fn further_classes_are_data_in_the_order_of_the_file() {
 }
 
 #[test]
-fn scalars_keep_the_text_that_they_were_written_with() {
+fn scalars_keep_their_text() {
     let read = read_text(
         "backends:\n  0012: {base_url: http://a, supported_capabilities: [chat], default_model: 0012}\n  \
          b: {class: 1e3, base_url: http://b, supported_capabilities: [chat], default_model: 1.50, \
@@ -176,7 +176,11 @@ fn scalars_keep_the_text_that_they_were_written_with() {
     assert_eq!(read.backends.classes(), ["0012", "1e3", "c"]);
     let models: Vec<_> = read.backends.all.iter().map(|backend| backend.default_model.as_deref()).collect();
     assert_eq!(models, [Some("0012"), Some("1.50"), None]);
-    assert_eq!(read.backends.find("1e3").unwrap().limits[&Capability::Chat], 16, "a number is wanted");
+    assert_eq!(
+        read.backends.find("1e3").unwrap().limits[&Capability::Chat],
+        16,
+        "a number is parsed as YAML does"
+    );
     for (name, class) in [("010", "0012"), ("yes", "1e3")] {
         assert_eq!(read.backends.resolve(name).unwrap().class, class);
     }
@@ -184,7 +188,7 @@ fn scalars_keep_the_text_that_they_were_written_with() {
 }
 
 #[test]
-fn an_undefined_variable_inside_a_longer_value_is_named_and_alone_it_disables() {
+fn an_undefined_variable_is_a_problem_inside_a_longer_value_and_disables_the_backend_alone() {
     let with = |base: &str| {
         read_text(&format!("backends:\n  a: {{base_url: '{base}', supported_capabilities: [images]}}"))
     };
@@ -197,7 +201,7 @@ fn an_undefined_variable_inside_a_longer_value_is_named_and_alone_it_disables() 
         assert_eq!(with(base).unwrap().backends.find("a").unwrap().base_url.as_str(), address, "{base}");
     }
     assert_eq!(with("${ADA2_URL}").unwrap().disabled, ["a"]);
-    for (base, words) in [
+    for (base, message) in [
         ("http://ada2:${ADA2_PORT}", "expected ADA2_PORT to be defined"),
         ("http://ada2:${ADA2_PORT-}", "expected http://host:port"),
         ("http://ada2:${EMPTY}/v1", "expected http://host:port"),
@@ -206,12 +210,12 @@ fn an_undefined_variable_inside_a_longer_value_is_named_and_alone_it_disables() 
     ] {
         let problems = with(base).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].starts_with(&format!("b.yaml: backends.a.base_url: {words}")), "{problems:?}");
+        assert!(problems[0].starts_with(&format!("b.yaml: backends.a.base_url: {message}")), "{problems:?}");
     }
     let others = "backends:\n  a: {base_url: 'http://a', supported_capabilities: [images], health: {readiness: '/${NONE}'}}\n  \
                   b: {base_url: 'http://${NONE}', supported_capabilities: [tts]}\nlegacy_mapping: {x: 'a${NONE}'}";
     let problems = read_text(others).unwrap_err();
-    assert_eq!(problems.len(), 2, "a backend that is not ours is not read: {problems:?}");
+    assert_eq!(problems.len(), 2, "a backend without our capabilities is not read: {problems:?}");
     assert!(
         problems[0].contains("health.readiness: expected NONE") && problems[1].contains("legacy_mapping.x"),
         "{problems:?}"
@@ -219,7 +223,7 @@ fn an_undefined_variable_inside_a_longer_value_is_named_and_alone_it_disables() 
 }
 
 #[test]
-fn a_misspelling_in_every_map_of_ours_is_told_with_the_right_name_and_what_is_foreign_in_one_line() {
+fn misspelled_keys_have_suggestions_and_foreign_keys_share_one_warning() {
     let yaml = "backends:\n  a:\n    base_url: http://a\n    supported_capabilities: [images, chta, music]\n    \
                 concurrency_limits: {images: 2, imgaes: 3, music: 1, tts: 1}\n    \
                 health: {livness: /a, READINESS: /b, interval: 3}\n    \
@@ -233,25 +237,25 @@ fn a_misspelling_in_every_map_of_ours_is_told_with_the_right_name_and_what_is_fo
         "payload_policy.images-allow-base64: did you mean \"images_allow_base64\"?",
         "auth.bearer_evn: did you mean \"bearer_env\"?",
     ]
-    .map(|told| format!("b.yaml: backends.a.{told}"));
+    .map(|message| format!("b.yaml: backends.a.{message}"));
     let capability = "b.yaml: backends.a: capability chta: did you mean \"chat\"?";
-    let foreign = "b.yaml: not the gateway's, left out: backends.a.concurrency_limits.tts, backends.a: capability music, \
+    let foreign = "b.yaml: ignored unknown keys and capabilities: backends.a.concurrency_limits.tts, backends.a: capability music, \
                    backends.a.health.interval, backends.a.payload_policy.audio, backends.a.auth.header";
-    let notes = read_text(yaml).unwrap().warnings;
-    for told in misspelled.iter().map(String::as_str).chain([capability, foreign]) {
-        assert!(notes.iter().any(|note| note == told), "{told} in {notes:#?}");
+    let warnings = read_text(yaml).unwrap().warnings;
+    for message in misspelled.iter().map(String::as_str).chain([capability, foreign]) {
+        assert!(warnings.iter().any(|warning| warning == message), "{message} in {warnings:#?}");
     }
-    assert_eq!(notes.len(), misspelled.len() + 2, "{notes:#?}");
+    assert_eq!(warnings.len(), misspelled.len() + 2, "{warnings:#?}");
     let problems = read_text(&format!("{yaml}    class: 'a b'\n  b: 7\n")).unwrap_err();
-    let wrong = problems.iter().filter(|told| told.contains("expected")).count();
+    let wrong = problems.iter().filter(|problem| problem.contains("expected")).count();
     assert_eq!((wrong, problems.len()), (2, misspelled.len() + 3), "{problems:#?}");
     let problems = read_text(&yaml.replace("images: 2,", "images: 0, ")).unwrap_err();
-    for told in misspelled
+    for message in misspelled
         .iter()
         .take(1)
         .map(String::as_str)
         .chain([capability, "limits.images: expected a whole number"])
     {
-        assert!(problems.iter().any(|problem| problem.contains(told)), "{told} in {problems:#?}");
+        assert!(problems.iter().any(|problem| problem.contains(message)), "{message} in {problems:#?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Reading single values of the YAML: each with its key, so that a problem names it.
+//! Reads single values, each with its key for the problem report.
 
 use reqwest::Url;
 use serde_json::{Map, Value};
@@ -11,14 +11,13 @@ impl BackendsParser<'_> {
         self.problems.push(Problem::new(&self.source, key, expected));
     }
 
-    /// Notes keys that are not ours.
     pub(super) fn report_unknown_keys(&mut self, at: &str, map: &Map<String, Value>, known_keys: &[&str]) {
         for name in map.keys().filter(|name| !known_keys.contains(&name.as_str())) {
             self.report_unknown_key(at, name, known_keys);
         }
     }
 
-    /// Notes one: where it looks like a misspelling of ours, by a line of its own.
+    /// Reports a likely misspelling on a line of its own, other unknown keys on one line together.
     pub(super) fn report_unknown_key(&mut self, at: &str, name: &str, known_keys: &[&str]) {
         match nearest(name, known_keys.iter().copied()) {
             Some(suggestion) => {
@@ -33,7 +32,7 @@ impl BackendsParser<'_> {
         }
     }
 
-    /// A map of ours in a backend's, and in it nothing but these keys is.
+    /// A nested map that may have these keys only.
     pub(super) fn section(
         &mut self,
         at: &str,
@@ -47,7 +46,7 @@ impl BackendsParser<'_> {
         section
     }
 
-    /// A path on the origin of the base address.
+    /// A path on the origin of the base URL.
     pub(super) fn path(
         &mut self,
         key: &str,
@@ -75,7 +74,7 @@ impl BackendsParser<'_> {
         }
     }
 
-    /// A scalar as text, with references expanded. `None` where there is none, and where a problem was noted.
+    /// A scalar as text, with references expanded. `None` if it is missing, or on a problem.
     pub(super) fn text(&mut self, key: &str, value: Option<&Value>) -> Option<String> {
         match value? {
             Value::String(text) => {
@@ -91,13 +90,12 @@ impl BackendsParser<'_> {
     }
 }
 
-/// What a base address must be; the text itself is not repeated, since people put passwords into it.
+/// What a base URL must be. Messages never quote the URL: people put passwords into it.
 pub(in crate::config) const EXPECTED_URL: &str = "expected http://host:port or https://host:port, a path allowed, without user, password, query or fragment";
 
-/// Reads a base address.
 pub(in crate::config) fn base_url(text: &str) -> Option<Url> {
     let url: Url = text.trim().parse().ok()?;
-    // A colon without a port would mean the scheme's own, which nobody who wrote it meant.
+    // The URL library takes a colon without a port for the default port, which is hardly what was meant.
     let authority = text.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
     let plain = url.username().is_empty()
         && url.password().is_none()

@@ -1,50 +1,50 @@
-//! What is said of a configuration shows no secret of it, and a secret that could never be used is refused.
+//! No output about a configuration shows a secret, and a secret that could never be used is rejected.
 
 use super::*;
 
-/// A secret that is planted in every place that can hold one.
+/// Planted wherever a secret may be.
 const CANARY: &str = "c4nary-S3cret";
-const FINE: &str = "GATEWAY_BEARER_TOKEN=fine";
+const VALID_TOKEN: &str = "GATEWAY_BEARER_TOKEN=valid";
 
 /// A configuration: env file, one further variable, backends.
 #[derive(Default)]
-struct Given {
+struct TestConfig {
     env: String,
     variable: Option<(&'static str, String)>,
     yaml: Option<String>,
 }
 
-impl Given {
+impl TestConfig {
     fn env(lines: &[String]) -> Self {
         Self { env: lines.join("\n"), ..Self::default() }
     }
 
     fn yaml(yaml: String) -> Self {
-        Self { env: FINE.to_owned(), yaml: Some(yaml), ..Self::default() }
+        Self { env: VALID_TOKEN.to_owned(), yaml: Some(yaml), ..Self::default() }
     }
 
     fn with(self, name: &'static str, value: String) -> Self {
         Self { variable: Some((name, value)), ..self }
     }
 
-    /// Sees that nothing that is said of it shows the secret.
-    fn shows_nothing(self, case: &str) {
+    /// Asserts that neither the effective configuration nor any message shows the secret.
+    fn assert_hides_secret(self, case: &str) {
         let file = env_file(&format!("{}\n", self.env));
         if let Some(yaml) = self.yaml {
             std::fs::write(PathBuf::from(&file).with_file_name(BACKENDS_FILE), yaml).unwrap();
         }
         let matches = cli::command().get_matches_from(["gateway", "--env-file", &file]);
         let environment = |name: &str| {
-            self.variable.as_ref().filter(|(known, _)| *known == name).map(|(_, value)| value.clone())
+            self.variable.as_ref().filter(|(variable, _)| *variable == name).map(|(_, value)| value.clone())
         };
-        let said = match load(&matches, &environment) {
-            Ok(LoadedConfig { effective, warnings: notes, .. }) => format!("{effective}{notes:?}"),
+        let output = match load(&matches, &environment) {
+            Ok(LoadedConfig { effective, warnings, .. }) => format!("{effective}{warnings:?}"),
             Err(problems) => {
                 let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 format!("{}{problems:?}", lines.concat())
             }
         };
-        assert!(!said.contains(CANARY), "{case}: {said}");
+        assert!(!output.contains(CANARY), "{case}: {output}");
     }
 }
 
@@ -54,37 +54,38 @@ fn file(name: &str, content: &str) -> String {
     path.display().to_string()
 }
 
-fn fine(line: String) -> Given {
-    Given::env(&[FINE.to_owned(), line])
+fn with_line(line: String) -> TestConfig {
+    TestConfig::env(&[VALID_TOKEN.to_owned(), line])
 }
 
 #[test]
-fn no_token_is_shown_whatever_is_wrong_with_it() {
-    let odd = file("odd", &format!("{CANARY}\u{fc}\n"));
+fn no_token_is_shown_however_malformed() {
+    let not_ascii = file("not_ascii", &format!("{CANARY}\u{fc}\n"));
     let two_lines = file("two", &format!("{CANARY}\n{CANARY}\n"));
     for (case, env) in [
-        ("a sound one", format!("GATEWAY_BEARER_TOKEN={CANARY}")),
-        ("a sound list", format!("GATEWAY_BEARER_TOKENS=bob={CANARY}{CANARY},{CANARY}")),
-        ("a letter outside ASCII", format!("GATEWAY_BEARER_TOKEN={CANARY}\u{fc}")),
+        ("a valid one", format!("GATEWAY_BEARER_TOKEN={CANARY}")),
+        ("a valid list", format!("GATEWAY_BEARER_TOKENS=bob={CANARY}{CANARY},{CANARY}")),
+        ("a character outside ASCII", format!("GATEWAY_BEARER_TOKEN={CANARY}\u{fc}")),
         ("a control character in a list", format!("GATEWAY_BEARER_TOKENS=a,{CANARY}\u{1}")),
         ("a quote that never ends", format!("GATEWAY_BEARER_TOKEN=\"{CANARY}\nA=1")),
-        ("words behind the quote", format!("GATEWAY_BEARER_TOKEN='x' {CANARY}")),
+        ("text after the quote", format!("GATEWAY_BEARER_TOKEN='x' {CANARY}")),
         ("no equals sign", format!("GATEWAY_BEARER_TOKEN {CANARY}")),
         ("a second line", format!("GATEWAY_BEARER_TOKEN=a\n{CANARY}=\nexport {CANARY}x=")),
-        ("a file", format!("GATEWAY_BEARER_TOKEN_FILE={odd}")),
+        ("a file", format!("GATEWAY_BEARER_TOKEN_FILE={not_ascii}")),
         ("a file of two lines", format!("GATEWAY_BEARER_TOKEN_FILE={two_lines}")),
         ("the token as its file", format!("GATEWAY_BEARER_TOKEN_FILE={CANARY}")),
-        ("both", format!("GATEWAY_BEARER_TOKEN={CANARY}\nGATEWAY_BEARER_TOKEN_FILE={odd}")),
-        ("the old gateway's", format!("{FINE}\nGATEWAY_LEGACY_BEARER_TOKEN={CANARY}\u{fc}")),
+        ("both", format!("GATEWAY_BEARER_TOKEN={CANARY}\nGATEWAY_BEARER_TOKEN_FILE={not_ascii}")),
+        ("the legacy gateway's", format!("{VALID_TOKEN}\nGATEWAY_LEGACY_BEARER_TOKEN={CANARY}\u{fc}")),
     ] {
-        Given::env(&[env]).shows_nothing(case);
+        TestConfig::env(&[env]).assert_hides_secret(case);
     }
-    let overruled = Given::env(&[FINE.to_owned()]).with("GATEWAY_BEARER_TOKENS", format!("{CANARY}\n,,"));
-    overruled.shows_nothing("in the environment");
+    let overruled =
+        TestConfig::env(&[VALID_TOKEN.to_owned()]).with("GATEWAY_BEARER_TOKENS", format!("{CANARY}\n,,"));
+    overruled.assert_hides_secret("in the environment");
 }
 
 #[test]
-fn no_key_is_shown_whatever_is_wrong_with_its_file() {
+fn no_key_is_shown_however_malformed_its_file() {
     let key =
         file("key.pem", &format!("-----BEGIN PRIVATE KEY-----{CANARY}{CANARY}-----END PRIVATE KEY-----"));
     let cut = file("cut.pem", &format!("-----BEGIN CERTIFICATE-----\n{CANARY}\n"));
@@ -94,17 +95,17 @@ fn no_key_is_shown_whatever_is_wrong_with_its_file() {
         ("for backends", format!("BACKEND_CLIENT_CERT={key}\nBACKEND_CA_BUNDLE={key}")),
         ("cut off", format!("BACKEND_CLIENT_CERT={cut}\nBACKEND_CA_BUNDLE={cut}")),
     ] {
-        fine(line).shows_nothing(case);
+        with_line(line).assert_hides_secret(case);
     }
     let pasted = || format!("-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----");
     for tls in ["on", "off"] {
         let lines = format!("GATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cut}");
-        fine(lines).with("GATEWAY_TLS_KEY_PATH", pasted()).shows_nothing("in place of its path");
+        with_line(lines).with("GATEWAY_TLS_KEY_PATH", pasted()).assert_hides_secret("in place of its path");
     }
 }
 
 #[test]
-fn a_key_in_the_place_of_its_files_name_is_not_shown() {
+fn a_key_in_place_of_its_path_is_not_shown() {
     let key = |begin: &str| format!("{begin}MIGHAgEAMBMGByqGSM49AgEG{CANARY}/c0lor+AwEHBG0wawIBAQQg");
     let cert = file("cert.pem", "");
     for (begin, tls) in [
@@ -119,12 +120,12 @@ fn a_key_in_the_place_of_its_files_name_is_not_shown() {
         for name in ["GATEWAY_TLS_KEY_PATH", "BACKEND_CLIENT_CERT", "BACKEND_CA_BUNDLE"] {
             let cert = if name == "GATEWAY_TLS_KEY_PATH" { cert.as_str() } else { "" };
             let env = env_file(&format!(
-                "{FINE}\nGATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cert}\n{name}={}\n",
+                "{VALID_TOKEN}\nGATEWAY_TLS={tls}\nGATEWAY_TLS_CERT_PATH={cert}\n{name}={}\n",
                 key(begin)
             ));
-            let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-            let told = format!("{name}: expected the path of a PEM file");
-            assert!(said.contains(&told) && !said.contains(CANARY), "{begin} {tls}: {said}");
+            let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+            let message = format!("{name}: expected the path of a PEM file");
+            assert!(output.contains(&message) && !output.contains(CANARY), "{begin} {tls}: {output}");
         }
     }
     let long = "/Volumes/certificates.of/the/gateway/on/ai2.local/the-key-and-its-certificate";
@@ -134,20 +135,20 @@ fn a_key_in_the_place_of_its_files_name_is_not_shown() {
         for setting in ["BACKEND_CLIENT_CERT", "BACKEND_CA_BUNDLE", "GATEWAY_TLS_CERT_PATH"] {
             let key =
                 if setting.ends_with("_PATH") { "GATEWAY_TLS=on\nGATEWAY_TLS_KEY_PATH=/nope" } else { "" };
-            let env = env_file(&format!("{FINE}\n{key}\n{setting}={path}\n"));
-            let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-            assert!(said.contains(&format!("{path}: No such file")), "{setting}: {said}");
+            let env = env_file(&format!("{VALID_TOKEN}\n{key}\n{setting}={path}\n"));
+            let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+            assert!(output.contains(&format!("{path}: No such file")), "{setting}: {output}");
         }
     }
-    let alone = env_file(&format!("{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH=/nope\n"));
-    let said = load_with(&["--env-file", &alone], &[]).unwrap_err().concat();
-    assert!(said.contains("GATEWAY_TLS_CERT_PATH here, or in that file: /nope: No such file"), "{said}");
-    let sound = file("sound.pem", &rcgen_certificate());
+    let alone = env_file(&format!("{VALID_TOKEN}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH=/nope\n"));
+    let output = load_with(&["--env-file", &alone], &[]).unwrap_err().concat();
+    assert!(output.contains("GATEWAY_TLS_CERT_PATH here, or in that file: /nope: No such file"), "{output}");
+    let certificate = file("certificate.pem", &rcgen_certificate());
     let env = env_file(&format!(
-        "{FINE}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH={sound}\nGATEWAY_TLS_KEY_PATH=/nope\n"
+        "{VALID_TOKEN}\nGATEWAY_TLS=on\nGATEWAY_TLS_CERT_PATH={certificate}\nGATEWAY_TLS_KEY_PATH=/nope\n"
     ));
-    let said = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-    assert!(said.contains("GATEWAY_TLS_KEY_PATH: ") && said.contains("/nope: No such file"), "{said}");
+    let output = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+    assert!(output.contains("GATEWAY_TLS_KEY_PATH: ") && output.contains("/nope: No such file"), "{output}");
 }
 
 fn rcgen_certificate() -> String {
@@ -156,23 +157,23 @@ fn rcgen_certificate() -> String {
 }
 
 #[test]
-fn no_password_in_an_address_is_shown() {
+fn no_password_in_a_url_is_shown() {
     let url = format!("http://me:{CANARY}@ada2:7860");
     for (case, line) in [
-        ("of the old gateway", format!("GATEWAY_LEGACY_UPSTREAM={url}")),
+        ("of the legacy gateway", format!("GATEWAY_LEGACY_UPSTREAM={url}")),
         ("without scheme", format!("GATEWAY_LEGACY_UPSTREAM=me:{CANARY}@old:1")),
         ("with a slash in it", format!("GATEWAY_LEGACY_UPSTREAM=http://me:x/{CANARY}@old")),
         ("in a query", format!("GATEWAY_LEGACY_UPSTREAM=http://old/?token={CANARY}")),
         ("of images", format!("IMAGES_HTTP_BASE_URL={url}")),
         (
-            "of a class that is not there",
+            "of a missing class",
             format!("IMAGES_HTTP_BASE_URL={url}\nIMAGES_BACKEND=mock\nIMAGES_BACKEND_CLASS=none"),
         ),
-        ("of our own", format!("PUBLIC_BASE_URL={url}")),
+        ("of the public base URL", format!("PUBLIC_BASE_URL={url}")),
         ("of an origin", format!("GATEWAY_ALLOWED_ORIGINS={url}")),
         ("in another setting", format!("GATEWAY_HOST={url}\nUI_IMAGE_DIR={url}/x")),
     ] {
-        fine(line).shows_nothing(case);
+        with_line(line).assert_hides_secret(case);
     }
 }
 
@@ -181,46 +182,46 @@ fn no_secret_of_the_backends_file_is_shown() {
     let backend = |base: &str, more: String| {
         format!("backends:\n  a:\n    base_url: {base}\n    supported_capabilities: [images, chat]\n{more}")
     };
-    let plain = |more: String| Given::yaml(backend("http://a", more));
+    let plain = |more: String| TestConfig::yaml(backend("http://a", more));
     let url = format!("http://me:{CANARY}@ada2:7860");
     let variable = || plain("    auth: {bearer_env: X}\n".to_owned());
-    Given::yaml(backend(&url, String::new())).shows_nothing("an address");
-    let expanded = Given::yaml(backend("'${X}'", String::new()));
-    expanded.with("X", url).shows_nothing("an address from a variable");
-    variable().with("X", CANARY.to_owned()).shows_nothing("a sound token");
-    variable().with("X", format!("{CANARY}\u{fc}")).shows_nothing("a token outside ASCII");
+    TestConfig::yaml(backend(&url, String::new())).assert_hides_secret("an address");
+    let expanded = TestConfig::yaml(backend("'${X}'", String::new()));
+    expanded.with("X", url).assert_hides_secret("an address from a variable");
+    variable().with("X", CANARY.to_owned()).assert_hides_secret("a valid token");
+    variable().with("X", format!("{CANARY}\u{fc}")).assert_hides_secret("a token outside ASCII");
     for (case, more) in [
         ("the token for its variable", format!("    auth: {{bearer_env: {CANARY}}}\n")),
         ("a query of a health path", format!("    health: {{readiness: '/r?key={CANARY}'}}\n")),
         ("YAML cut off", format!("    auth: {{bearer_env: \"{CANARY}\n")),
         ("YAML badly indented", format!("   token: {CANARY}\n")),
         ("a key given twice", format!("    token: {CANARY}\n    token: {CANARY}\n")),
-        ("an anchor that is none", format!("    token: *{CANARY}\n")),
+        ("an undefined anchor", format!("    token: *{CANARY}\n")),
     ] {
-        plain(more).shows_nothing(case);
+        plain(more).assert_hides_secret(case);
     }
-    fine(format!("MODEL_ALIASES_JSON={{\"{CANARY}")).shows_nothing("aliases that are no JSON");
+    with_line(format!("MODEL_ALIASES_JSON={{\"{CANARY}")).assert_hides_secret("aliases that are not JSON");
 }
 
 #[test]
-fn a_token_that_is_written_like_a_variable_is_not_shown_either() {
-    let env = env_file(&format!("{FINE}\nBLANK_TOKEN=\n"));
-    let told = |name: &str| {
+fn a_token_in_place_of_its_variable_is_not_shown() {
+    let env = env_file(&format!("{VALID_TOKEN}\nBLANK_TOKEN=\n"));
+    let load_named = |name: &str| {
         let yaml = format!(
             "backends:\n  a: {{base_url: 'http://a', supported_capabilities: [images], auth: {{bearer_env: {name}}}}}"
         );
         std::fs::write(PathBuf::from(&env).with_file_name(BACKENDS_FILE), yaml).unwrap();
         load_with(&["--env-file", &env], &[]).unwrap_err().concat()
     };
-    let said = told("HUSHTOKENVALUE");
-    assert!(said.contains("backends.a.auth.bearer_env: expected the name of a variable"), "{said}");
-    assert!(!said.contains("HUSHTOKENVALUE"), "{said}");
-    let said = told("BLANK_TOKEN");
-    assert!(said.contains("BLANK_TOKEN is empty"), "a name that is known is no secret: {said}");
+    let output = load_named("HUSHTOKENVALUE");
+    assert!(output.contains("backends.a.auth.bearer_env: expected the name of a variable"), "{output}");
+    assert!(!output.contains("HUSHTOKENVALUE"), "{output}");
+    let output = load_named("BLANK_TOKEN");
+    assert!(output.contains("BLANK_TOKEN is empty"), "a variable's name is not secret: {output}");
 }
 
 #[test]
-fn a_token_that_no_header_can_carry_is_refused_in_every_place() {
+fn a_token_that_no_header_can_carry_is_rejected_in_every_source() {
     let (latin, lines) = (file("latin", "schl\u{fc}ssel"), file("lines", "one\ntwo"));
     let legacy =
         "GATEWAY_BEARER_TOKEN=t\nGATEWAY_LEGACY_UPSTREAM=http://old\nGATEWAY_LEGACY_BEARER_TOKEN=t\u{f6}k";
@@ -240,17 +241,17 @@ fn a_token_that_no_header_can_carry_is_refused_in_every_place() {
 }
 
 #[test]
-fn a_wrong_address_for_the_images_class_is_told_by_its_setting_and_where_it_was_set() {
-    let env = env_file(&format!("{FINE}\nIMAGES_HTTP_BASE_URL=nowhere\n"));
-    let told = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
-    assert!(told.contains(&format!("{env}: IMAGES_HTTP_BASE_URL: expected")), "{told}");
-    let flag = ["--env-file", &env_file(FINE), "--images-http-base-url", "nowhere"];
-    let told = load_with(&flag, &[]).unwrap_err().concat();
-    assert!(told.contains("--images-http-base-url: IMAGES_HTTP_BASE_URL: expected"), "{told}");
+fn an_invalid_url_for_the_images_class_is_reported_with_its_setting_and_source() {
+    let env = env_file(&format!("{VALID_TOKEN}\nIMAGES_HTTP_BASE_URL=nowhere\n"));
+    let message = load_with(&["--env-file", &env], &[]).unwrap_err().concat();
+    assert!(message.contains(&format!("{env}: IMAGES_HTTP_BASE_URL: expected")), "{message}");
+    let flag = ["--env-file", &env_file(VALID_TOKEN), "--images-http-base-url", "nowhere"];
+    let message = load_with(&flag, &[]).unwrap_err().concat();
+    assert!(message.contains("--images-http-base-url: IMAGES_HTTP_BASE_URL: expected"), "{message}");
 }
 
 #[test]
-fn the_token_of_a_backend_must_fit_a_header_and_its_variable_is_named() {
+fn a_backends_token_must_fit_a_header_and_its_variable_is_named() {
     let env = env_file("GATEWAY_BEARER_TOKEN=t\nADA2_TOKEN=t\u{f6}k");
     let yaml = "backends:\n  a: {base_url: 'http://a', supported_capabilities: [images], auth: {bearer_env: ADA2_TOKEN}}";
     std::fs::write(PathBuf::from(&env).with_file_name(BACKENDS_FILE), yaml).unwrap();

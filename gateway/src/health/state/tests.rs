@@ -139,7 +139,7 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
 }
 
 proptest! {
-    /// Ready exactly if the last word was good and fewer probes than the threshold went unanswered since.
+    /// Ready exactly if the last response was good and fewer probes than the threshold went unanswered since.
     #[test]
     fn ready_needs_a_recent_good_response(evidence in prop::collection::vec(any_evidence(), 0..20)) {
         let silent = |evidence: &&Evidence| matches!(evidence, Evidence::ProbeFailed(_));

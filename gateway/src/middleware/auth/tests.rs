@@ -37,12 +37,12 @@ fn asks(
     let request = request.body(Body::empty()).unwrap();
     let client =
         ClientInfo::from_request(address.parse().unwrap(), request.headers(), &access.trusted_proxies);
-    let account = RequestRecord::default();
-    match authorize(access, &client, &request, &account) {
-        Ok(admitted) => Ok(match (account.caller(), admitted) {
+    let record = RequestRecord::default();
+    match authorize(access, &client, &request, &record) {
+        Ok(admitted) => Ok(match (record.caller(), admitted) {
             (Some(name), _) => name,
-            (None, AuthOutcome::Authenticated(_)) => "anybody".to_owned(),
-            (None, AuthOutcome::Anonymous) => "nobody".to_owned(),
+            (None, AuthOutcome::Authenticated(_)) => "unnamed".to_owned(),
+            (None, AuthOutcome::Anonymous) => "anonymous".to_owned(),
             (None, AuthOutcome::Preflight) => "preflight".to_owned(),
             (None, AuthOutcome::StartPage) => "start page".to_owned(),
         }),
@@ -71,12 +71,12 @@ fn every_path_but_the_open_ones_needs_a_token() {
         "/readyz/x",
     ] {
         let open = path == "/ui/images/";
-        let expected = if open { Ok("nobody".to_owned()) } else { Err(401) };
+        let expected = if open { Ok("anonymous".to_owned()) } else { Err(401) };
         assert_eq!(passes(&access, path, "127.0.0.1", &[]), expected, "{path}");
         assert_eq!(passes(&access, path, "127.0.0.1", &[ALICE]).as_deref(), Ok("alice"), "{path}");
     }
     for path in ["/healthz", "/readyz", "/ui", "/ui/images/x.png"] {
-        assert_eq!(passes(&access, path, "127.0.0.1", &[]).as_deref(), Ok("nobody"), "{path}");
+        assert_eq!(passes(&access, path, "127.0.0.1", &[]).as_deref(), Ok("anonymous"), "{path}");
     }
 }
 
@@ -111,13 +111,13 @@ fn addresses_are_checked_before_tokens() {
     assert_eq!(passes(&access, "/v1/models", "192.168.1.1", &[ALICE]), Err(403));
     assert_eq!(passes(&access, "/v1/models", "10.1.1.1", &[]), Err(401));
     assert_eq!(passes(&access, "/v1/models", "10.1.1.1", &[ALICE]).as_deref(), Ok("alice"));
-    assert_eq!(
-        passes(&access, "/ui/images/x", "10.1.1.1", &[]),
-        Err(403),
-        "pictures have a list of their own"
-    );
+    assert_eq!(passes(&access, "/ui/images/x", "10.1.1.1", &[]), Err(403), "images have their own list");
     access.ui_ranges.clear();
-    assert_eq!(passes(&access, "/ui/images/x", "127.0.0.1", &[ALICE]), Err(403), "an empty list is nobody");
+    assert_eq!(
+        passes(&access, "/ui/images/x", "127.0.0.1", &[ALICE]),
+        Err(403),
+        "an empty list allows nobody"
+    );
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn origins_are_checked_where_no_token_is_and_hosts_everywhere() {
     assert!(passes(&access, "/v1/models", "127.0.0.1", &[evil, ALICE]).is_ok());
     access.auth_required = false;
     assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[evil]), Err(403));
-    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[]).as_deref(), Ok("anybody"));
+    assert_eq!(passes(&access, "/v1/models", "127.0.0.1", &[]).as_deref(), Ok("unnamed"));
     let request =
         Request::builder().uri("/v1/models").header("host", "evil.example").body(Body::empty()).unwrap();
     let client = ClientInfo::from_request("127.0.0.1".parse().unwrap(), request.headers(), &[]);
@@ -152,7 +152,7 @@ fn origins_are_checked_where_no_token_is_and_hosts_everywhere() {
 }
 
 #[test]
-fn a_preflight_is_answered_before_a_token_is_asked_and_only_to_pages_that_may() {
+fn a_preflight_of_an_allowed_origin_needs_no_token() {
     let mut access = access();
     access.guard.allowed_origins = vec![WebOrigin::parse("https://ui.example").unwrap()];
     access.api_ranges = vec!["127.0.0.0/8".parse().unwrap()];
@@ -196,14 +196,18 @@ fn a_person_at_the_bare_address_is_sent_to_the_page() {
 }
 
 #[test]
-fn whom_a_trusted_proxy_means_must_be_known_where_addresses_count() {
+fn a_trusted_proxy_must_name_the_client_where_addresses_are_checked() {
     let mut access = access();
     access.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     let hidden = ("forwarded", "for=_hidden");
     let differ = [("x-forwarded-for", "10.1.1.1"), ("x-real-ip", "10.1.1.2"), ALICE];
     let ask =
         |access: &AccessConfig, path: &str, lines: &[(&str, &str)]| passes(access, path, "127.0.0.1", lines);
-    assert_eq!(ask(&access, "/v1/models", &[hidden, ALICE]).as_deref(), Ok("alice"), "any address may come");
+    assert_eq!(
+        ask(&access, "/v1/models", &[hidden, ALICE]).as_deref(),
+        Ok("alice"),
+        "any address is allowed"
+    );
     assert_eq!(ask(&access, "/v1/models", &differ), Err(403));
     assert_eq!(ask(&access, "/ui/images/x", &[hidden, ALICE]), Err(403));
     assert!(ask(&access, "/healthz", &differ).is_ok(), "health answers everybody");

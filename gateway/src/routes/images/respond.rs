@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// An image in the store, and what the backend says of it.
+/// A stored image and its metadata from the backend.
 type ImageEntry = (StoredImage, Map<String, Value>);
 
 /// Stores all images, whatever the response format, and responds. The backend's slot is held until they are stored.

@@ -43,11 +43,11 @@ fn counters() -> Metrics {
 }
 
 #[test]
-fn the_text() {
+fn the_page_has_every_metric_with_its_help() {
     let text =
         super::text(&counters(), &MetricsSnapshot::example()).replace(env!("CARGO_PKG_VERSION"), "x.y.z");
     let (buckets, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("_bucket{"));
-    assert_eq!(buckets.len(), 2 * (13 + 1), "per route, and one without end");
+    assert_eq!(buckets.len(), 2 * (13 + 1), "per route, including +Inf");
     insta::assert_snapshot!(lines.join("\n"), @r#"
     # HELP gateway_backend_healthy Whether a backend is alive.
     # TYPE gateway_backend_healthy gauge

@@ -54,8 +54,8 @@ fn an_image_is_stored_under_its_hash_without_leftovers() {
 }
 
 #[test]
-fn the_group_may_read_the_pictures() {
-    let dir = temporary("group").join("data/pictures");
+fn the_group_may_read_the_images() {
+    let dir = temporary("group").join("data/images");
     let store = ImageStore::open(&dir).unwrap();
     let name = store_images(&store, &[image(1)], 7).unwrap().remove(0);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
@@ -81,7 +81,7 @@ fn an_existing_name_with_other_bytes_is_an_error_and_stays() {
 
 #[test]
 fn only_our_own_unfinished_files_are_removed_at_start() {
-    let dir = temporary("sweep");
+    let dir = temporary("leftovers");
     let ours = format!(".incoming-{}.tmp", "0a".repeat(16));
     let others = [
         "1_0123456789abcdef.png",
@@ -252,7 +252,8 @@ fn store_for(store: &ImageStore, seed: u64, unix: u64, provenance: &Provenance) 
 
 /// The timestamps of an owner's images, oldest first.
 fn owned_by(store: &ImageStore, owner: &str) -> Vec<u64> {
-    let wants = |known: &crate::store::index::CachedMetadata| known.owners.iter().any(|known| known == owner);
+    let wants =
+        |metadata: &crate::store::index::CachedMetadata| metadata.owners.iter().any(|other| other == owner);
     let (listed, _, totals) = store.page_matching(&wants, None, 99).unwrap();
     assert_eq!(listed.len(), totals.images);
     listed.iter().rev().map(|listed| listed.name.unix()).collect()
@@ -298,7 +299,7 @@ fn the_same_image_has_both_owners_and_is_deleted_with_the_last() {
     let record = store.read_metadata(&name).unwrap();
     assert_eq!(record.owners, ["alice", "bob"]);
     assert_eq!(record.further["prompt"], "x", "fields of later versions are preserved");
-    let is = |owner: &'static str| move |known: &str| known == owner;
+    let is = |owner: &'static str| move |other: &str| other == owner;
     assert!(!store.remove_owner(&name, &is("carol")).unwrap());
     assert!(store.remove_owner(&name, &is("alice")).unwrap());
     assert_eq!((owned_by(&store, "alice"), owned_by(&store, "bob")), (vec![], vec![7]));
@@ -341,5 +342,5 @@ fn records_are_read_once_for_lists_and_again_before_deletion() {
     assert_eq!(owned_by(&store, "alice"), [7]);
     fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["bob"]}"#).unwrap();
     assert_eq!(owned_by(&store, "alice"), [7]);
-    assert!(!store.remove_owner(&name, &|known| known == "alice").unwrap(), "it reads the record again");
+    assert!(!store.remove_owner(&name, &|owner| owner == "alice").unwrap(), "it reads the record again");
 }

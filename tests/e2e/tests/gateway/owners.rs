@@ -298,7 +298,7 @@ async fn invalid_owners_and_limits_are_reported_without_any_token() {
         ),
         (
             format!("GATEWAY_BEARER_TOKENS=alice={ALICE};max=0\n"),
-            "GATEWAY_BEARER_TOKENS: expected nothing behind",
+            "GATEWAY_BEARER_TOKENS: expected nothing after",
         ),
         (format!("GATEWAY_BEARER_TOKENS=alice={ALICE};foo=1\n"), "but `;max=N`"),
         (

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_job_is_told_from_its_neighbours() {
+    fn a_disabled_job_is_distinguished_from_its_neighbours() {
         let text = include_str!("../../../../tests/fixtures/macos/launchctl-disabled.txt");
         assert!(is_disabled(text, "com.ai.gateway") && !is_disabled(text, "com.ai.gateway.other"));
         assert!(!is_disabled(text, "com.openssh.sshd") && !is_disabled("", "com.ai.gateway"));

@@ -54,12 +54,12 @@ fn access_problem(name: &'static str, path: &PathFacts, account: &Account) -> Op
     }
     let (quoted_path, owner) = (quoted(&path.path), &account.name);
     let (kind, create) = match path.kind {
-        FileKind::Folder => ("directory", format!("sudo mkdir -p {quoted_path}")),
+        FileKind::Directory => ("directory", format!("sudo mkdir -p {quoted_path}")),
         FileKind::File => ("file", format!("sudo touch {quoted_path}")),
     };
     let create = format!("{create} && sudo chown {owner} {quoted_path}");
     let has_right_kind = match path.kind {
-        FileKind::Folder => matches!(path.state, PathState::Dir | PathState::Missing(_)),
+        FileKind::Directory => matches!(path.state, PathState::Dir | PathState::Missing(_)),
         FileKind::File => !matches!(path.state, PathState::Dir),
     };
     if !has_right_kind {

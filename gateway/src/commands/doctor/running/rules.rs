@@ -9,7 +9,7 @@ use super::{
 };
 use crate::commands::verify::IMAGES_BACKEND;
 
-/// What else is known.
+/// What the rules need besides the running gateway.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(in super::super) struct RunContext<'a> {
@@ -97,12 +97,12 @@ fn port(running: &RunningGateway, context: RunContext<'_>) -> Option<Finding> {
         .is_some_and(|earlier| listener.is_none_or(|(process, _)| *process == earlier));
     Some(match &running.answer {
         Responder::Gateway(_) => Finding::ok(name, format!("a gateway answers at {base}")),
-        Responder::Nobody | Responder::Other(_) | Responder::Unclear(_)
+        Responder::Closed | Responder::Other(_) | Responder::Invalid(_)
             if is_earlier && context.is_blocked =>
         {
             return None;
         }
-        Responder::Nobody | Responder::Other(_) | Responder::Unclear(_) if is_earlier => Finding::warn(
+        Responder::Closed | Responder::Other(_) | Responder::Invalid(_) if is_earlier => Finding::warn(
             name,
             format!(
                 "nothing answers at {base} as configured: process {} still runs with the previous settings",
@@ -111,21 +111,21 @@ fn port(running: &RunningGateway, context: RunContext<'_>) -> Option<Finding> {
             format!("gateway check-config, then: {}", context.restart()),
         ),
         // The reason is reported already.
-        Responder::Nobody if context.is_blocked => return None,
-        Responder::Nobody if context.is_daemon => Finding::fail(
+        Responder::Closed if context.is_blocked => return None,
+        Responder::Closed if context.is_daemon => Finding::fail(
             name,
             format!("nothing listens at {base}"),
             format!("sudo launchctl kickstart system/{LABEL}, then read {STDERR_LOG}"),
         ),
-        Responder::Nobody => Finding::fail(
+        Responder::Closed => Finding::fail(
             name,
             format!("nothing listens at {base}: the gateway is not running"),
             "gateway serve",
         ),
-        Responder::Unclear(why) if running.process().is_some() => {
+        Responder::Invalid(why) if running.process().is_some() => {
             Finding::fail(name, format!("the gateway at {base} does not answer: {why}"), context.restart())
         }
-        Responder::Other(what) | Responder::Unclear(what) => Finding::fail(
+        Responder::Other(what) | Responder::Invalid(what) => Finding::fail(
             name,
             format!("{base} is held by {holder}: {what}"),
             listener.map_or(find, |(process, _)| stop(process)),

@@ -9,7 +9,7 @@ use crate::commands::doctor::account::Account;
 const EMPTY_DISK: DiskSpace = DiskSpace { total: 1 << 40, free: 1 << 39 };
 
 fn path(path: &str, kind: FileKind) -> PathFacts {
-    let state = if kind == FileKind::Folder { PathState::Dir } else { PathState::File(9) };
+    let state = if kind == FileKind::Directory { PathState::Dir } else { PathState::File(9) };
     PathFacts {
         path: path.into(),
         kind,
@@ -22,9 +22,9 @@ fn path(path: &str, kind: FileKind) -> PathFacts {
 
 fn good() -> PathsFacts {
     PathsFacts {
-        store: Some(path("/pictures", FileKind::Folder)),
+        store: Some(path("/images", FileKind::Directory)),
         holder: None,
-        data: Some(path("/data", FileKind::Folder)),
+        data: Some(path("/data", FileKind::Directory)),
         log: Some(path("/logs/gateway.log", FileKind::File)),
         stderr_size: Some(0),
         rotation: Some(Rotation { paths: vec!["/logs/gateway.log".to_owned()], is_incomplete: false }),
@@ -59,9 +59,9 @@ fn each_is_reported_once(table: &[Case]) {
 fn faults_of_the_store_are_reported_once_and_a_good_one_has_none() {
     each_is_reported_once(&[
         (|_| (), "store", Ok, ""),
-        (|facts| store(facts).is_writable = Some(false), "store", Fail, "sudo chown _gateway /pictures"),
+        (|facts| store(facts).is_writable = Some(false), "store", Fail, "sudo chown _gateway /images"),
         (|facts| store(facts).is_writable = None, "store", Skip, ""),
-        (|facts| store(facts).state = PathState::File(1), "store", Fail, "sudo mv /pictures /pictures.moved"),
+        (|facts| store(facts).state = PathState::File(1), "store", Fail, "sudo mv /images /images.moved"),
         (|facts| store(facts).state = PathState::Missing("/".into()), "store", Ok, ""),
         (
             |facts| store(facts).state = PathState::BlockedBy("/x".into()),

@@ -47,7 +47,7 @@ fn a_good_gateway_has_no_findings_and_each_fault_is_reported_once() {
     let table: [(Break, &str, Verdict, &str); 10] = [
         (|_| (), "port", Ok, ""),
         (
-            |running| is_at(running, Responder::Nobody, None),
+            |running| is_at(running, Responder::Closed, None),
             "port",
             Fail,
             "launchctl kickstart system/com.ai.gateway",
@@ -59,25 +59,20 @@ fn a_good_gateway_has_no_findings_and_each_fault_is_reported_once() {
             "install.sh --replace LABEL",
         ),
         (
-            |running| is_at(running, Responder::Unclear("x".to_owned()), None),
+            |running| is_at(running, Responder::Invalid("x".to_owned()), None),
             "port",
             Fail,
             "sudo lsof -nP -iTCP:8800",
         ),
         (
             |running| {
-                is_at(running, Responder::Unclear("no answer in time".to_owned()), Some((7, "gateway")));
+                is_at(running, Responder::Invalid("no answer in time".to_owned()), Some((7, "gateway")));
             },
             "port",
             Fail,
-            "launchctl kill TERM system/com.ai.gateway",
+            RESTART,
         ),
-        (
-            |running| status(running)["gateway"]["version"] = json!("0.0.9"),
-            "version",
-            Warn,
-            "launchctl kill TERM system/com.ai.gateway",
-        ),
+        (|running| status(running)["gateway"]["version"] = json!("0.0.9"), "version", Warn, RESTART),
         (
             |running| status(running)["gateway"]["config"]["last_error"] = json!("x"),
             "reload",
@@ -106,10 +101,10 @@ fn a_good_gateway_has_no_findings_and_each_fault_is_reported_once() {
 
 #[test]
 fn a_gateway_with_previous_settings_is_a_warning() {
-    let unclear = || Responder::Unclear("x".to_owned());
+    let unclear = || Responder::Invalid("x".to_owned());
     let context = RunContext { unreachable_process: Some(7), is_daemon: false, ..CONTEXT };
     for (answer, holder, expected) in [
-        (Responder::Nobody, None, Some(Warn)),
+        (Responder::Closed, None, Some(Warn)),
         (unclear(), None, Some(Warn)),
         (unclear(), Some((7, "gateway")), Some(Warn)),
         (unclear(), Some((9, "nginx")), Some(Fail)),
@@ -126,7 +121,7 @@ fn a_gateway_with_previous_settings_is_a_warning() {
         }
     }
     let mut running = good();
-    is_at(&mut running, Responder::Nobody, None);
+    is_at(&mut running, Responder::Closed, None);
     assert!(findings(&running, RunContext { is_blocked: true, ..context }).is_empty());
 }
 
@@ -146,7 +141,7 @@ fn a_fix_names_the_process_and_only_root_sees_every_holder() {
 #[test]
 fn a_consequence_of_a_reported_problem_is_not_reported_again() {
     let mut running = good();
-    is_at(&mut running, Responder::Nobody, None);
+    is_at(&mut running, Responder::Closed, None);
     assert!(findings(&running, RunContext { is_blocked: true, ..CONTEXT }).is_empty());
     let failing = [("readyz", Err("expected 200, found 503".to_owned()))];
     assert_eq!(verify_result(&failing, true).verdict, Ok);

@@ -46,11 +46,11 @@ fn a_new_token_needs_no_configuration_and_its_printed_line_is_valid() {
     running.signal("-TERM");
     let (_, log) = running.end();
     assert!(log.contains("caller=\"alice\"") && !log.contains(token), "{log}");
-    for bad in ["Alice", "", "a b"] {
+    for name in ["Alice", "", "a b"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-        command.env_clear().args(["token", "new", bad]);
+        command.env_clear().args(["token", "new", name]);
         let output = run(command);
-        assert_eq!(output.status.code(), Some(70), "{bad}");
+        assert_eq!(output.status.code(), Some(70), "{name}");
         assert!(text(&output.stderr).contains("cannot name a token") && output.stdout.is_empty());
     }
 }
@@ -137,7 +137,7 @@ fn status_and_verify_report_by_text_and_exit_code() {
     )
     .unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    let (env_file, image_dir) = (dir.join(".env"), dir.join("pictures"));
+    let (env_file, image_dir) = (dir.join(".env"), dir.join("images"));
     command.env_clear().arg("--env-file").arg(env_file).arg("--ui-image-dir").arg(image_dir);
     command.args(["--gateway-tls", "off", "--gateway-port", "0"]).stderr(Stdio::piped());
     let running = Running::start(command);

@@ -1,11 +1,11 @@
-//! What is told of a configuration beside its problems, and what is not told since it only follows from one.
+//! Warnings about a configuration, and consequences of a problem that are not reported.
 
 use super::*;
 
 const TOKEN: (&str, &str) = ("GATEWAY_BEARER_TOKEN", "t");
 
 #[test]
-fn what_the_env_file_says_in_vain_is_told_by_name_and_no_secret_with_it() {
+fn overridden_values_are_warned_of_and_secrets_not_shown() {
     let file = env_file(
         "GATEWAY_BEARER_TOKEN=hush-hush\nGATEWAY_HOST=127.0.0.1\nGATEWAY_PORT=8800\nADA2=a\nADA2_TOKEN=hush\nIMAGES_MAX_PIXELS=\n",
     );
@@ -19,10 +19,10 @@ fn what_the_env_file_says_in_vain_is_told_by_name_and_no_secret_with_it() {
         ("ADA2_TOKEN", "other"),
         ("IMAGES_MAX_PIXELS", "7"),
     ];
-    let notes = load_with(&["--env-file", &file, "--gateway-port", "1"], &env).unwrap().warnings;
+    let warnings = load_with(&["--env-file", &file, "--gateway-port", "1"], &env).unwrap().warnings;
     let place = "remove it there (the service's plist or unit, or the shell), or here";
     assert_eq!(
-        notes,
+        warnings,
         [
             format!(
                 "{file}: GATEWAY_HOST: \"127.0.0.1\" has no effect: environment GATEWAY_HOST says \"0.0.0.0\"; {place}"
@@ -31,13 +31,13 @@ fn what_the_env_file_says_in_vain_is_told_by_name_and_no_secret_with_it() {
             format!(
                 "{file}: GATEWAY_BEARER_TOKEN: this has no effect: environment GATEWAY_BEARER_TOKEN says otherwise; {place}"
             ),
-            format!("{file}: ADA2_TOKEN: this has no effect: the environment has another value of it"),
+            format!("{file}: ADA2_TOKEN: this has no effect: the environment has another value"),
         ]
     );
 }
 
 #[test]
-fn a_misspelt_variable_of_the_environment_is_told_and_what_the_backends_use_is_not() {
+fn a_misspelled_environment_variable_is_reported_unless_the_backends_file_uses_it() {
     let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
     let yaml =
         "backends: {gpu_heavy: {base_url: 'http://${GATEWAY_GPU_HOST}', supported_capabilities: [images]}}";
@@ -56,20 +56,20 @@ fn a_misspelt_variable_of_the_environment_is_told_and_what_the_backends_use_is_n
         let matches = cli::command().get_matches_from([&["gateway", "--env-file", &file], flags].concat());
         load_with_variables(&matches, &environment, &names)
     };
-    let meant = [
+    let suggestions = [
         "environment: GATEWAY_OWNER_TOKEN: is not a setting; did you mean GATEWAY_OWNER_TOKENS?",
         "environment: GATEWAY_PROT: is not a setting; did you mean GATEWAY_PORT?",
         "environment: MAX_REQEST_BYTES: is not a setting; did you mean MAX_REQUEST_BYTES?",
     ];
-    let notes = read(&[]).unwrap().warnings;
-    assert_eq!(notes[..3], meant);
-    assert_eq!(notes[3..], ["environment: unknown settings, ignored: GATEWAY_WHAT"]);
+    let warnings = read(&[]).unwrap().warnings;
+    assert_eq!(warnings[..3], suggestions);
+    assert_eq!(warnings[3..], ["environment: unknown settings, ignored: GATEWAY_WHAT"]);
     let problems = read(&["--gateway-port", "many"]).unwrap_err();
-    assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>()[1..], meant);
+    assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>()[1..], suggestions);
 }
 
 #[test]
-fn a_place_that_nobody_could_write_is_told_beside_the_problems_and_alone_to_who_checks() {
+fn unwritable_paths_are_reported_apart_and_together_with_other_problems() {
     let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
     let flags = [
         "--env-file",
@@ -89,7 +89,7 @@ fn a_place_that_nobody_could_write_is_told_beside_the_problems_and_alone_to_who_
 }
 
 #[test]
-fn without_a_backend_for_pictures_it_starts_and_says_so_unless_one_was_named() {
+fn a_missing_image_backend_is_a_warning_unless_its_class_was_set() {
     let chat = "mlx: {base_url: 'http://m', supported_capabilities: [chat]}";
     let off = "gpu_heavy: {base_url: '${NO_GPU}', supported_capabilities: [images], concurrency_limits: {images: 3}}";
     let named = ("IMAGES_BACKEND_CLASS", "gpu_heavy");
@@ -104,9 +104,8 @@ fn without_a_backend_for_pictures_it_starts_and_says_so_unless_one_was_named() {
         [(&[chat][..], &[][..]), (&[off], &[]), (&[off, chat], &[]), (&[off, chat], &[named])]
     {
         let loaded = read(backends, env).unwrap();
-        let told: Vec<_> =
-            loaded.warnings.iter().filter(|note| note.contains("no image backend: ")).collect();
-        assert_eq!(told.len(), 1, "{backends:?}: {:#?}", loaded.warnings);
+        let count = loaded.warnings.iter().filter(|warning| warning.contains("no image backend: ")).count();
+        assert_eq!(count, 1, "{backends:?}: {:#?}", loaded.warnings);
         assert!(loaded.config.backends.mock.is_none());
     }
     for (backends, env) in [
@@ -128,77 +127,77 @@ fn without_a_backend_for_pictures_it_starts_and_says_so_unless_one_was_named() {
         (&[off], &[mock], 3),
     ] {
         let loaded = read(backends, env).unwrap();
-        let stand_in = loaded.config.backends.mock.as_ref().unwrap();
+        let mock_backend = loaded.config.backends.mock.as_ref().unwrap();
         assert_eq!(
-            (&stand_in.class, stand_in.limits[&Capability::Images]),
+            (&mock_backend.class, mock_backend.limits[&Capability::Images]),
             (&loaded.config.images.class, limit)
         );
-        assert!(!loaded.warnings.concat().contains("no backend makes pictures"));
+        assert!(!loaded.warnings.concat().contains("no image backend: "));
     }
     let on = off.replace("${NO_GPU}", "http://h");
-    assert!(read(&[&on], &[mock]).unwrap().config.backends.mock.is_none(), "its own limit counts");
+    assert!(read(&[&on], &[mock]).unwrap().config.backends.mock.is_none(), "its own limit applies");
 }
 
 #[test]
-fn a_misspelling_is_told_beside_the_problems() {
+fn a_misspelling_is_reported_with_the_problems() {
     let file = env_file("GATEWAY_BEARER_TOKNE=t\nGATEWAY_PORT=many\nOLLAMA_HOST=x\n");
     let yaml = "backends: {gpu_heavy: {base_url: 'http://a', supported_capabilities: [images], health: {livness: /}}}";
     std::fs::write(PathBuf::from(&file).with_file_name(BACKENDS_FILE), yaml).unwrap();
     let problems = load_with(&["--env-file", &file], &[]).unwrap_err();
-    for told in [
+    for message in [
         "GATEWAY_BEARER_TOKNE: is not a setting; did you mean GATEWAY_BEARER_TOKEN?",
         "GATEWAY_PORT: expected a port number",
         "GATEWAY_BEARER_TOKEN: expected a token here",
         "backends.gpu_heavy.health.livness: did you mean \"liveness\"?",
     ] {
         assert_eq!(
-            problems.iter().filter(|problem| problem.contains(told)).count(),
+            problems.iter().filter(|problem| problem.contains(message)).count(),
             1,
-            "{told} in {problems:#?}"
+            "{message} in {problems:#?}"
         );
     }
     assert_eq!(problems.len(), 4, "{problems:#?}");
 }
 
 #[test]
-fn nothing_is_told_that_only_follows_from_a_file_that_cannot_be_read() {
-    // A folder cannot be read as a file; nor can, by root, one that is closed.
-    let folder = temporary("unread").display().to_string();
+fn consequences_of_an_unreadable_file_are_not_reported() {
+    // A directory cannot be read as a file, even by root.
+    let directory = temporary("unread").display().to_string();
     for (flags, env, lines) in [
-        (vec!["--env-file", folder.as_str()], vec![], 1),
+        (vec!["--env-file", directory.as_str()], vec![], 1),
         (
-            vec!["--env-file", folder.as_str(), "--gateway-port", "many"],
+            vec!["--env-file", directory.as_str(), "--gateway-port", "many"],
             vec![("GATEWAY_AUTH", "off"), ("GATEWAY_HOST", "::")],
             3,
         ),
-        (vec!["--env-file", folder.as_str()], vec![("IMAGES_BACKEND_CLASS", "other")], 1),
+        (vec!["--env-file", directory.as_str()], vec![("IMAGES_BACKEND_CLASS", "other")], 1),
     ] {
         let problems = load_with(&flags, &env).unwrap_err();
         assert_eq!(problems.len(), lines, "{problems:#?}");
         assert!(
-            problems[0].starts_with(&format!("--env-file: {folder}: expected a file: ")),
+            problems[0].starts_with(&format!("--env-file: {directory}: expected a file: ")),
             "{problems:#?}"
         );
     }
-    for (text, told) in [
+    for (text, message) in [
         (
-            format!("GATEWAY_BEARER_TOKEN_FILE={folder}\n"),
+            format!("GATEWAY_BEARER_TOKEN_FILE={directory}\n"),
             "GATEWAY_BEARER_TOKEN_FILE: expected a readable file",
         ),
         (
-            format!("GATEWAY_BEARER_TOKENS_FILE={folder}\n"),
+            format!("GATEWAY_BEARER_TOKENS_FILE={directory}\n"),
             "GATEWAY_BEARER_TOKENS_FILE: expected a readable file",
         ),
         ("GATEWAY_BEARER_TOKEN='t\n".to_owned(), "GATEWAY_BEARER_TOKEN: expected a closing quote"),
         ("GATEWAY_BEARER_TOKENS='t\n".to_owned(), "GATEWAY_BEARER_TOKENS: expected a closing quote"),
-        (format!("GATEWAY_BEARER_TOKEN=t\nBACKENDS_CONFIG={folder}\n"), "expected a file"),
+        (format!("GATEWAY_BEARER_TOKEN=t\nBACKENDS_CONFIG={directory}\n"), "expected a file"),
         (
-            format!("GATEWAY_BEARER_TOKEN=t\nMODEL_ALIASES_PATH={folder}\n"),
+            format!("GATEWAY_BEARER_TOKEN=t\nMODEL_ALIASES_PATH={directory}\n"),
             "MODEL_ALIASES_PATH: expected a file",
         ),
     ] {
         let problems = load_with(&["--env-file", &env_file(&text)], &[]).unwrap_err();
-        assert!(problems.len() == 1 && problems[0].contains(told), "{told} in {problems:#?}");
+        assert!(problems.len() == 1 && problems[0].contains(message), "{message} in {problems:#?}");
     }
     let file = env_file("GATEWAY_BEARER_TOKEN=t\n");
     std::fs::create_dir(PathBuf::from(&file).with_file_name(BACKENDS_FILE)).unwrap();
