@@ -39,7 +39,8 @@ async fn a_file_without_an_image_model_is_never_used_as_one() {
         assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
     }
     assert_eq!(loaded(&fake), ["sd_xl_base_1.0.safetensors"; 3]);
-    let served = "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
+    let served =
+        "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
     refused(&sidecar, "flux1-dev-fp8", 400, "invalid_value", served).await;
     refused(&sidecar, "FLUX1-dev-fp8.safetensors", 400, "invalid_value", "FLUX.1").await;
     refused(&sidecar, "ltx-2.3", 400, "invalid_value", "(LTX Video)").await;

@@ -97,7 +97,8 @@ async fn an_engine_with_only_flux_is_ready_with_a_preset() {
         assert_eq!(answer.status, 200, "{name:?}: {answer:?}");
     }
     assert_eq!(loaded(&fake), ["FLUX Dev"; 4]);
-    let text = "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
+    let text =
+        "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
     refused(&sidecar, "FLUX Dev", 400, "invalid_value", text).await;
     refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "(FLUX.1 inpainting)").await;
 }
