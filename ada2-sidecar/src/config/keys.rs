@@ -63,7 +63,7 @@ service::settings! {
             row SettingSpec::new(
                 "allow_from",
                 "ADA2_ALLOW_FROM",
-                "Address ranges that may use engine and API; health endpoints answer every address",
+                "Address ranges that may use engine and API; health is for everyone",
             )
             .with_default(PRIVATE_RANGES).value_name("CIDRS").default_help("loopback, private, 100.64/10")
             .common();
@@ -127,7 +127,7 @@ service::settings! {
         }
         "Choose the GPU" {
             pub gpu_required: bool = Parser::expecting("required or optional", |text| either(text, "optional", "required")) =>
-            row SettingSpec::new("gpu", "ADA2_GPU", "required, or optional: ready without a GPU too, which is still reported")
+            row SettingSpec::new("gpu", "ADA2_GPU", "required, or optional: a missing GPU is reported, not fatal")
                 .with_default("required").value_name("VALUE").common();
 
             pub gpu_id: String = Parser::expecting("an index like 0 or a UUID like GPU-…", gpu_id) =>

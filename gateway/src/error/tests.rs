@@ -230,7 +230,12 @@ fn the_event_is_what_sdks_raise_for() {
 fn the_reference_has_every_error() {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("REFERENCE.md");
     // A backend's own error passes as it is. The accept loop refuses plain HTTP on a TLS port.
-    let is_ours = |error: &ApiError| !matches!(error, ApiError::Backend(_, BackendError::Upstream(_)));
+    let is_ours = |error: &ApiError| {
+        !matches!(
+            error,
+            ApiError::Backend(_, BackendError::Upstream(_) | BackendError::UpstreamNotReady { .. })
+        )
+    };
     let https = ErrorResponse::new(StatusCode::BAD_REQUEST, ErrorCode::HttpsRequired, "");
     let errors = every_error().into_iter().chain([ApiError::StoreNotReady(StoreError::TooManyOpenFiles)]);
     let responses =

@@ -50,7 +50,7 @@ async fn an_inpainting_variant_is_not_the_default_and_not_an_alias() {
         assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
     }
     assert_eq!(loaded(&fake), ["Dreamshaper", "Dreamshaper", "Dreamshaper", "base inpainting"]);
-    refused(&sidecar, "old base", 400, "invalid_value", "of a kind that no graph serves (SD 2)").await;
+    refused(&sidecar, "old base", 400, "invalid_value", "its kind (SD 2) has no built-in graph").await;
     refused(&sidecar, "sdxl refiner base", 400, "invalid_value", "(SDXL refiner)").await;
     refused(&sidecar, "sd-xl-base-1.0", 404, "model_not_found", "SDXL text-to-image model, and it has none")
         .await;
