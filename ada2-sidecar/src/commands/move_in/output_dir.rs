@@ -141,7 +141,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
-            dir: "/srv/work".into(),
+            dir: "/srv/engine".into(),
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         let home = ("HOME", "/home/x");
         for (line, environment, file, expected) in [
             ("python invokeai-web --root /srv/i", &[home][..], None, "/srv/i/outputs"),
-            ("invokeai-web --root=i", &[home], None, "/srv/work/i/outputs"),
+            ("invokeai-web --root=i", &[home], None, "/srv/engine/i/outputs"),
             ("invokeai-web", &[home], None, "/home/x/invokeai/outputs"),
             ("invokeai-web", &[home, ("INVOKEAI_ROOT", "~/i")], None, "/home/x/i/outputs"),
             (
@@ -159,7 +159,7 @@ mod tests {
                 Some(("/opt/i/invokeai.yaml", "a: 1")),
                 "/opt/i/outputs",
             ),
-            ("invokeai-web", &[home], Some(("/srv/work/invokeai.yaml", "outputs_dir: /data/o")), "/data/o"),
+            ("invokeai-web", &[home], Some(("/srv/engine/invokeai.yaml", "outputs_dir: /data/o")), "/data/o"),
             ("invokeai-web --root /r --config /c.yaml", &[], Some(("/c.yaml", "outputs_dir: o")), "/r/o"),
             (
                 "invokeai-web --root /r",
@@ -181,10 +181,10 @@ mod tests {
     #[test]
     fn the_output_directory_of_comfyui_depends_on_its_command_line() {
         for (line, expected) in [
-            ("python main.py --listen 127.0.0.1", Some("/srv/work/output")),
+            ("python main.py --listen 127.0.0.1", Some("/srv/engine/output")),
             ("python /opt/c/main.py", Some("/opt/c/output")),
             ("python main.py --base-directory /data", Some("/data/output")),
-            ("python main.py --base-directory /data --output-directory out", Some("/srv/work/out")),
+            ("python main.py --base-directory /data --output-directory out", Some("/srv/engine/out")),
             ("comfy launch", None),
         ] {
             assert_eq!(comfyui(&started(line, &[])).as_deref(), expected.map(Path::new), "{line}");
