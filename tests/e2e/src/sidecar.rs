@@ -10,7 +10,7 @@ use fakes::engine::{Fake, FakeEngine};
 use service::lifecycle::Lifecycle;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
-use wire::health::{Check, ReadyReport};
+use wire::health::{Check, CheckStatus, ReadyReport};
 
 /// A running sidecar. Dropping it gives up what runs; [`Sidecar::stop`] drains it.
 #[derive(Debug)]
@@ -89,12 +89,16 @@ impl Sidecar {
 
     /// Waits until a check fails (bounded), and returns it.
     pub async fn until_fails(&self, name: &str) -> Check {
-        let failing = async || {
-            let report = self.readyz().await;
-            let check = report.checks.iter().find(|check| check.name == name).cloned();
-            check.filter(|check| check.status == wire::health::CheckStatus::Fail)
+        self.until_check(name, CheckStatus::Fail).await
+    }
+
+    /// Waits until a check has this status (bounded), and returns it.
+    pub async fn until_check(&self, name: &str, status: CheckStatus) -> Check {
+        let reached = async || {
+            let checks = self.readyz().await.checks;
+            checks.into_iter().find(|check| check.name == name).filter(|check| check.status == status)
         };
-        fakes::eventually(name, failing).await
+        fakes::eventually(name, reached).await
     }
 
     /// Requests images.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::sidecar::Sidecar;
 use fakes::gpu::{FakeCard, Process};
 use serde_json::{Value, json};
-use wire::health::{Check, CheckStatus, ReadyStatus};
+use wire::health::{CheckStatus, ReadyStatus};
 
 const NO_SUCH_PID: u32 = 4_194_305;
 
@@ -29,14 +29,6 @@ async fn get_as(sidecar: &Sidecar, path: &str, accept: &str) -> (u16, String) {
     let answer =
         fakes::http().get(format!("{}{path}", sidecar.url)).header("accept", accept).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
-}
-
-async fn until(sidecar: &Sidecar, name: &str, expected: CheckStatus) -> Check {
-    fakes::eventually(name, async || {
-        let report = sidecar.readyz().await;
-        report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == expected)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -167,7 +159,7 @@ async fn a_fatal_xid_gates_at_once_and_survives_restarts_until_it_is_acknowledge
     fakes::eventually("it is taken", async || (!state.join("ack").exists()).then_some(())).await;
     assert!(!std::fs::read_to_string(state.join("latch.json")).unwrap().contains("\"79\""));
     card.xid(31);
-    let check = until(&sidecar, "xid", CheckStatus::Warn).await;
+    let check = sidecar.until_check("xid", CheckStatus::Warn).await;
     assert!(check.message.contains("XID 31 (GPU memory page fault)"), "{check:?}");
     assert_eq!(sidecar.readyz().await.status, ReadyStatus::Degraded, "a program's fault never gates");
 }
@@ -219,7 +211,7 @@ async fn a_driver_upgrade_while_running_is_degraded() {
     let new = library.with_file_name("new");
     std::fs::copy(&library, &new).unwrap();
     std::fs::rename(&new, &library).unwrap();
-    let check = until(&sidecar, "driver", CheckStatus::Warn).await;
+    let check = sidecar.until_check("driver", CheckStatus::Warn).await;
     assert!(check.message.contains("upgraded while it is loaded: 595.80 runs"), "{check:?}");
     let report = sidecar.readyz().await;
     assert_eq!(report.status, ReadyStatus::Degraded);

@@ -8,19 +8,11 @@ use fakes::{
     invokeai::FakeInvoke,
 };
 use serde_json::json;
-use wire::health::{Check, CheckStatus, ReadyStatus};
+use wire::health::{CheckStatus, ReadyStatus};
 
 async fn text(url: &str) -> (u16, String) {
     let answer = fakes::http().get(url).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
-}
-
-async fn until(sidecar: &Sidecar, name: &str, expected: CheckStatus) -> Check {
-    fakes::eventually(name, async || {
-        let report = sidecar.readyz().await;
-        report.checks.into_iter().find(|check| check.name == name).filter(|check| check.status == expected)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -32,12 +24,12 @@ async fn a_node_removed_by_an_invokeai_upgrade_is_named() {
         fake.requests().iter().any(|request| request.path == "/openapi.json").then_some(())
     })
     .await;
-    until(&sidecar, "engine_model", CheckStatus::Pass).await;
+    sidecar.until_check("engine_model", CheckStatus::Pass).await;
     fake.script(|script| {
         script.removed_nodes = vec!["create_denoise_mask".to_owned()];
         script.version = Identity::Version("6.14.3");
     });
-    let check = until(&sidecar, "engine_model", CheckStatus::Warn).await;
+    let check = sidecar.until_check("engine_model", CheckStatus::Warn).await;
     assert!(
         check.message.contains("\"create_denoise_mask\", which this InvokeAI does not know"),
         "{check:?}"
@@ -56,7 +48,7 @@ async fn images_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
     let generate =
         async || sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 2})).await.status;
     assert_eq!(generate().await, 200);
-    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+    sidecar.until_check("engine_works", CheckStatus::Pass).await;
     fake.script(|script| {
         script.fail = Some(EngineFailure::new("RuntimeError", "CUDA error: unspecified launch failure"));
     });
@@ -68,7 +60,7 @@ async fn images_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
         );
         assert_eq!(generate().await, 502);
     }
-    let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
+    let check = sidecar.until_check("engine_works", CheckStatus::Warn).await;
     assert!(check.message.contains("3 images failed in the engine, the last with: CUDA error"), "{check:?}");
     assert_eq!(sidecar.readyz().await.status, ReadyStatus::Degraded, "it never gates");
     let (status, line) = text(&format!("{}/readyz/engine_works?verbose", sidecar.url)).await;
@@ -80,7 +72,7 @@ async fn images_that_fail_in_the_engine_are_a_warning_until_one_succeeds() {
     );
     fake.script(|script| script.fail = None);
     assert_eq!(generate().await, 200);
-    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+    sidecar.until_check("engine_works", CheckStatus::Pass).await;
 }
 
 #[tokio::test]
@@ -93,12 +85,12 @@ async fn much_slower_steps_than_before_are_a_warning() {
     for _ in 0..5 {
         assert_eq!(generate().await, 200);
     }
-    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+    sidecar.until_check("engine_works", CheckStatus::Pass).await;
     fake.script(|script| script.item = Duration::from_secs(3));
     assert_eq!(generate().await, 200);
-    let check = until(&sidecar, "engine_works", CheckStatus::Warn).await;
+    let check = sidecar.until_check("engine_works", CheckStatus::Warn).await;
     assert!(check.message.contains("at 64x64 took 0.") && check.message.contains("usually 0.0"), "{check:?}");
     fake.script(|script| script.item = Duration::from_millis(20));
     assert_eq!(generate().await, 200);
-    until(&sidecar, "engine_works", CheckStatus::Pass).await;
+    sidecar.until_check("engine_works", CheckStatus::Pass).await;
 }

@@ -143,7 +143,7 @@ async fn metrics_follow_the_exporters_names_and_promtool_accepts_them() {
     });
     let sidecar = start_watching(&card).await;
     card.xid(31);
-    until_warns(&sidecar, "xid").await;
+    sidecar.until_check("xid", CheckStatus::Warn).await;
     sidecar.generate(&json!({"prompt": "a", "size": "64x64", "steps": 1})).await;
     get(&sidecar, "/no/such/path").await;
     let (status, text) = get(&sidecar, "/metrics").await;
@@ -203,15 +203,6 @@ fn assert_reference_has_metrics(text: &str) {
     // Known only where the engine's unit is.
     let of_engine = "nvidia_smi_memory_effective_free_bytes".to_owned();
     reference::check_names(&page, "metrics", scraped.chain([of_engine]));
-}
-
-async fn until_warns(sidecar: &Sidecar, name: &str) {
-    fakes::eventually("a warning", async || {
-        let report = sidecar.readyz().await;
-        let check = report.checks.into_iter().find(|check| check.name == name)?;
-        (check.status == CheckStatus::Warn).then_some(())
-    })
-    .await;
 }
 
 fn assert_has_dashboard_metrics(text: &str, uuid: &str) {
