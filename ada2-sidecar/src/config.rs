@@ -205,8 +205,9 @@ fn read(
     settings.report_conflicts();
     let guard = Guard::from_settings(settings, "allowed_hosts", "allowed_origins");
     // Presets and state directory are read even if another setting is wrong, so that every problem is found.
-    let kind = settings.raw("engine").and_then(EngineKind::parse).unwrap_or(EngineKind::Builtin);
-    let presets = presets::read(settings, kind, base);
+    let valid_kind = settings.raw("engine").and_then(EngineKind::parse);
+    let presets = presets::read(settings, valid_kind, base);
+    let kind = valid_kind.unwrap_or(EngineKind::Builtin);
     let instance = instance(settings, kind);
     let values = values?;
     Some(Config {

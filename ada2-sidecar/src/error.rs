@@ -37,6 +37,8 @@ pub(crate) enum ApiError {
     },
     Engine(EngineError),
     Timeout(Duration),
+    /// The upload took all the time that the request has; there is no job yet.
+    UploadTimeout(Duration),
     /// No such path, perhaps with a suggestion.
     UnknownPath(Option<&'static str>),
     CheckNotFound {
@@ -85,6 +87,10 @@ impl ApiError {
             Self::Timeout(timeout) => {
                 let message =
                     format!("The image was not finished within {timeout:?}; the job has been cancelled.");
+                ErrorResponse::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::EngineTimeout, message).no_retry()
+            }
+            Self::UploadTimeout(timeout) => {
+                let message = format!("The upload was not finished within {timeout:?}.");
                 ErrorResponse::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::EngineTimeout, message).no_retry()
             }
             Self::UnknownPath(suggestion) => ErrorResponse::unknown_path(suggestion),

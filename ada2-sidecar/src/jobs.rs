@@ -260,7 +260,7 @@ impl JobLogFields {
         match error {
             None => info!(request_id, task, ?model, size, n, ms, "job done"),
             Some(JobError::Engine(EngineError::Cancelled)) => {
-                info!(request_id, task, ?model, size, n, ms, "job cancelled; the engine has confirmed it");
+                info!(request_id, task, ?model, size, n, ms, "job cancelled; the engine is free of it");
             }
             Some(JobError::Input(error)) => {
                 info!(request_id, task, ?model, size, n, ms, %error, "job rejected: its source image is unusable");

@@ -6,13 +6,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::MetadataExt,
     path::Path,
-    process::{Command, Stdio},
+    time::Duration,
 };
+
+use service::subprocess;
 
 use crate::gpu::processes::{innermost_unit_of, name_of};
 
 /// `TCP_LISTEN` in the state column.
 const LISTEN: &str = "0A";
+
+const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The unit that listens for the service.
 pub(crate) const SOCKET_UNIT: &str = "ada2-sidecar.socket";
@@ -98,8 +102,8 @@ pub(crate) fn find_holder(address: SocketAddr) -> Option<PortHolder> {
 
 /// Whether this systemd unit is active.
 pub(crate) fn is_active(unit: &str) -> bool {
-    let result = Command::new("systemctl").args(["is-active", "--quiet", unit]).stdin(Stdio::null()).output();
-    result.is_ok_and(|result| result.status.success())
+    subprocess::run("systemctl", &["is-active", "--quiet", unit], SYSTEMCTL_TIMEOUT)
+        .is_ok_and(|output| output.success())
 }
 
 /// Whether listening on one of them prevents listening on the other.

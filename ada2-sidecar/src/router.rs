@@ -158,13 +158,13 @@ mod tests {
         engine::Engine,
         gpu,
         graph_validation::GraphErrors,
-        host,
+        host::{HostSample, OutputDisk},
         jobs::Jobs,
         metrics::Metrics,
         readiness::{self, ReadinessSources, WarmUp},
     };
 
-    fn app() -> App {
+    async fn app() -> App {
         let state_dir =
             std::env::temp_dir().join(format!("ada2-router-{}", uuid::Uuid::new_v4())).display().to_string();
         let flags = [
@@ -184,8 +184,19 @@ mod tests {
         let state = engine.start(&lifecycle);
         let metrics = Metrics::default();
         let jobs = Jobs::new(engine, 1, lifecycle.clone(), metrics.clone());
-        let gpu = gpu::start(config.gpu_sampler_config()).unwrap();
-        let host = host::start(config.host_sampler_config()).unwrap();
+        let mut gpu = gpu::start(config.gpu_sampler_config()).unwrap();
+        gpu.wait_for(Option::is_some).await.unwrap();
+        // Not this machine's memory and disks.
+        let host = HostSample {
+            taken: std::time::Instant::now(),
+            memory_total: 64 << 30,
+            memory_available: 64 << 30,
+            swap_total: 0,
+            swap_used: 0,
+            disk: OutputDisk::NotConfigured,
+            engine: None,
+        };
+        let host = watch::channel(Some(Arc::new(host))).1;
         let warm_up = watch::channel(WarmUp::Off).1;
         let graphs = watch::channel(GraphErrors::default()).1;
         let sources =
@@ -225,16 +236,16 @@ mod tests {
             panic!("a secret cause")
         }
         let test_routes = Router::new().route("/boom", get(boom)).route("/fine", get(async || "fine"));
-        let router = with_layers(test_routes, app());
+        let router = with_layers(test_routes, app().await);
         let (status, body) = send(&router, Request::get("/boom").body(Body::empty()).unwrap()).await;
         assert_eq!((status, code(&body).as_deref()), (500, Some("internal_error")));
         assert!(!String::from_utf8_lossy(&body).contains("secret"));
         assert_eq!(send(&router, Request::get("/fine").body(Body::empty()).unwrap()).await.0, 200);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_time_limit_covers_the_upload() {
-        let router = with_layers(routes(), app());
+        let router = with_layers(routes(), app().await);
         let until_ready = async {
             while send(&router, Request::get("/readyz").body(Body::empty()).unwrap()).await.0 != 200 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -249,8 +260,9 @@ mod tests {
             });
             let request = Request::post("/v1/images/generations").header("x-request-timeout-ms", "500");
             let (status, body) = send(&router, request.body(Body::from_stream(upload)).unwrap()).await;
-            assert_eq!(status, expected);
+            assert_eq!(status, expected, "{}", String::from_utf8_lossy(&body));
             assert!(status == 200 || code(&body).as_deref() == Some("engine_timeout"));
+            assert_eq!(String::from_utf8_lossy(&body).contains("upload was not finished"), status == 504);
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct NotReady {
     pub(crate) error: String,
 }
 
-/// Whether the backend is ready, by its last probe. The mock always is.
+/// Whether the backend is ready, as last probed or as a request found it. The mock always is.
 pub(crate) fn require_ready(health: &Monitors, routed: Routed) -> Result<Ready, NotReady> {
     if routed.engine() == ImageEngine::Mock {
         return Ok(Ready(routed));

@@ -24,8 +24,9 @@ use crate::{
 
 const PRESET_KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
 
-/// Reads the section; every problem is recorded under `presets`. Paths are relative to `base`.
-pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Vec<Arc<Preset>>> {
+/// Reads the section; every problem is recorded under `presets`. Paths are relative to `base`. Without a valid engine,
+/// what depends on it is not checked.
+pub(super) fn read(s: &mut Settings, kind: Option<EngineKind>, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
     let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
     let Ok(Value::Object(section)) = yaml_value(&text) else {
@@ -47,7 +48,14 @@ pub(super) fn read(s: &mut Settings, kind: EngineKind, base: &Path) -> Option<Ve
     is_valid.then_some(presets)
 }
 
-fn preset(name: &str, value: &Value, kind: EngineKind, base: &Path) -> Result<Preset, Vec<String>> {
+/// The scheduler's name, or what is expected.
+fn scheduler(name: Option<String>, kind: Option<EngineKind>) -> Result<String, String> {
+    let Some(kind) = kind else { return name.ok_or_else(|| "the name of a scheduler".to_owned()) };
+    name.filter(|name| kind.schedulers().contains(&name.as_str()))
+        .ok_or_else(|| format!("one of {}", kind.schedulers().join(", ")))
+}
+
+fn preset(name: &str, value: &Value, kind: Option<EngineKind>, base: &Path) -> Result<Preset, Vec<String>> {
     let Some(map) = value.as_object() else { return Err(vec!["expected a map of settings".to_owned()]) };
     let mut faults: Vec<String> = map
         .keys()
@@ -82,9 +90,9 @@ fn preset(name: &str, value: &Value, kind: EngineKind, base: &Path) -> Result<Pr
         }
     }
     if map.contains_key("scheduler") {
-        preset.scheduler = text("scheduler").filter(|name| kind.schedulers().contains(&name.as_str()));
-        if preset.scheduler.is_none() {
-            wrong("scheduler", &format!("one of {}", kind.schedulers().join(", ")));
+        match scheduler(text("scheduler"), kind) {
+            Ok(name) => preset.scheduler = Some(name),
+            Err(expected) => wrong("scheduler", &expected),
         }
     }
     if map.contains_key("size") {
@@ -95,7 +103,7 @@ fn preset(name: &str, value: &Value, kind: EngineKind, base: &Path) -> Result<Pr
             wrong("size", "WIDTHxHEIGHT, multiples of 8");
         }
     }
-    if let Some(value) = map.get("template") {
+    if let Some((value, kind)) = map.get("template").zip(kind) {
         match kind.graph_format().map(|format| templates(value, format, base)) {
             Some(Ok(templates)) => preset.templates = templates,
             Some(Err(more)) => faults.extend(more),

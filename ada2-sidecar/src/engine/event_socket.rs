@@ -7,8 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::broadcast;
-use tokio_tungstenite::tungstenite::{Message, protocol::WebSocketConfig};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::broadcast,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
 use tracing::debug;
 
 /// Between attempts to connect.
@@ -104,9 +110,18 @@ impl<E: Clone> EventSocket<E> {
         let config =
             WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
         let connect = tokio_tungstenite::connect_async_with_config(source.next_url(), Some(config), true);
-        let Ok(Ok((mut socket, _))) = tokio::time::timeout(CONNECT_TIMEOUT, connect).await else {
+        let Ok(Ok((socket, _))) = tokio::time::timeout(CONNECT_TIMEOUT, connect).await else {
             return "no connection";
         };
+        self.follow(source, socket).await
+    }
+
+    /// Follows one connection to its end, and returns the reason.
+    async fn follow<S: EventSource<Event = E>>(
+        &self,
+        source: &S,
+        mut socket: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin>,
+    ) -> &'static str {
         if let Some(greeting) = source.greeting()
             && socket.send(Message::text(greeting)).await.is_err()
         {
@@ -173,4 +188,110 @@ pub(super) async fn probe(url: String, beginning: &str) -> Result<(), String> {
     };
     let timed_out = |_| Err(format!("no frame within {} s", PROBE_TIMEOUT.as_secs()));
     tokio::time::timeout(PROBE_TIMEOUT, connect).await.unwrap_or_else(timed_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, DuplexStream},
+        sync::broadcast::error::TryRecvError,
+    };
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq)]
+    enum Event {
+        Resync,
+        Text(String),
+    }
+
+    /// `subscribe` is answered with `welcome`, `no` is a rejection, every other text is an event.
+    struct Source;
+
+    impl EventSource for Source {
+        type Event = Event;
+        const RESYNC: Event = Event::Resync;
+        const PING: bool = true;
+
+        fn next_url(&self) -> String {
+            "ws://127.0.0.1:1/".to_owned()
+        }
+
+        fn greeting(&self) -> Option<String> {
+            Some("hello".to_owned())
+        }
+
+        fn read(&self, frame: &Message) -> Result<Received<Event>, &'static str> {
+            let received = Received { reply: None, is_subscribed: false, event: None };
+            match frame {
+                Message::Text(text) if text.as_str() == "no" => Err("rejected"),
+                Message::Text(text) if text.as_str() == "subscribe" => {
+                    Ok(Received { reply: Some("welcome"), is_subscribed: true, ..received })
+                }
+                Message::Text(text) => {
+                    Ok(Received { event: Some(Event::Text(text.to_string())), ..received })
+                }
+                _ => Ok(received),
+            }
+        }
+    }
+
+    /// Our end of a connection, and the engine's.
+    async fn connection() -> (WebSocketStream<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        (WebSocketStream::from_raw_socket(ours, Role::Client, None).await, theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_says_nothing_is_given_up_and_was_pinged() {
+        let (ours, mut theirs) = connection().await;
+        let events = EventSocket::default();
+        let started = tokio::time::Instant::now();
+        assert_eq!(events.follow(&Source, ours).await, "silence");
+        assert_eq!(started.elapsed(), IDLE_TIMEOUT);
+        assert!(!events.is_connected());
+        let mut sent = Vec::new();
+        theirs.read_to_end(&mut sent).await.unwrap();
+        // Opcode and length, and four bytes of mask, before what was sent.
+        let (greeting, pings) = sent.split_at(2 + 4 + "hello".len());
+        assert_eq!(greeting[..2], [0x81, 0x85]);
+        let pings: Vec<_> = pings.chunks(2 + 4).map(|ping| &ping[..2]).collect();
+        assert_eq!(pings, [[0x89, 0x80]; 4], "at once, and every 15 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_poll_once_after_the_subscription_and_see_every_event_behind_it() {
+        let (ours, theirs) = connection().await;
+        let mut theirs = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+        let events = EventSocket::default();
+        let mut received = events.subscribe();
+        let engine = async {
+            for text in ["subscribe", "one", "subscribe", "two", "no"] {
+                theirs.send(Message::text(text)).await.unwrap();
+            }
+            let frames: Vec<_> = theirs.filter_map(|frame| std::future::ready(frame.ok())).collect().await;
+            frames.into_iter().filter(Message::is_text).collect::<Vec<_>>()
+        };
+        let (reason, sent) = tokio::join!(events.follow(&Source, ours), engine);
+        assert_eq!(reason, "rejected");
+        assert_eq!(sent, ["hello", "welcome", "welcome"].map(Message::text));
+        let text = |text: &str| Ok(Event::Text(text.to_owned()));
+        for expected in [Ok(Event::Resync), text("one"), text("two"), Err(TryRecvError::Empty)] {
+            assert_eq!(received.try_recv(), expected);
+        }
+        assert!(events.is_connected(), "until `run` sees that the connection has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_poll_once_for_each_lost_connection() {
+        let events = EventSocket::default();
+        events.lock().take();
+        let mut received = events.subscribe();
+        let run = tokio::time::timeout(RECONNECT * 2 + Duration::from_millis(1), events.run(&Source));
+        assert!(run.await.is_err(), "it goes on for ever");
+        assert!(!events.is_connected());
+        let polls = std::iter::from_fn(|| received.try_recv().ok());
+        assert_eq!(polls.filter(|event| *event == Event::Resync).count(), 3, "every attempt is refused");
+    }
 }

@@ -45,6 +45,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Busy { limit: 1 },
         ApiError::EngineBusy { waiting: 1 },
         ApiError::Timeout(Duration::from_secs(1)),
+        ApiError::UploadTimeout(Duration::from_secs(1)),
         ApiError::UnknownPath(None),
         ApiError::CheckNotFound { known_checks: text() },
         ApiError::ImageNotFound,

@@ -1,5 +1,5 @@
 //! Faults that stay until an operator handles them: fatal XIDs and rising memory errors. NVML does not report them again, so
-//! they are kept across restarts of this service, together with the boot that they belong to. Pure but for `file`.
+//! they are kept across restarts of this service, together with the boot that they belong to. Pure but for `store`.
 
 pub(crate) mod store;
 

@@ -15,7 +15,7 @@ use axum::{
 };
 use bytes::Bytes;
 use service::{
-    body::{BodyError, BudgetOwner, BufferedBody},
+    body::{BudgetOwner, BufferedBody},
     multipart::is_multipart,
     parsing::parse_off_thread,
     request_id::RequestId,
@@ -37,7 +37,8 @@ use crate::{
     middleware::auth::BaseUrl,
 };
 
-/// A request apart from its body. As an extractor it runs before the body is read, so the time limit covers the upload.
+/// A request apart from its body. As an extractor it runs before the body is read, so that the time limit covers the
+/// upload.
 pub(crate) struct RequestHead {
     arrival: Instant,
     headers: HeaderMap,
@@ -61,8 +62,11 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestHead {
 impl RequestHead {
     /// Reads the whole body before any other work. Only then does the HTTP library notice a disconnect, which drops the
     /// handler's future, and with it the job's handle.
-    async fn read_body(&self, app: &App, body: Body) -> Result<BufferedBody, BodyError> {
-        app.body_budget.read(&self.body_owner, &self.headers, body).await
+    async fn read_body(&self, app: &App, body: Body) -> Result<BufferedBody, ApiError> {
+        let time_limit = self.time_limit(app.config.request_timeout);
+        let body = app.body_budget.read(&self.body_owner, &self.headers, body);
+        let late = |_| ApiError::UploadTimeout(time_limit);
+        Ok(timeout_at(self.arrival + time_limit, body).await.map_err(late)??)
     }
 
     /// The configured limit, or what the client says is left of its own if that is less.
@@ -132,9 +136,6 @@ async fn run_job(
     let planned = Job::plan(&request, choice.clone(), edit_plan, random_seed(), limits)?;
     let time_limit = head.time_limit(config.request_timeout);
     let deadline = head.arrival + time_limit;
-    if Instant::now() >= deadline {
-        return Err(ApiError::Timeout(time_limit)); // the upload has used up the time
-    }
     let permit = app.jobs.slots().try_acquire().ok_or(ApiError::Busy { limit: config.max_inflight })?;
     if engine.others_waiting > config.max_engine_queue {
         return Err(ApiError::EngineBusy { waiting: engine.others_waiting });

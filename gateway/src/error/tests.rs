@@ -57,6 +57,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Malformed(Malformed::Size("too large".into())),
         ApiError::UnknownModel("x".into()),
         ApiError::Denied(RoutingError::UnknownBackend { name: "x".into(), configured: vec![class()] }),
+        ApiError::Denied(RoutingError::NoImageBackend { class: class() }),
         incapable(),
         ApiError::Denied(RoutingError::NoCapableBackend(Capability::Chat)),
         ApiError::Denied(RoutingError::Base64Disabled { class: class() }),
@@ -143,6 +144,7 @@ fn every_error_has_a_documented_response() {
     400 invalid_size: too large
     404 model_not_found: No ready backend lists the model "x"; GET /v1/models shows the available ones
     400 backend_not_found: There is no backend "x"; there are: c
+    400 backend_not_found: Backend c is not configured: the gateway's operator sets its base_url in backends_config.yaml (or IMAGES_HTTP_BASE_URL), or another class in IMAGES_BACKEND_CLASS
     400 capability_not_supported: Backend c does not support images
     400 capability_not_supported: No backend supports chat
     400 invalid_value: Backend c returns URLs only: response_format must be "url"

@@ -1,5 +1,5 @@
 //! The models that a backend lists: fetched after each probe and published, so that routing depends on what is known and not on
-//! which backends respond just now. A list is read entry by entry, and skipped entries are skipped.
+//! which backends respond just now. A list is read entry by entry, and unusable entries are skipped.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

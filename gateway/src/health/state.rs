@@ -108,7 +108,7 @@ impl ProbeFailure {
 /// A backend's health.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    /// By the last probe.
+    /// As last probed, or as a request found it.
     pub alive: bool,
     /// Whether it gets requests.
     pub ready: bool,

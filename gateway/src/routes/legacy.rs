@@ -136,7 +136,7 @@ fn request_headers(app: &App, legacy: &LegacyUpstream, id: &RequestId, parts: Pa
         set_forwarded_headers(&mut headers, client, proto);
     }
     // reqwest sets `Host`, and hyper has answered `Expect`.
-    for name in [header::HOST, header::EXPECT, header::TE, header::PROXY_AUTHORIZATION] {
+    for name in [header::HOST, header::EXPECT] {
         headers.remove(name);
     }
     strip_credentials(&mut headers, |credential| tokens.iter().any(|token| token.secret.matches(credential)));

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -12,6 +12,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// For the rest of a program's output, which a child of its own may hold open.
 const OUTPUT_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_OUTPUT_BYTES: u64 = 16 << 20;
+/// For a killed program to end. One that the kernel holds (a driver call, a dead mount) is left behind.
+const KILL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A program that has ended, with what it printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +52,9 @@ pub fn run_command(mut command: Command, limit: Duration) -> io::Result<ProcessO
     let program = command.get_program().display().to_string();
     let mut child =
         command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-    let outputs = [read_on_thread(child.stdout.take()), read_on_thread(child.stderr.take())];
-    let status = wait(&mut child, limit)?;
-    let [stdout, stderr] = outputs.map(|output| output.recv_timeout(OUTPUT_TIMEOUT).unwrap_or_default());
+    let outputs = [Output::read(child.stdout.take()), Output::read(child.stderr.take())];
+    let status = wait(&mut child, limit);
+    let [stdout, stderr] = outputs.map(Output::finish);
     let Some(status) = status else {
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
         let message = format!("`{program} {}` did not end within {} s", arguments.join(" "), limit.as_secs());
@@ -61,32 +63,43 @@ pub fn run_command(mut command: Command, limit: Duration) -> io::Result<ProcessO
     Ok(ProcessOutput { code: status.code(), stdout, stderr })
 }
 
-fn read_on_thread(output: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(output) = output {
-            let _ = output.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
-        }
-        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
+/// A pipe, read on a thread of its own.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Output {
+    fn read(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (sender, ended) = mpsc::channel();
+        let read = bytes.clone();
+        thread::spawn(move || {
+            let _sender = sender; // dropped at the end
+            let mut pipe = pipe.map(|pipe| pipe.take(MAX_OUTPUT_BYTES));
+            let mut chunk = [0; 8192];
+            while let Some(count @ 1..) = pipe.as_mut().and_then(|pipe| pipe.read(&mut chunk).ok()) {
+                read.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..count]);
+            }
+        });
+        Self { bytes, ended }
+    }
+
+    /// What was printed, even if a child of the program still holds the pipe open.
+    fn finish(self) -> String {
+        let _ = self.ended.recv_timeout(OUTPUT_TIMEOUT);
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
 }
 
 /// None if it had to be killed.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(POLL_INTERVAL);
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let status = poll_until(limit, || child.try_wait().ok().flatten());
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = poll_until(KILL_TIMEOUT, || child.try_wait().ok().flatten());
     }
+    status
 }
 
 /// Runs what may hang (a driver call, a dead mount, a resolver) on a thread of its own, which is abandoned after `limit`.
@@ -131,6 +144,8 @@ mod tests {
         let error = run("sleep", &["60"], Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("`sleep 60` did not end"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(30));
+        let output = run("sh", &["-c", "echo printed; sleep 60 & exit 0"], long).unwrap();
+        assert_eq!((output.success(), output.stdout.as_str()), (true, "printed\n"), "a child holds the pipe");
         assert!(run("/no/such/program", &[], long).is_err());
     }
 

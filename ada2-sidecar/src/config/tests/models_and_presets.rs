@@ -56,6 +56,16 @@ fn presets_take_numbers_as_requests_do_and_nothing_is_reported_twice() {
 }
 
 #[test]
+fn a_misspelled_engine_is_the_only_problem_of_presets_that_fit_the_intended_one() {
+    let file =
+        "engine: comfyyui\npresets: {a: {scheduler: sa_solver, template: /no/such/graph.json, steps: 8}}";
+    let found = problems(&[], &[], Some(file));
+    assert!(found.len() == 1 && found[0].contains("engine"), "{found:?}");
+    let wrong = "engine: comfyyui\npresets: {a: {scheduler: [], steps: 0}}";
+    assert_eq!(problems(&[], &[], Some(wrong)).len(), 3, "what no engine takes");
+}
+
+#[test]
 fn presets_are_read_and_every_problem_in_them_is_named() {
     let file = "presets: {fast: {model: k, steps: 4, cfg_scale: 1.5, scheduler: lcm, size: 512x512}, plain: {model: k}}";
     let presets = read_with(&[], &[], Some(file)).unwrap().config.presets;

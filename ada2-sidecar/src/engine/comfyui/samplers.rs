@@ -48,8 +48,8 @@ pub(super) const NAMES: [&str; PAIRS.len()] = {
 };
 
 /// Sampler and scheduler for a name.
-pub(super) fn pair(name: &str) -> (&'static str, &'static str) {
-    let pair = PAIRS.iter().find(|(openai_name, _, _)| *openai_name == name);
+pub(super) fn pair(requested: &str) -> (&'static str, &'static str) {
+    let pair = PAIRS.iter().find(|(name, _, _)| *name == requested);
     // Requests and presets are checked against NAMES.
     pair.map_or(("euler", "normal"), |(_, sampler, scheduler)| (sampler, scheduler))
 }

@@ -54,7 +54,8 @@ const VARIANTS: [(&str, ModelVariant); 5] = [
 /// A model's kind as the engine reports it. It omits the variant of some families (FLUX Kontext), which the name has.
 fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
     // InvokeAI's names of bases are our names of families.
-    let family = match family_named(if base == "sdxl-refiner" { "sdxl" } else { base }) {
+    let name_of_family = if base == "sdxl-refiner" { "sdxl" } else { base };
+    let family = match family_named(name_of_family).filter(|family| family.name == name_of_family) {
         Some(family) => DetectedFamily::Known(family),
         None if matches!(base, "unknown" | "any" | "") => DetectedFamily::Unknown,
         None => DetectedFamily::Unlisted(

@@ -21,13 +21,19 @@ pub(super) struct InvokeAiUploads {
 
 impl InvokeAiUploads {
     pub(super) async fn upload(engine: &InvokeAi, job: &Job) -> Result<Self, EngineError> {
-        let Some(source) = &job.source else { return Ok(Self::default()) };
-        let image = Some(engine.api.upload(&source.image).await?);
-        let mask = match &source.mask {
-            Some(mask) => Some(engine.api.upload(mask).await?),
-            None => None,
-        };
-        Ok(Self { image, mask })
+        let mut uploads = Self::default();
+        let Some(source) = &job.source else { return Ok(uploads) };
+        uploads.image = Some(engine.api.upload(&source.image).await?);
+        if let Some(mask) = &source.mask {
+            match engine.api.upload(mask).await {
+                Ok(name) => uploads.mask = Some(name),
+                Err(error) => {
+                    uploads.remove(engine).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(uploads)
     }
 
     pub(super) fn has_any(&self) -> bool {

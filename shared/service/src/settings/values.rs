@@ -105,7 +105,8 @@ pub fn duration(text: &str) -> Option<Duration> {
 
 /// A duration from `LOW` to `HIGH` milliseconds.
 pub fn duration_in<const LOW: u64, const HIGH: u64>(text: &str) -> Option<Duration> {
-    duration(text).filter(|duration| (LOW.into()..=HIGH.into()).contains(&duration.as_millis()))
+    let range = Duration::from_millis(LOW)..=Duration::from_millis(HIGH);
+    duration(text).filter(|duration| range.contains(duration))
 }
 
 /// `true` and `false` as people write them.

@@ -64,7 +64,10 @@ async fn a_request_of_http_1_0_need_not_name_a_host() {
         for path in ["/healthz", "/readyz"] {
             let mut wire = RawClient::to(&gateway.url).await;
             wire.send(format!("GET {path} HTTP/{version}\r\n{headers}\r\n")).await;
-            assert_eq!(wire.response().await.status(), status, "{path} {version} {headers}");
+            let response = wire.response().await;
+            assert_eq!(response.status(), status, "{path} {version} {headers}");
+            // Other servers may read the bytes behind an ambiguous head differently.
+            assert_eq!(response.header("connection") == "close", status == 400, "{version}");
         }
     }
     let mut wire = RawClient::to(&gateway.url).await;
