@@ -227,7 +227,7 @@ mod tests {
         let fields = Fields::parse(br#"{"prompt":"a"}"#, REQUEST_FIELDS).unwrap();
         let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9, schedulers: &[] };
         let request = ImageRequest::read(&fields, limits).unwrap();
-        let model = Some(EngineModel::without_settings("k", "n", &SD_1));
+        let model = Some(EngineModel::in_process("k", "n", &SD_1));
         let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job::warm_up(choice.clone());
         let images = EditImages { image: image.clone(), mask: None, size, is_large: false };
