@@ -16,14 +16,16 @@ pub struct FormImage {
 
 impl FormImage {
     /// Finds them in a form's parts, of which each is its name and its content: `image`, `image[]`, `image[0]` or the same in
-    /// the plural, once or several times, in their order, or that of their indices; then those in `ref_images`. Blank parts
-    /// count as absent.
+    /// the plural, once or several times, in their order, or that of their indices; then those in `ref_images`. Empty parts
+    /// count as absent, and so does an empty list of the latter.
     pub fn find<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Vec<Self>, FieldError> {
         let mut found = Vec::new();
         for (part, (name, content)) in parts.into_iter().enumerate() {
-            let is_blank = matches!(content.trim_ascii(), b"" | b"[]" | b"null");
-            if let Some((param, index)) = image_name(name).filter(|_| !is_blank) {
-                found.push((param == REFERENCE_MEMBER, index, Self { param, part }));
+            let Some((param, index)) = image_name(name) else { continue };
+            let is_reference = param == REFERENCE_MEMBER;
+            let is_empty_list = is_reference && matches!(content.trim_ascii(), b"" | b"[]" | b"null");
+            if !content.is_empty() && !is_empty_list {
+                found.push((is_reference, index, Self { param, part }));
             }
         }
         found.sort_by_key(|(is_reference, index, _)| (*is_reference, *index));
@@ -96,10 +98,8 @@ mod tests {
     #[test]
     fn blank_parts_are_absent_and_one_too_many_is_refused() {
         for blank in ["", " \r\n", "[]", "null"] {
-            assert_eq!(
-                find(&[("image", blank), ("images", "x"), ("ref_images", blank)]),
-                Ok(vec![("images", 1)])
-            );
+            let parts = [("image", ""), ("images", "x"), ("ref_images", blank)];
+            assert_eq!(find(&parts), Ok(vec![("images", 1)]));
         }
         let both = find(&[("images[]", "x"), ("image", "x")]).unwrap_err();
         assert!(both.message.contains("not both"), "{both}");
