@@ -149,7 +149,7 @@ fn blend_over_source(source: &SourceImages, strength: f64, painted: &[u8]) -> Re
         image::load_from_memory_with_format(bytes, ImageFormat::Png)
             .map_err(|error| EngineError::Failed(format!("cannot decode the image: {error}")))
     };
-    let mut blended = decode(&source.image)?.into_rgb8();
+    let mut blended = decode(&source.images[0])?.into_rgb8();
     let painted = decode(painted)?.into_rgb8();
     let mask = source.mask.as_deref().map(decode).transpose()?.map(DynamicImage::into_luma8);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of two bytes is one")]

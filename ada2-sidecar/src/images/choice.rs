@@ -87,6 +87,18 @@ pub fn resolve(
     }
 }
 
+/// The model of requests that name none, for new images or, if there is none for these, for edits.
+pub fn resolve_default(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+    default: Option<&str>,
+) -> Result<ModelChoice, ModelChoiceError> {
+    let resolve = |task| resolve(models, presets, None, default, task);
+    resolve(Task::Generate).or_else(|error| {
+        resolve(Task::Edit).or_else(|_| resolve(Task::Inpaint)).map_err(|_| error)
+    })
+}
+
 /// The model of requests that name none: one made for new images wins over one that only edits.
 fn default_choice(
     models: &[EngineModel],

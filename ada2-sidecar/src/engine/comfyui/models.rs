@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::{api::ComfyUiApi, checkpoint_file::{self, stem}, checkpoints::CheckpointCache, family_files, graphs, validate::Classes};
+use super::{api::ComfyUiApi, checkpoint_file::stem, checkpoints::CheckpointCache, family_files, graphs, validate::Classes};
 use crate::{
     engine::EngineError,
     images::models::{Completion, EngineLora, EngineModel},
@@ -101,8 +101,12 @@ async fn read_classes(api: &ComfyUiApi, known: Classes) -> Result<Classes, Engin
     let due = wanted.into_iter().filter(|class| {
         family_files::lists_files(class) || known.get(*class).is_none_or(Option::is_none)
     });
-    let read = |class: &'static str| async move { Ok((class.to_owned(), api.node_class(class).await?)) };
-    let read: HashMap<_, _> = stream::iter(due.map(read)).buffer_unordered(CONCURRENCY).try_collect().await?;
+    let due: Vec<String> = due.map(str::to_owned).collect();
+    let read = |class: String| async move {
+        let description = api.node_class(&class).await?;
+        Ok((class, description))
+    };
+    let read: HashMap<_, _> = stream::iter(due).map(read).buffer_unordered(CONCURRENCY).try_collect().await?;
     Ok(known.into_iter().chain(read).collect())
 }
 

@@ -3,7 +3,7 @@
 use super::binding_file::{BindingFile, QualityRule, SizeRule};
 
 /// The sides of an image are multiples of this, unless a binding file says otherwise.
-pub(crate) const DEFAULT_MULTIPLE: u32 = 8;
+pub const DEFAULT_MULTIPLE: u32 = 8;
 
 /// The rules of a binding file.
 #[derive(Debug, Clone, PartialEq)]

@@ -19,7 +19,7 @@ use wire::openai::{
 
 use crate::{
     image_codec,
-    images::{EditPlan, ImageRequest, Job, Limits, REQUEST_FIELDS, choice::ModelChoice},
+    images::{EditPlan, ImageRequest, Job, Limits, REQUEST_FIELDS, Task, choice::ModelChoice},
     jobs::DecodeStep,
 };
 
@@ -56,7 +56,7 @@ impl NamedImage {
     fn measure(self) -> Result<MeasuredImage, FieldError> {
         let size = image_codec::upright_size(&self.label, &self.bytes)
             .map_err(|error| FieldError { param: Some(self.param.to_owned()), ..error })?;
-        Ok(MeasuredImage { param: self.param, bytes: self.bytes, size })
+        Ok(MeasuredImage { bytes: self.bytes, size })
     }
 }
 
@@ -121,22 +121,11 @@ impl EditForm {
     pub(super) fn measure(self) -> Result<EditImages, FieldError> {
         let Self { images, mask, .. } = self;
         let images = images.into_iter().map(NamedImage::measure).collect::<Result<Vec<_>, _>>()?;
-        check_count(&images)?;
         let mask_size = mask.as_ref().map(|mask| image_codec::upright_size("mask", mask)).transpose()?;
         let mut sizes = images.iter().map(|image| image.size).chain(mask_size);
         let is_large = sizes.any(image_codec::is_large);
         Ok(EditImages { images, mask, is_large })
     }
-}
-
-/// Refuses more images than the graphs take.
-fn check_count(images: &[MeasuredImage]) -> Result<(), FieldError> {
-    let (param, count) = (images[0].param, images.len());
-    if count == 1 {
-        return Ok(());
-    }
-    let message = format!("{param} must be one image, not {count}: these graphs take a single input image.");
-    Err(FieldError::new(param, message))
 }
 
 fn image_label(param: &str, nth: usize, count: usize) -> String {
@@ -176,8 +165,6 @@ pub(super) struct EditImages {
 
 #[derive(Debug)]
 struct MeasuredImage {
-    /// The field that it is in.
-    param: &'static str,
     bytes: Bytes,
     /// Its size once it is upright.
     size: ImageSize,
@@ -190,11 +177,16 @@ pub(super) struct EditInput {
 }
 
 impl EditInput {
+    /// What the request asks for, as far as that is known before its images are decoded.
+    pub(super) fn task(&self) -> Task {
+        if self.images.mask.is_some() { Task::Inpaint } else { Task::Edit }
+    }
+
     pub(super) fn plan(&self, request: &ImageRequest, choice: &ModelChoice, max_pixels: u64) -> EditPlan {
-        let original = self.images.images[0].size;
-        let default_size = image_codec::output_size(original, max_pixels);
-        let source_size = if original.pixels() > max_pixels { default_size } else { original };
-        EditPlan::new(request, choice, self.images.mask.is_some(), source_size, default_size)
+        let EditImages { images, mask, .. } = &self.images;
+        let count = u8::try_from(images.len()).unwrap_or(u8::MAX);
+        let kinds = (count, mask.is_some());
+        EditPlan::new(request, choice, kinds, images[0].size, max_pixels, image_codec::output_size)
     }
 
     pub(super) fn into_decode_step(
@@ -206,7 +198,8 @@ impl EditInput {
     ) -> DecodeStep {
         let Self { images: EditImages { images, mask, is_large }, body } = self;
         let run = Box::new(move |planned: Job, cancel: &CancellationToken| {
-            let source = image_codec::prepare(&images[0].bytes, mask.as_deref(), plan.size, cancel);
+            let bytes = images.iter().map(|image| &image.bytes);
+            let source = image_codec::prepare(bytes, mask.as_deref(), &plan, cancel);
             drop((images, body));
             planned.with_source(source?, &request, &choice, plan, limits)
         });
@@ -234,9 +227,9 @@ mod tests {
         let limits = Limits { max_n: 1, max_pixels: 1 << 20, max_seed: 9, schedulers: &[] };
         let request = ImageRequest::read(&fields, limits).unwrap();
         let model = Some(EngineModel::in_process("k", "n", &SD_1));
-        let choice = ModelChoice { name: "n".into(), model, preset: None };
+        let choice = ModelChoice { name: "n".into(), model, preset: None, loras: Arc::default() };
         let job = Job::warm_up(choice.clone());
-        let uploaded = MeasuredImage { param: "image", bytes: image.clone(), size };
+        let uploaded = MeasuredImage { bytes: image.clone(), size };
         let images = EditImages { images: vec![uploaded], mask: None, is_large: false };
         let input = EditInput { images, body };
         let plan = input.plan(&request, &choice, limits.max_pixels);
