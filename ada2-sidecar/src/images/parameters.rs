@@ -90,6 +90,11 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["strength"],
         Treatment::Works,
-        "edits: 0 (the image unchanged) to 1 (nothing of it remains); usually 0.75, with a mask 1",
+        "edits: 0 (the image unchanged) to 1 (nothing of it remains); usually 0.75, with a mask 1; no effect where images are references",
+    ),
+    row(
+        &["loras"],
+        Treatment::Works,
+        "a list of up to 8 `{\"name\", \"weight\"}`, weights from -4 to 4 (usually 1); the names that `/v1/models/{id}` lists for the model; in a form as JSON text",
     ),
 ];

@@ -182,7 +182,7 @@ mod tests {
         let lifecycle = Lifecycle::new();
         let jobs = Jobs::new(Engine::builtin(), 1, lifecycle.clone(), Metrics::default());
         let model = Some(EngineModel::in_process("k", "n", &SD_1));
-        let choice = ModelChoice { name: "n".into(), model, preset: None };
+        let choice = ModelChoice { name: "n".into(), model, preset: None, loras: std::sync::Arc::default() };
         let job = Job { steps: Some(150), previews: true, ..Job::warm_up(choice) }; // 3 s
         let spec = JobSpec {
             job,
