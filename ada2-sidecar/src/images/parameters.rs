@@ -69,7 +69,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["image", "image[]"],
         Treatment::Partly,
-        "edits: PNG, JPEG or WebP up to 40 megapixels each, rotated by their EXIF orientation, in the order of the form's parts, or of their indices (`image[0]`), then those in `ref_images`; in JSON `image` or `images`, a `data:` URL, `{\"image_url\": \"data:…\"}` or a list of these; at most 16, and the graphs take one; rejected for new images, as are `mask` and `ref_images`",
+        "edits: PNG, JPEG or WebP up to 40 megapixels each, rotated by their EXIF orientation, in the order of the form's parts, or of their indices (`image[0]`), then those in `ref_images`; in JSON `image` or `images`, a `data:` URL, `{\"image_url\": \"data:…\"}` or a list of these; at most 16, and as many as the model takes (`capabilities.max_images`); rejected for new images, as are `mask` and `ref_images`",
     ),
     row(
         &["mask"],

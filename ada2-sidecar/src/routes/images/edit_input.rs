@@ -335,11 +335,6 @@ mod tests {
                 "ref_images",
                 "ref_images (image 3 of 3)",
             ),
-            (
-                &format!(r#""{png}"]"#),
-                "image",
-                "image must be one image, not 2: these graphs take a single input image",
-            ),
         ] {
             let error = measured(rest);
             assert_eq!(error.param.as_deref(), Some(param));

@@ -66,7 +66,7 @@ impl ImageResponder {
         // All images of a job have the same size.
         let size = images.first().map(image_size).transpose()?;
         let data =
-            images.into_iter().map(|image| self.image_object(image, cancel)).collect::<Result<_, _>>()?;
+            images.into_iter().map(|image| self.image_object(image, job, cancel)).collect::<Result<_, _>>()?;
         let response = ImagesResponse {
             created: unix_now(),
             data,
@@ -84,17 +84,21 @@ impl ImageResponder {
     fn image_object(
         &self,
         image: GeneratedImage,
+        job: &Job,
         cancel: &CancellationToken,
     ) -> Result<ImageObject, EngineError> {
+        let size = image_size(&image)?;
         let image = self.encode_image(image, cancel)?;
-        let seed = Some(image.seed);
+        let object = ImageObject {
+            seed: Some(image.seed),
+            settings: Some(job.settings(image.seed, Some(size))),
+            ..ImageObject::default()
+        };
         Ok(match self.response_format {
-            ResponseFormat::B64Json => {
-                ImageObject { b64_json: Some(encode_base64(&image.bytes)), seed, ..ImageObject::default() }
-            }
+            ResponseFormat::B64Json => ImageObject { b64_json: Some(encode_base64(&image.bytes)), ..object },
             ResponseFormat::Url => {
                 let url = format!("{}/v1/images/files/{}", self.base_url.0, self.image_cache.insert(&image));
-                ImageObject { url: Some(url), seed, ..ImageObject::default() }
+                ImageObject { url: Some(url), ..object }
             }
         })
     }

@@ -37,7 +37,9 @@ pub(super) fn final_event(responder: ImageResponder, route: ImageRoute) -> Finis
         let missing = || EngineError::Failed("the engine returned no image".to_owned());
         let image = responder.encode_image(images.pop().ok_or_else(missing)?, cancel)?;
         let mut body = event_fields(&responder, route, "completed");
-        body["size"] = json!(image_size(&image)?.to_string());
+        let size = image_size(&image)?;
+        body["size"] = json!(size.to_string());
+        body["settings"] = json!(job.settings(image.seed, Some(size)));
         body["b64_json"] = json!(encode_base64(&image.bytes));
         body["seed"] = json!(image.seed);
         body["usage"] = json!(Usage::default());
