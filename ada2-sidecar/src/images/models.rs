@@ -3,6 +3,7 @@
 mod classify;
 mod declarations;
 mod families;
+mod header;
 mod kind;
 mod tokens;
 
@@ -11,12 +12,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use wire::openai::images::ImageSize;
 
 pub use self::{
-    classify::{ModelMetadata, classify_checkpoint, has_word, variant_from_name},
+    classify::{ModelMetadata, classify_checkpoint, has_word, lora_family, variant_from_name},
     declarations::{ModelDeclaration, apply_declarations, undeclared_model_warnings},
     families::{
         DEFAULT as DEFAULT_FAMILY, Family, FamilyDefaults, SD_1, SDXL, all as families,
         by_name as family_named,
     },
+    header::{Tensors, kind_from_header},
     kind::{DetectedFamily, Evidence, ModelKind, ModelVariant},
 };
 use crate::{images::Task, images::template::Template};

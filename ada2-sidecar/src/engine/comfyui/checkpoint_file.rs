@@ -39,14 +39,18 @@ pub(super) struct FileStamp {
     pub(super) size: u64,
 }
 
-/// A checkpoint. Clients name it by its file, with or without extension.
-pub(super) fn model(file: &str, metadata: Option<&models::ModelMetadata>) -> EngineModel {
+/// A checkpoint. Clients name it by its file, with or without extension. `header`: what its header says.
+pub(super) fn model(
+    file: &str,
+    metadata: Option<&models::ModelMetadata>,
+    header: Option<ModelKind>,
+) -> EngineModel {
     let extensions = [WITH_METADATA, ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth"];
     let name = extensions.iter().find_map(|extension| file.strip_suffix(extension)).unwrap_or(file);
     EngineModel {
         key: file.to_owned(),
         name: name.to_owned(),
-        kind: classify_checkpoint(metadata, name),
+        kind: classify_checkpoint(metadata, name).with_header(header),
         handle: json!(file),
         size: None,
         steps: None,
@@ -56,8 +60,8 @@ pub(super) fn model(file: &str, metadata: Option<&models::ModelMetadata>) -> Eng
 }
 
 /// A diffusion model without text encoder and VAE.
-pub(super) fn diffusion_model(file: &str) -> EngineModel {
-    let model = model(file, None);
+pub(super) fn diffusion_model(file: &str, header: Option<ModelKind>) -> EngineModel {
+    let model = model(file, None, header);
     EngineModel { kind: ModelKind { variant: ModelVariant::Split, ..model.kind }, ..model }
 }
 
@@ -74,7 +78,7 @@ mod tests {
             ("v1-5-pruned-emaonly.safetensors", "v1-5-pruned-emaonly", "SD 1.5"),
             ("dreamshaper_8", "dreamshaper_8", "of unknown kind"),
         ] {
-            let read = model(file, None);
+            let read = model(file, None, None);
             assert_eq!((read.key.as_str(), read.name.as_str()), (file, name));
             assert_eq!((read.kind.to_string().as_str(), &read.handle), (kind, &json!(file)));
         }

@@ -47,7 +47,7 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         name: "flux2",
         label: "FLUX.2",
         metadata_prefixes: &["flux-2", "flux2"],
-        phrases: &["flux 2"],
+        phrases: &["flux 2", "flux klein"],
         hints: &["klein"],
         overrides: &["flux"],
         ..EMPTY_FAMILY
@@ -57,7 +57,7 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         label: "FLUX.3",
         metadata_prefixes: &["flux-3", "flux3"],
         phrases: &["flux 3"],
-        overrides: &["flux"],
+        overrides: &["flux", "flux2"],
         ..EMPTY_FAMILY
     },
     Family {
@@ -103,7 +103,34 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         phrases: &["anima base", "anima preview", "anima turbo"],
         ..EMPTY_FAMILY
     },
-    Family { name: "cogview4", label: "CogView 4", phrases: &["cogview*"], ..EMPTY_FAMILY },
+    Family {
+        name: "cogview4",
+        label: "CogView 4",
+        metadata_prefixes: &["cogview"],
+        phrases: &["cogview*", "cog view"],
+        ..EMPTY_FAMILY
+    },
+    Family {
+        name: "moss-image",
+        label: "MOSS-Image",
+        metadata_prefixes: &["moss-image"],
+        phrases: &["moss image"],
+        ..EMPTY_FAMILY
+    },
+    Family {
+        name: "longcat-image",
+        label: "LongCat-Image",
+        metadata_prefixes: &["longcat-image"],
+        phrases: &["longcat*", "long cat"],
+        ..EMPTY_FAMILY
+    },
+    Family {
+        name: "ovis-image",
+        label: "Ovis-Image",
+        metadata_prefixes: &["ovis-image"],
+        phrases: &["ovis image"],
+        ..EMPTY_FAMILY
+    },
     Family {
         name: "ernie-image",
         label: "ERNIE-Image",
@@ -190,6 +217,13 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         ..EMPTY_FAMILY
     },
     Family {
+        name: "cogvideox",
+        label: "CogVideoX",
+        metadata_prefixes: &["cogvideox"],
+        phrases: &["cogvideo*", "cog video"],
+        ..EMPTY_FAMILY
+    },
+    Family {
         name: "mochi",
         label: "Mochi",
         metadata_prefixes: &["genmo-mochi"],
@@ -203,7 +237,13 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         phrases: &["cosmos predict", "cosmos 1"],
         ..EMPTY_FAMILY
     },
-    Family { name: "stable-zero123", label: "Stable Zero123", phrases: &["zero 123"], ..EMPTY_FAMILY },
+    Family {
+        name: "stable-zero123",
+        label: "Stable Zero123",
+        phrases: &["zero 123"],
+        overrides: &["sd-1"],
+        ..EMPTY_FAMILY
+    },
     Family {
         name: "stable-audio",
         label: "Stable Audio",
