@@ -40,8 +40,8 @@ use self::{
     version::{InterruptsById, Version},
 };
 use super::{
-    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSetup, EngineSpec, EngineStatus, ImageEngine,
-    JobContext, JobOutcome,
+    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSetup, EngineSpec, EngineStatus,
+    ImageEngine, JobContext, JobOutcome,
     event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };

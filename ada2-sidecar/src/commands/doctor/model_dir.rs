@@ -43,10 +43,12 @@ impl ModelDirFacts<'_> {
 
     fn list(&self) -> Listing {
         let checkpoints = self.dir.join("checkpoints");
-        let entries = move || fs::read_dir(&checkpoints).map(|entries| {
-            let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            (checkpoints, paths)
-        });
+        let entries = move || {
+            fs::read_dir(&checkpoints).map(|entries| {
+                let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+                (checkpoints, paths)
+            })
+        };
         match with_timeout(READ_TIMEOUT, entries) {
             None => Listing::Hangs,
             Some(Err(error)) => Listing::Failed(error.kind()),
@@ -54,7 +56,10 @@ impl ModelDirFacts<'_> {
                 // What the unit exposes of a home directory can be reached whatever the directories above it allow.
                 let service = self.service.filter(|_| !is_in_home_dir(self.dir));
                 let may_read = |path: &Path| service.is_none_or(|service| readable_by(service, path));
-                Listing::Entries(paths.len(), may_read(&checkpoints) && paths.iter().all(|path| may_read(path)))
+                Listing::Entries(
+                    paths.len(),
+                    may_read(&checkpoints) && paths.iter().all(|path| may_read(path)),
+                )
             }
         }
     }
@@ -80,9 +85,9 @@ impl ModelDirFacts<'_> {
                 Finding::skip(NAME, format!("this user cannot read {dir}: run with sudo"))
             }
             Listing::Failed(_) => {
-                let message =
-                    format!("engine_model_dir {dir} has no directory checkpoints: {consequence}");
-                let fix = self.fixes.edit("name the engine's models directory, the parent of checkpoints, in");
+                let message = format!("engine_model_dir {dir} has no directory checkpoints: {consequence}");
+                let fix =
+                    self.fixes.edit("name the engine's models directory, the parent of checkpoints, in");
                 Finding::warn(NAME, message, fix)
             }
             Listing::Entries(_, false) => {
@@ -116,14 +121,34 @@ mod tests {
             ("/srv/models", EngineKind::InvokeAi, &hiding, readable, Warn, "no effect with invokeai"),
             ("/srv/models", comfyui, &hiding, Listing::Entries(3, false), Warn, "user cannot read all of"),
             ("/srv/models", comfyui, &hiding, Listing::Hangs, Warn, "hangs"),
-            ("/srv/models", comfyui, &hiding, Listing::Failed(io::ErrorKind::NotFound), Warn, "no directory checkpoints"),
-            ("/srv/models", comfyui, &hiding, Listing::Failed(io::ErrorKind::NotADirectory), Warn, "no directory checkpoints"),
-            ("/srv/models", comfyui, &hiding, Listing::Failed(io::ErrorKind::PermissionDenied), Skip, "run with sudo"),
+            (
+                "/srv/models",
+                comfyui,
+                &hiding,
+                Listing::Failed(io::ErrorKind::NotFound),
+                Warn,
+                "no directory checkpoints",
+            ),
+            (
+                "/srv/models",
+                comfyui,
+                &hiding,
+                Listing::Failed(io::ErrorKind::NotADirectory),
+                Warn,
+                "no directory checkpoints",
+            ),
+            (
+                "/srv/models",
+                comfyui,
+                &hiding,
+                Listing::Failed(io::ErrorKind::PermissionDenied),
+                Skip,
+                "run with sudo",
+            ),
             (home, comfyui, &hiding, readable, Warn, "ProtectHome="),
             (home, comfyui, &bound, readable, Ok, "3 entries"),
         ] {
-            let facts =
-                ModelDirFacts { dir: Path::new(dir), engine, service: Some(service), fixes: &fixes };
+            let facts = ModelDirFacts { dir: Path::new(dir), engine, service: Some(service), fixes: &fixes };
             let finding = facts.evaluate_with(listing);
             assert_eq!(finding.verdict, verdict, "{finding:?}");
             assert!(finding.message.contains(expected), "{finding:?}");

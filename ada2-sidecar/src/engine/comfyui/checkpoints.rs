@@ -114,8 +114,7 @@ impl CheckpointCache {
         let is_open = |file: &&String| {
             checkpoint_file::model(file, self.lock().metadata(file), None).kind.evidence == Evidence::Name
         };
-        let checkpoints =
-            checkpoints.iter().filter(is_open).map(|file| (Folder::Checkpoints, file.clone()));
+        let checkpoints = checkpoints.iter().filter(is_open).map(|file| (Folder::Checkpoints, file.clone()));
         let diffusion_models = diffusion_models.iter().map(|file| (Folder::DiffusionModels, file.clone()));
         model_dir.read(checkpoints.chain(diffusion_models).collect()).await;
     }

@@ -59,6 +59,7 @@ impl Drop for ActivePrompts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineSetup;
 
     #[test]
     fn a_panicking_job_becomes_an_orphan() {

@@ -67,6 +67,7 @@ const VARIANTS: &[(&str, ModelVariant)] = &[
     ("*inpaint*", ModelVariant::Inpaint),
     ("*outpaint*", ModelVariant::Inpaint),
     ("fill dev", ModelVariant::Inpaint),
+    ("flux fill", ModelVariant::Inpaint),
     ("*refiner*", ModelVariant::Refiner),
     ("edit", ModelVariant::Edit),
     ("kontext", ModelVariant::Edit),

@@ -67,8 +67,7 @@ impl ModelKind {
         {
             return self;
         }
-        let variant =
-            if header.variant == ModelVariant::Main { self.variant } else { header.variant };
+        let variant = if header.variant == ModelVariant::Main { self.variant } else { header.variant };
         Self { variant, ..header }
     }
 }

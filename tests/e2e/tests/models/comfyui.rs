@@ -150,11 +150,14 @@ async fn a_files_tensors_say_what_its_name_does_not() {
     sidecar.until_ready().await;
     let expected = ["dreamshaper_8", "epic", "patch", "sd15-by-metadata", "sd-xl-base-1.0", "sd-v1-5"];
     assert_eq!(listed(&sidecar).await, expected);
-    for (name, file) in [(None, "dreamshaper_8"), (Some("sd-xl-base-1.0"), "epic"), (Some("patch"), "patch")] {
+    for (name, file) in [(None, "dreamshaper_8"), (Some("sd-xl-base-1.0"), "epic"), (Some("patch"), "patch")]
+    {
         assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
         assert_eq!(loaded(&fake).last(), Some(&format!("{file}.safetensors")), "{name:?}");
     }
-    for (name, kind) in [("mine", "(FLUX.1)"), ("sdxl_wrong", "(FLUX.1)"), ("mine_too", "(Krea 2, a diffusion model")] {
+    for (name, kind) in
+        [("mine", "(FLUX.1)"), ("sdxl_wrong", "(FLUX.1)"), ("mine_too", "(Krea 2, a diffusion model")]
+    {
         refused(&sidecar, name, 400, "invalid_value", kind).await;
     }
     for name in ["cut", "damaged", "garbage", "fifo"] {
@@ -170,7 +173,9 @@ async fn a_files_tensors_say_what_its_name_does_not() {
 #[tokio::test]
 async fn a_models_directory_that_cannot_be_read_changes_nothing() {
     let fake = FakeComfy::start().await;
-    fake.script(|script| script.checkpoints = vec!["other.safetensors".to_owned(), "sd15.safetensors".to_owned()]);
+    fake.script(|script| {
+        script.checkpoints = vec!["other.safetensors".to_owned(), "sd15.safetensors".to_owned()]
+    });
     let sidecar = Sidecar::comfyui(&fake.url(), &["--engine-model-dir", "/nonexistent/models"]).await;
     sidecar.until_ready().await;
     assert_eq!(listed(&sidecar).await, ["sd15", "sd-v1-5"]);

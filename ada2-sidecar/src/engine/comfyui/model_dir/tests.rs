@@ -80,7 +80,9 @@ async fn what_is_not_a_model_is_left_alone() {
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     symlink("/dev/zero", checkpoints.join("device.safetensors")).unwrap();
     let dir = ModelDir::new(root.path().to_owned());
-    for name in ["empty", "short", "garbage", "huge", "longer", "cut", "array", "page", "folder", "fifo", "device"] {
+    for name in
+        ["empty", "short", "garbage", "huge", "longer", "cut", "array", "page", "folder", "fifo", "device"]
+    {
         assert_eq!(kind_of(&dir, Folder::Checkpoints, &format!("{name}.safetensors")).await, "?", "{name}");
     }
     // A header is not read to its end if it is longer than any model's.

@@ -40,7 +40,14 @@ pub(super) static UNSUPPORTED: &[Family] = &[
             "sd35",
             "sd-35",
         ],
-        phrases: &["sd 3", "sd 35", "sdv 3", "stable diffusion 3", "stable diffusion v 3"],
+        phrases: &[
+            "sd 3",
+            "sd 35",
+            "sdv 3",
+            "stable diffusion 3",
+            "stable diffusion 35",
+            "stable diffusion v 3",
+        ],
         ..EMPTY_FAMILY
     },
     Family {
@@ -149,7 +156,7 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         name: "lumina-2",
         label: "Lumina 2",
         metadata_prefixes: &["lumina"],
-        phrases: &["lumina*", "netayume*"],
+        phrases: &["lumina*", "netayume*", "neta yume"],
         ..EMPTY_FAMILY
     },
     Family {
