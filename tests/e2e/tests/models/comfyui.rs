@@ -95,7 +95,7 @@ fn safetensors(prefix: &str, tensors: &[(&str, &[u64])]) -> Vec<u8> {
     let tensor = |(name, shape): &(&str, &[u64])| {
         (format!("{prefix}{name}"), json!({"dtype": "F16", "shape": shape, "data_offsets": [0, 0]}))
     };
-    let header = serde_json::Map::from_iter(tensors.iter().map(tensor));
+    let header: serde_json::Map<_, _> = tensors.iter().map(tensor).collect();
     let mut header = Value::from(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
     [&(header.len() as u64).to_le_bytes()[..], &header].concat()
@@ -174,7 +174,7 @@ async fn a_files_tensors_say_what_its_name_does_not() {
 async fn a_models_directory_that_cannot_be_read_changes_nothing() {
     let fake = FakeComfy::start().await;
     fake.script(|script| {
-        script.checkpoints = vec!["other.safetensors".to_owned(), "sd15.safetensors".to_owned()]
+        script.checkpoints = vec!["other.safetensors".to_owned(), "sd15.safetensors".to_owned()];
     });
     let sidecar = Sidecar::comfyui(&fake.url(), &["--engine-model-dir", "/nonexistent/models"]).await;
     sidecar.until_ready().await;

@@ -88,9 +88,9 @@ async fn what_is_not_a_model_is_left_alone() {
     // A header is not read to its end if it is longer than any model's.
     let sparse = File::create(checkpoints.join("sparse.safetensors")).unwrap();
     sparse.set_len(1 << 40).unwrap();
-    fs::write(checkpoints.join("limit.safetensors"), with_length(MAX_HEADER + 1, SD_1)).unwrap();
-    let long = File::options().write(true).open(checkpoints.join("limit.safetensors")).unwrap();
-    long.set_len(MAX_HEADER + 100).unwrap();
+    let mut long = with_length(MAX_HEADER + 1, SD_1);
+    long.resize(usize::try_from(MAX_HEADER).unwrap() + 9, b' ');
+    fs::write(checkpoints.join("limit.safetensors"), long).unwrap();
     for name in ["sparse", "limit"] {
         assert_eq!(kind_of(&dir, Folder::Checkpoints, &format!("{name}.safetensors")).await, "?", "{name}");
     }

@@ -7,17 +7,17 @@ use super::{DetectedFamily, Family, ModelMetadata, family_from_metadata, kind_fr
 pub fn lora_family(metadata: Option<&ModelMetadata>, name: &str) -> Option<&'static Family> {
     let architecture = metadata.and_then(|metadata| sanitized(metadata.architecture.as_deref()));
     let base = metadata.and_then(|metadata| sanitized(metadata.base_version.as_deref()));
-    let known = |text: &String| {
-        let model = text.split_once('/').map_or(text.as_str(), |(model, _)| model);
-        known(family_from_metadata(model))
-    };
-    if architecture.is_none() && base.is_none() {
-        return self::known(kind_from_name(name).family);
-    }
-    architecture.as_ref().and_then(known).or_else(|| base.as_ref().and_then(known))
+    // `/lora` ends an architecture.
+    let said: Vec<_> =
+        [architecture, base].iter().flatten().map(|text| family_of(text.split('/').next()?)).collect();
+    if said.is_empty() { known(&kind_from_name(name).family) } else { said.into_iter().flatten().next() }
 }
 
-fn known(family: DetectedFamily) -> Option<&'static Family> {
+fn family_of(text: &str) -> Option<&'static Family> {
+    known(&family_from_metadata(text))
+}
+
+fn known(family: &DetectedFamily) -> Option<&'static Family> {
     match family {
         DetectedFamily::Known(family) => Some(family),
         DetectedFamily::Unlisted(_) | DetectedFamily::Unknown => None,
