@@ -27,6 +27,7 @@ use service::{
 pub use crate::engine::EngineKind;
 use crate::{
     admin,
+    engine::EngineSetup,
     gpu::{GpuSamplerConfig, KernelPaths},
     host,
     images::models::Preset,
@@ -235,6 +236,11 @@ impl Config {
             engine_unit: self.engine_unit.clone(),
             kernel: KernelPaths::default(),
         }
+    }
+
+    /// What an engine is made from; `tag` marks our jobs in it.
+    pub fn engine_setup<'a>(&'a self, tag: &'a str) -> EngineSetup<'a> {
+        EngineSetup { url: self.engine_url.as_ref(), tag, model_dir: self.engine_model_dir.as_deref() }
     }
 
     /// What is sampled of the host.

@@ -15,7 +15,6 @@ mod upload;
 use std::{fmt, ops::Deref, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use reqwest::Url;
 use service::lifecycle::Lifecycle;
 use tokio::sync::watch;
 
@@ -23,7 +22,7 @@ use self::{builtin::Builtin, error::sanitize_message, monitor::EngineState};
 pub use self::{
     error::EngineError,
     job_context::{GeneratedImage, JobContext, JobOutcome, JobProgress, Preview},
-    registry::{EngineAccess, EngineFixes, EngineKind, EngineSpec},
+    registry::{EngineAccess, EngineFixes, EngineKind, EngineSetup, EngineSpec},
 };
 use crate::images::{
     Job,
@@ -72,13 +71,14 @@ pub trait ImageEngine: fmt::Debug + Send + Sync {
 pub struct Engine(Arc<dyn ImageEngine>);
 
 impl Engine {
-    /// The engine at this URL, by default its usual one; `tag` marks our jobs in it.
-    pub fn new(kind: EngineKind, url: Option<&Url>, tag: &str) -> Self {
+    /// The engine of this kind.
+    pub fn new(kind: EngineKind, setup: &EngineSetup) -> Self {
         Self(match &kind.spec().access {
             EngineAccess::InProcess(make) => make(),
             EngineAccess::Http { default_url, connect, .. } => {
-                let url = url.cloned().unwrap_or_else(|| default_url.parse().expect("checked by a test"));
-                connect(url, tag)
+                let url = setup.url.cloned();
+                let url = url.unwrap_or_else(|| default_url.parse().expect("checked by a test"));
+                connect(url, setup)
             }
         })
     }

@@ -149,7 +149,7 @@ pub async fn serve(
         admin::start(directory, addresses, reloads.clone(), &lifecycle);
     }
     let grace = config.shutdown_grace;
-    let engine = Engine::new(config.engine, config.engine_url.as_ref(), config.instance.tag());
+    let engine = Engine::new(config.engine, &config.engine_setup(config.instance.tag()));
     let gpu = gpu::start(config.gpu_sampler_config()).map_err(ServeError::Start)?;
     let engine_state = engine.start(&lifecycle);
     let metrics = Metrics::default();

@@ -13,6 +13,7 @@ mod fixes;
 mod generate;
 mod host;
 mod installation;
+mod model_dir;
 mod network;
 mod output_dir;
 mod port;
@@ -209,6 +210,11 @@ impl Doctor<'_> {
             };
             self.add_all([facts.evaluate()])?;
             self.explained_checks.push("disk");
+        }
+        if let Some(dir) = &config.engine_model_dir {
+            let facts =
+                model_dir::ModelDirFacts { dir, engine: config.engine, service, fixes: &context.fixes };
+            self.add_all([facts.evaluate()])?;
         }
         let facts = settings::SettingsFacts {
             config,

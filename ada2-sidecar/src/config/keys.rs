@@ -94,6 +94,13 @@ service::settings! {
             .requires_restart().value_name("UNIT")
             .default_help("invokeai.service or comfyui.service, by engine");
 
+            pub engine_model_dir: Option<PathBuf> = Parser::expecting("an absolute path", absolute) =>
+            row SettingSpec::new(
+                "engine_model_dir",
+                "ADA2_ENGINE_MODEL_DIR",
+                "ComfyUI's models directory on this host; tells what a model is if its metadata does not",
+            ).requires_restart().value_name("DIR");
+
             pub discard_outputs: bool = Parser::expecting("keep or discard", |text| either(text, "keep", "discard")) =>
             row SettingSpec::new(
                 "engine_outputs",

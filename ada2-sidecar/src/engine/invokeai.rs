@@ -51,7 +51,7 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     graph_format: Some(GRAPH_FORMAT),
     access: EngineAccess::Http {
         default_url: "http://127.0.0.1:9090",
-        connect: |url, tag| Arc::new(InvokeAi::new(url, tag.to_owned())),
+        connect: |url, setup| Arc::new(InvokeAi::new(url, setup.tag.to_owned())),
         fixes: EngineFixes {
             loopback: "write host: 127.0.0.1 into its invokeai.yaml",
             model_location: "in its model manager",
