@@ -19,6 +19,7 @@ use crate::{
 pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
     // Without a tag: only the service may claim jobs.
     let engine = Engine::new(config.engine, config.engine_url.as_ref(), "");
+    engine.set_login(config.engine_login.clone());
     let templates = all_templates(&engine, &config.presets);
     let kind = config.engine.name();
     if let Ok(installed) = block_on(engine.list_models())? {

@@ -30,8 +30,8 @@ use self::{
     events::{Frame, InvokeAiEvent},
 };
 use super::{
-    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSpec, EngineStatus, ImageEngine,
-    JobContext, JobOutcome,
+    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineLogin, EngineSpec, EngineStatus,
+    ImageEngine, JobContext, JobOutcome,
     event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };
@@ -204,8 +204,9 @@ impl ImageEngine for InvokeAi {
             let mut state = self.state();
             state.is_unreachable = matches!(result, Err(EngineError::ConnectionRefused(_)));
             if matches!(result, Err(EngineError::ConnectionRefused(_) | EngineError::UnexpectedResponse(_))) {
-                // It may come back as another process with other models.
+                // It may come back as another process with other models and users.
                 state.models = None;
+                self.api.forget_refusal();
             }
             drop(state);
             result
@@ -238,6 +239,10 @@ impl ImageEngine for InvokeAi {
 
     fn list_models(&self) -> BoxFuture<'_, Result<Arc<[EngineModel]>, EngineError>> {
         async { self.models(&self.api.version().await?).await }.boxed()
+    }
+
+    fn set_login(&self, login: Option<EngineLogin>) {
+        self.api.set_login(login);
     }
 
     fn check_events(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -274,9 +279,9 @@ impl EventSource for InvokeAi {
         let received = |reply, is_subscribed, event| Ok(Received { reply, is_subscribed, event });
         let Message::Text(text) = frame else { return received(None, false, None) };
         match Frame::read(text) {
-            Frame::Open => received(Some(events::CONNECT), false, None),
-            Frame::Connected => received(Some(events::SUBSCRIBE), true, None),
-            Frame::Ping => received(Some(events::PONG), false, None),
+            Frame::Open => received(Some(events::connect(self.api.token()).into()), false, None),
+            Frame::Connected => received(Some(events::SUBSCRIBE.into()), true, None),
+            Frame::Ping => received(Some(events::PONG.into()), false, None),
             Frame::Rejected => Err("refused"),
             Frame::Event(event) => received(None, true, Some(event)),
             Frame::Progress { event, preview } => {

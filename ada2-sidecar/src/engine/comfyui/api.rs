@@ -29,6 +29,7 @@ const DIALECT: HttpDialect = HttpDialect {
     name: "ComfyUI",
     // ComfyUI itself has no login.
     login_hint: "a custom node or a proxy in front requires one; remove it, or use ComfyUI's own address",
+    login: None,
     error_message: |status, path, body| {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         match body.get("error") {
