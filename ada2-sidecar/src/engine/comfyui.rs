@@ -93,6 +93,8 @@ struct ComfyUiState {
     orphans: HashSet<String>,
     /// Forgotten when the engine is gone, because another version may start.
     version: Option<Version>,
+    /// Whether this version has no route that cancels one job; not known before the first cancel.
+    lacks_job_cancel: bool,
 }
 
 impl ComfyUi {
@@ -144,6 +146,11 @@ impl ComfyUi {
         self.state().version.as_ref().and_then(Version::interrupts_by_id)
     }
 
+    /// Whether the current engine has, or may have, a route that cancels one job.
+    fn may_cancel_jobs(&self) -> bool {
+        !self.state().lacks_job_cancel
+    }
+
     /// What an operator should know although the engine works.
     fn warning(&self, version: &Version) -> Option<String> {
         let message = "the engine's WebSocket (/ws) is not connected, so finished images are detected late: check for a proxy or \
@@ -169,6 +176,7 @@ impl ComfyUi {
             if state.version.as_ref() != Some(&version) {
                 self.checkpoints.invalidate();
                 state.version = Some(version.clone());
+                state.lacks_job_cancel = false;
             }
             state.active_prompts.clone()
         };

@@ -151,6 +151,22 @@ impl ComfyUiApi {
         }
     }
 
+    /// Cancels this prompt, whether it waits or runs, and no other; one that has ended stays as it is. False if the server
+    /// has no such route: versions up to 0.25.0.
+    pub(super) async fn cancel_job(&self, prompt: &str) -> Result<bool, EngineError> {
+        let request = self.0.pooled.post(self.url(&["api", "jobs", prompt, "cancel"]));
+        let response = request.timeout(RESPONSE_TIMEOUT).send().await;
+        let response = response.map_err(|error| transport_error(&error))?;
+        if !response.status().is_success() {
+            return Ok(false);
+        }
+        match self.0.read::<Value>(response).await {
+            Ok(answer) => Ok(answer["cancelled"].is_boolean()),
+            Err(EngineError::UnexpectedResponse(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes those of these prompts that wait.
     pub(super) async fn delete_from_queue(&self, prompts: &[String]) -> Result<(), EngineError> {
         self.post(&self.0.pooled, &["queue"], &json!({"delete": prompts})).await.map(drop)
