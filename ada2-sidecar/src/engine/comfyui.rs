@@ -9,6 +9,7 @@ mod events;
 mod graph_format;
 mod graphs;
 mod history;
+mod node_inputs;
 mod payload;
 mod prompts;
 mod queue;

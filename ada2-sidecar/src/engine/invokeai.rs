@@ -315,3 +315,30 @@ fn unknown_inputs(template: &Template, node_types: &NodeTypes) -> Vec<TemplateEr
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The metadata node keeps every field that it is given, and the page reads ones that it does not declare.
+    #[test]
+    fn metadata_takes_undeclared_inputs_and_no_other_node_does() {
+        let node_types: NodeTypes = [("flux_denoise", &["seed"][..]), ("core_metadata", &["seed"])]
+            .map(|(kind, inputs)| (kind.to_owned(), inputs.iter().map(|input| (*input).to_owned()).collect()))
+            .into();
+        let graph = |kind: &str| json!({"id": "g", "nodes": {"n": {"id": "n", "type": kind, "seed": 1, "guidance": 4, "prompt": ""}}, "edges": []});
+        let errors = |kind: &str| {
+            let yaml = "output: n\nbindings: {prompt: [n.prompt], seed: [n.seed], cfg_scale: [n.guidance]}";
+            let template = Template::read(GRAPH_FORMAT, &graph(kind).to_string(), yaml).unwrap();
+            unknown_inputs(&template, &node_types).into_iter().map(|error| error.0).collect::<Vec<_>>()
+        };
+        assert_eq!(errors("core_metadata"), [""; 0]);
+        assert_eq!(
+            errors("flux_denoise"),
+            ["prompt", "guidance"]
+                .map(|input| format!("the node \"n\" (flux_denoise) takes no input {input:?}"))
+        );
+    }
+}
