@@ -7,6 +7,7 @@ mod event_socket;
 mod http;
 pub(crate) mod invokeai;
 mod job_context;
+mod login;
 pub mod monitor;
 mod previews;
 mod registry;
@@ -22,6 +23,7 @@ use self::{builtin::Builtin, error::sanitize_message, monitor::EngineState};
 pub use self::{
     error::EngineError,
     job_context::{GeneratedImage, JobContext, JobOutcome, JobProgress, Preview},
+    login::EngineLogin,
     registry::{EngineAccess, EngineFixes, EngineKind, EngineSetup, EngineSpec},
 };
 use crate::images::{
@@ -59,6 +61,9 @@ pub trait ImageEngine: fmt::Debug + Send + Sync {
 
     /// Follows its events for as long as the service lasts; none for an engine without.
     fn follow_events(self: Arc<Self>) -> Option<BoxFuture<'static, ()>>;
+
+    /// Logs in with this from now on, if the engine asks for it. An engine without users has no login.
+    fn set_login(&self, _login: Option<EngineLogin>) {}
 
     /// Whether it runs graphs at all.
     fn runs_graphs(&self) -> bool {

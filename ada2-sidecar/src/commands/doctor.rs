@@ -8,6 +8,7 @@ mod card;
 mod configuration;
 mod driver;
 mod engine;
+mod engine_auth;
 mod engine_unit;
 mod fixes;
 mod generate;
@@ -73,6 +74,7 @@ pub(super) fn doctor(
     }
     doctor.settings(probe.as_ref())?;
     doctor.add_all(token.evaluate())?;
+    doctor.add_all(engine_auth::check(&context))?;
     doctor.readiness(probe)?;
     doctor.host()?;
     if flag("generate") {

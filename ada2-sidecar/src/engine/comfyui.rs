@@ -12,6 +12,7 @@ mod graphs;
 mod history;
 mod model_dir;
 mod models;
+mod node_inputs;
 mod payload;
 mod prompts;
 mod queue;
@@ -97,6 +98,8 @@ struct ComfyUiState {
     orphans: HashSet<String>,
     /// Forgotten when the engine is gone, because another version may start.
     version: Option<Version>,
+    /// Whether this version has no route that cancels one job; not known before the first cancel.
+    lacks_job_cancel: bool,
 }
 
 impl ComfyUi {
@@ -142,6 +145,11 @@ impl ComfyUi {
         self.state().version.as_ref().and_then(Version::interrupts_by_id)
     }
 
+    /// Whether the current engine has, or may have, a route that cancels one job.
+    fn may_cancel_jobs(&self) -> bool {
+        !self.state().lacks_job_cancel
+    }
+
     /// What an operator should know although the engine works.
     fn warning(&self, version: &Version) -> Option<String> {
         let message = "the engine's WebSocket (/ws) is not connected, so finished images are detected late: check for a proxy or \
@@ -167,6 +175,7 @@ impl ComfyUi {
             if state.version.as_ref() != Some(&version) {
                 self.models.invalidate();
                 state.version = Some(version.clone());
+                state.lacks_job_cancel = false;
             }
             state.active_prompts.clone()
         };

@@ -137,6 +137,11 @@ impl EngineKind {
         }
     }
 
+    /// Whether it can ask for a login of its own.
+    pub fn has_login(self) -> bool {
+        self.fixes().is_some_and(|fixes| fixes.login.is_some())
+    }
+
     /// Whether it runs in this process.
     pub const fn is_in_process(self) -> bool {
         matches!(self.spec().access, EngineAccess::InProcess(_))

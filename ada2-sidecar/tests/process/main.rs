@@ -10,6 +10,8 @@ mod commands;
 mod costs;
 /// `ada2-sidecar doctor`.
 mod doctor;
+/// The login at an InvokeAI in multi-user mode.
+mod engine_login;
 /// SIGHUP.
 mod reload;
 /// The harness.

@@ -2,6 +2,7 @@
 //! run: an image is painted from prompt, seed and size.
 
 mod api;
+mod login;
 mod queue;
 mod recording;
 mod script;
@@ -25,6 +26,7 @@ use crate::{
     },
     process::{self, ConnectionHandle, EngineRequest},
 };
+pub use login::{PASSWORD, USER};
 pub use queue::{InvokeState, ItemStatus, QueueItem};
 pub use script::{InvokeImageBytes, InvokeScript, Users};
 
@@ -42,6 +44,21 @@ impl FakeInvoke {
     /// Sends this frame to every socket.
     pub fn broadcast_raw(&self, frame: &str) {
         self.change(|state| state.emit(frame.to_owned(), None));
+    }
+
+    /// Makes every token invalid that it gave out.
+    pub fn expire_tokens(&self) {
+        self.change(|state| state.tokens.clear());
+    }
+
+    /// Every token that is valid now, oldest first.
+    pub fn tokens(&self) -> Vec<String> {
+        self.look(|state| state.tokens.clone())
+    }
+
+    /// The logins that were tried.
+    pub fn logins(&self) -> usize {
+        self.requests().iter().filter(|request| request.path == "/api/v1/auth/login").count()
     }
 
     /// Pauses or resumes the queue, as the web page does.

@@ -34,6 +34,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/prompt", post(prompt::post))
         .route("/queue", get(queue_lists).post(change_queue))
         .route("/interrupt", post(interrupt))
+        .route("/api/jobs/{id}/cancel", post(cancel_job))
         .route("/free", post(free))
         .route("/history/{id}", get(history))
         .route("/object_info/{class}", get(object_info))
@@ -98,6 +99,21 @@ async fn interrupt(State(core): Shared, body: Bytes) -> Response {
         state.interrupted |= runs || !state.is_after(0, 3, 56);
     });
     StatusCode::OK.into_response()
+}
+
+/// Up to 0.25.0 only the web page's files are below that path.
+async fn cancel_job(State(core): Shared, Path(id): Path<String>) -> Response {
+    if !core.look(|state| state.is_after(0, 25, 0)) {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let cancelled = core.change(|state| {
+        let runs = state.running().is_some_and(|running| running.prompt_id == id);
+        let waits = state.with_status(PromptStatus::Pending).any(|waiting| waiting.prompt_id == id);
+        state.interrupted |= runs;
+        state.delete(|item| item.prompt_id == id);
+        runs || waits
+    });
+    json_answer(&json!({ "cancelled": cancelled }))
 }
 
 async fn free(State(core): Shared, body: Bytes) -> Response {

@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Extension, Router,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
-    middleware::{self, Next},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -14,10 +14,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    ConnectionHandle, Core, process,
+    ConnectionHandle, Core, login, process,
     queue::{InvokeState, ItemStatus, QueueItem},
     recording,
-    script::{InvokeImageBytes, Users},
+    script::InvokeImageBytes,
     socket,
 };
 use crate::{
@@ -50,20 +50,12 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/api/v1/images/upload", post(upload))
         .route("/api/v1/images/i/{name}", get(image).delete(delete_image))
         .route("/api/v1/images/i/{name}/full", get(image_bytes))
+        .route("/api/v1/auth/login", post(login::login))
         .route("/ws/socket.io/", get(socket::upgrade))
         .fallback(unknown)
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), login))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), login::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&core), process::record::<InvokeState>))
         .with_state(core)
-}
-
-/// Every login fails; the version needs none.
-async fn login(State(core): Shared, request: Request, next: Next) -> Response {
-    let closed = core.look(|state| state.script.users) == Users::Multiple;
-    if closed && request.uri().path() != "/api/v1/app/version" {
-        return detail(StatusCode::UNAUTHORIZED, json!("Authentication required"));
-    }
-    next.run(request).await
 }
 
 async fn version(State(core): Shared) -> Response {
@@ -310,7 +302,7 @@ fn missing(location: &str, field: &str) -> Response {
     detail(StatusCode::UNPROCESSABLE_ENTITY, error)
 }
 
-fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
+pub(super) fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
     (status, axum::Json(json!({ "detail": detail.into() }))).into_response()
 }
 

@@ -113,6 +113,8 @@ pub struct InvokeState {
     /// When each preview of an item was sent.
     pub(super) previewed: HashMap<u32, Vec<Instant>>,
     pub(super) frames: broadcast::Sender<SocketIoFrame>,
+    /// Those that are valid, in multi-user mode.
+    pub(super) tokens: Vec<String>,
     ids: u32,
 }
 
@@ -128,6 +130,7 @@ impl Default for InvokeState {
             finished: HashMap::new(),
             previewed: HashMap::new(),
             frames: broadcast::Sender::new(4096),
+            tokens: Vec::new(),
             ids: 0,
         }
     }
