@@ -11,6 +11,7 @@ mod graphs;
 mod history;
 mod payload;
 mod prompts;
+mod propose_rules;
 mod queue;
 mod rejection;
 mod run;

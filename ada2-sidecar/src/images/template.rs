@@ -5,6 +5,7 @@ mod check;
 mod edges;
 mod format;
 mod parse;
+mod propose;
 mod structure;
 
 use std::{
@@ -21,6 +22,7 @@ use crate::images::Task;
 pub use self::{
     edges::GraphEdge,
     format::{BatchInput, GraphFormat, GraphSyntax, Node, ParsedGraph},
+    propose::{Pictures, Proposal, ProposeRules, SizeInputs, Texts, propose},
 };
 
 /// A value of the job that a graph can take.
