@@ -226,7 +226,8 @@ fn propose() -> Command {
 
 fn try_one() -> Command {
     let name = Arg::new("name").value_name("NAME").required(true).help("A preset or a model");
-    let image = option("image", "FILE", "A picture to edit; several times for several pictures, in their order");
+    let image =
+        option("image", "FILE", "A picture to edit; several times for several pictures, in their order");
     Command::new("try")
         .about("Make one picture with a preset or model through the running service")
         .arg(name)

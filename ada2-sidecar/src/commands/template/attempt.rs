@@ -30,7 +30,8 @@ pub(super) fn attempt(arguments: &ArgMatches, config: &Config) -> io::Result<Exi
     }
     let images: Vec<&String> = arguments.get_many("image").into_iter().flatten().collect();
     let (route, body) = request(name, text("prompt"), text("seed"), &images, text("mask"))?;
-    let address = service_address(config).ok_or_else(|| io::Error::other("no address to ask: listen is empty"))?;
+    let address =
+        service_address(config).ok_or_else(|| io::Error::other("no address to ask: listen is empty"))?;
     let client = SidecarClient::new(address)?;
     let (started, limit) = (Instant::now(), config.request_timeout + GRACE);
     let response = block_on(client.post(route, config.token.as_ref(), &body, limit))?;
@@ -64,7 +65,8 @@ fn request(
     let mut body = json!({"model": name, "prompt": prompt.unwrap_or(PROMPT), "output_format": "png"});
     if let Some(seed) = seed {
         // A word is rejected by the service, in its own words.
-        body["seed"] = seed.parse::<i128>().ok().and_then(|seed| serde_json::to_value(seed).ok()).unwrap_or(json!(seed));
+        body["seed"] =
+            seed.parse::<i128>().ok().and_then(|seed| serde_json::to_value(seed).ok()).unwrap_or(json!(seed));
     }
     if let Some(mask) = mask {
         body["mask"] = json!({"image_url": data_url(mask)?});
@@ -72,7 +74,10 @@ fn request(
     if images.is_empty() && mask.is_none() {
         return Ok((GENERATIONS, body));
     }
-    let images = images.iter().map(|path| Ok(json!({"image_url": data_url(path)?}))).collect::<io::Result<Vec<_>>>()?;
+    let images = images
+        .iter()
+        .map(|path| Ok(json!({"image_url": data_url(path)?})))
+        .collect::<io::Result<Vec<_>>>()?;
     body["images"] = json!(images);
     Ok((EDITS, body))
 }
@@ -116,7 +121,8 @@ fn settings(body: &Value) -> String {
             other => format!("{name} {other}"),
         })
         .collect();
-    let ignored: Vec<_> = body["ignored"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let ignored: Vec<_> =
+        body["ignored"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let ignored = if ignored.is_empty() { String::new() } else { format!(", ignored {}", ignored.join(" ")) };
     list.join(", ") + &ignored
 }

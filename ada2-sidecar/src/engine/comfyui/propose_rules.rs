@@ -8,10 +8,19 @@ const NOT_IN_HISTORY: &str = "it sends its picture over the WebSocket and leaves
 pub(super) const RULES: ProposeRules = ProposeRules {
     savers: &["SaveImage", "PreviewImage", "SaveImageAdvanced"],
     previews: &["Preview"],
+    self_saving: &[("image_output", &["Save", "Hide/Save"])],
     saved: &["images", "image"],
     unreadable: &[("WebSocket", NOT_IN_HISTORY), ("Websocket", NOT_IN_HISTORY)],
     films: &[
-        "Video", "video", "SaveAnimated", "SaveWEBM", "AnimateDiffCombine", "SaveAudio", "PreviewAudio", "VHS_", "SVD_img2vid",
+        "Video",
+        "video",
+        "SaveAnimated",
+        "SaveWEBM",
+        "AnimateDiffCombine",
+        "SaveAudio",
+        "PreviewAudio",
+        "VHS_",
+        "SVD_img2vid",
     ],
     frames: &["length", "video_frames", "num_frames"],
     texts: Texts {
@@ -19,7 +28,10 @@ pub(super) const RULES: ProposeRules = ProposeRules {
         negative: &["negative", "negative_prompt", "neg_conditioning", "prompt_negative", "negative_text"],
         passes: &["conditioning", "cond"],
         encoder: &["text", "prompt", "text_g", "text_l", "clip_l", "clip_g", "t5xxl", "llama"],
-        parts: &["text", "string", "value", "prompt", "part", "wildcard", "input", "prefix", "suffix", "any", "on_true", "on_false"],
+        parts: &[
+            "text", "string", "value", "prompt", "part", "wildcard", "input", "prefix", "suffix", "any",
+            "on_true", "on_false",
+        ],
         zeroed: &["ConditioningZeroOut"],
     },
     seeds: &["seed", "noise_seed", "rand_seed"],

@@ -5,6 +5,7 @@ use crate::images::template::{Pictures, ProposeRules, SizeInputs, Texts};
 pub(super) const RULES: ProposeRules = ProposeRules {
     savers: &["l2i", "canvas_paste_back", "save_image"],
     previews: &[],
+    self_saving: &[],
     saved: &["latents", "image", "target_image"],
     unreadable: &[],
     films: &["video", "i2v", "t2v"],
@@ -42,7 +43,7 @@ pub(super) const RULES: ProposeRules = ProposeRules {
         repaint: &[],
         inverters: &[],
         unusable: &[],
-        references: &["flux_kontext", "krea2_style_reference"],
+        references: &["flux_kontext", "krea2_style_reference", "image"],
         strength: &[],
         start: &["denoising_start"],
         latents: &["latents"],

@@ -33,11 +33,8 @@ pub struct Proposal {
 
 /// Reads a workflow and proposes its binding file.
 pub fn propose(format: GraphFormat, workflow: &str) -> Proposal {
-    let refused = |reasons: Vec<String>| Proposal {
-        text: String::new(),
-        notes: Vec::new(),
-        outcome: Err(reasons),
-    };
+    let refused =
+        |reasons: Vec<String>| Proposal { text: String::new(), notes: Vec::new(), outcome: Err(reasons) };
     let document: Value = match serde_json::from_str(parse::strip_bom(workflow)) {
         Ok(document) => document,
         Err(error) => return refused(vec![format!("the workflow is not JSON: {error}")]),
@@ -63,7 +60,8 @@ pub fn propose(format: GraphFormat, workflow: &str) -> Proposal {
     Proposal { text, notes: draft.notes, outcome }
 }
 
-/// Whether the text is a template for the task, by the rules that presets are read by.
+/// Whether the text is a template for the task, by the rules that presets are read by. What is missing for the task is
+/// known before, with its reason.
 fn check(
     format: GraphFormat,
     workflow: &str,
@@ -71,10 +69,10 @@ fn check(
     task: Task,
     mut problems: Vec<String>,
 ) -> Result<Task, Vec<String>> {
-    let template = Template::read(format, workflow, text);
-    let checked = template.and_then(|template| template.check_task(task));
-    let errors = checked.err().into_iter().flatten().map(|error| error.0);
-    problems.extend(errors.collect::<Vec<_>>());
+    let is_complete = problems.is_empty();
+    let checked = Template::read(format, workflow, text)
+        .and_then(|template| if is_complete { template.check_task(task) } else { Ok(()) });
+    problems.extend(checked.err().into_iter().flatten().map(|error| error.0));
     if problems.is_empty() { Ok(task) } else { Err(problems) }
 }
 

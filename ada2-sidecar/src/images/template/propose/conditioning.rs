@@ -53,10 +53,13 @@ pub(super) fn bind_texts(workflow: &Workflow<'_>, draft: &mut Draft) {
         let node = workflow.describe(node);
         draft.note(format!("negative_prompt is not bound: {node} empties the negative conditioning"));
     } else if negative.is_empty() {
-        draft.note("negative_prompt is not bound: the sampler has no negative conditioning of its own".to_owned());
+        draft.note(
+            "negative_prompt is not bound: the sampler has no negative conditioning of its own".to_owned(),
+        );
     } else if has_no_guidance(workflow, draft) {
         draft.note(
-            "negative_prompt is not bound: with a guidance of 1 a negative conditioning is not computed".to_owned(),
+            "negative_prompt is not bound: with a guidance of 1 a negative conditioning is not computed"
+                .to_owned(),
         );
     } else {
         bind_side(workflow, draft, "negative_prompt", &negative);
@@ -178,7 +181,8 @@ fn visit(workflow: &Workflow<'_>, found: &mut Walk, node: &str, side: Side) -> V
 /// The texts of a node that conditioning of this side comes from. A node that takes both as text says itself which is which.
 fn collect(workflow: &Workflow<'_>, found: &mut Walk, node: &str, side: Side) {
     let rules = &workflow.rules.texts;
-    let is_text = |field: &&&str| workflow.value(node, field).is_some_and(|value| value.is_string() || value.is_null());
+    let is_text =
+        |field: &&&str| workflow.value(node, field).is_some_and(|value| value.is_string() || value.is_null());
     let named = |names: &'static [&'static str]| names.iter().filter(is_text).collect::<Vec<_>>();
     let (positive, negative) = (named(rules.positive), named(rules.negative));
     let both: &[(Side, &[&&str])] = &[(Side::Positive, &positive), (Side::Negative, &negative)];
@@ -223,10 +227,13 @@ fn add(workflow: &Workflow<'_>, found: &mut Walk, side: Side, node: &str, field:
     sources.sort_by_key(|(_, text)| std::cmp::Reverse(text.trim().chars().count()));
     match sources.as_slice() {
         [] => {
-            let how = format!("the text of {encoder}, in place of what {} gives", workflow.describe(&edge.source));
+            let how =
+                format!("the text of {encoder}, in place of what {} gives", workflow.describe(&edge.source));
             push(input(node, field), "", how);
         }
-        [(at, text)] => push(at.clone(), text, format!("{}, the text that {encoder} gets", workflow.describe(&at.node))),
+        [(at, text)] => {
+            push(at.clone(), text, format!("{}, the text that {encoder} gets", workflow.describe(&at.node)))
+        }
         [(at, text), others @ ..] => {
             let others: Vec<_> = others.iter().map(|(at, _)| at.to_string()).collect();
             let how = format!(

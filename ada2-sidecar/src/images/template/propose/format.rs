@@ -18,7 +18,8 @@ impl Draft {
         };
         let mut text = format!("# Task: {}. {}.\n", task.name(), capitalized(why));
         let output = workflow.describe(&self.output);
-        let _ = writeln!(text, "# The result is the picture of {}: {}.", output, one_line(&self.output_reason));
+        let _ =
+            writeln!(text, "# The result is the picture of {}: {}.", output, one_line(&self.output_reason));
         let _ = writeln!(text, "output: {}\nbindings:", quoted(&self.output));
         for bound in &self.bound {
             let inputs: Vec<_> = bound.inputs.iter().map(|input| quoted(&input.to_string())).collect();

@@ -56,7 +56,9 @@ impl<'a> Workflow<'a> {
 
     /// The edges into a node.
     pub(super) fn edges_into(&self, node: &str) -> impl Iterator<Item = &GraphEdge> {
-        self.edges.iter().filter(move |edge| edge.target.node == node && self.nodes.contains_key(&*edge.source))
+        self.edges
+            .iter()
+            .filter(move |edge| edge.target.node == node && self.nodes.contains_key(&*edge.source))
     }
 
     /// The edge into an input.
@@ -131,5 +133,13 @@ pub(super) fn input(node: &str, field: &str) -> NodeInput {
 
 /// Comments end with their line.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{85}' | '\u{feff}') { ' ' } else { char }).collect()
+    text.chars()
+        .map(|char| {
+            if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}' | '\u{85}' | '\u{feff}') {
+                ' '
+            } else {
+                char
+            }
+        })
+        .collect()
 }

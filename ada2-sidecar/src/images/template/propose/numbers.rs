@@ -10,7 +10,8 @@ use super::{
 use crate::images::template::NodeInput;
 
 /// Names of the input of a node that holds one value.
-const VALUE_INPUTS: [&str; 9] = ["value", "int", "integer", "float", "number", "Number", "seed", "noise_seed", "string"];
+const VALUE_INPUTS: [&str; 9] =
+    ["value", "int", "integer", "float", "number", "Number", "seed", "noise_seed", "string"];
 
 /// The longest chain of such nodes that is followed.
 const MAX_CHAIN: usize = 16;
@@ -63,7 +64,9 @@ pub(super) fn source(workflow: &Workflow<'_>, node: &str, field: &str) -> NodeIn
 pub(super) fn bind_seeds(workflow: &Workflow<'_>, draft: &mut Draft) {
     let seeds = settings(workflow, draft, workflow.rules.seeds);
     if seeds.is_empty() {
-        draft.problems.push("no seed: the output depends on no seed, so every request would give the same picture".to_owned());
+        draft.problems.push(
+            "no seed: the output depends on no seed, so every request would give the same picture".to_owned(),
+        );
         return;
     }
     let nodes: Vec<_> = seeds.iter().map(|seed| workflow.describe(&seed.node)).collect();
@@ -116,7 +119,7 @@ fn bind_guidance(workflow: &Workflow<'_>, draft: &mut Draft) {
         draft.note(format!("cfg_scale is not bound: the guidance: {reason}"));
         return;
     }
-    bind_agreeing(workflow, draft, "cfg_scale", "distilled guidance, beside a cfg of 1 or none", of_positive);
+    bind_agreeing(workflow, draft, "cfg_scale", "distilled guidance, since cfg is 1 or absent,", of_positive);
 }
 
 fn bind_schedulers(workflow: &Workflow<'_>, draft: &mut Draft) {
@@ -125,8 +128,8 @@ fn bind_schedulers(workflow: &Workflow<'_>, draft: &mut Draft) {
     for field in workflow.rules.schedulers {
         let found = settings(workflow, draft, &[field]).into_iter();
         let found = found.filter(|setting| setting.value.as_ref().is_none_or(Value::is_string));
-        let (usable, others): (Vec<_>, Vec<_>) = found
-            .partition(|setting| allowed.is_empty() || workflow.class_has(&setting.node, allowed));
+        let (usable, others): (Vec<_>, Vec<_>) =
+            found.partition(|setting| allowed.is_empty() || workflow.class_has(&setting.node, allowed));
         for other in others {
             let node = workflow.describe(&other.node);
             draft.note(format!(
@@ -147,8 +150,12 @@ fn bind_agreeing(workflow: &Workflow<'_>, draft: &mut Draft, name: &str, what: &
 }
 
 fn reason(name: &str, what: &str, workflow: &Workflow<'_>, chosen: &[Setting]) -> String {
-    let mut nodes: Vec<_> = chosen.iter().map(|setting| workflow.describe(&setting.node)).collect();
-    nodes.dedup();
+    let mut nodes: Vec<String> = Vec::new();
+    for node in chosen.iter().map(|setting| workflow.describe(&setting.node)) {
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
     format!("{name}: the {what} of {}", nodes.join(", "))
 }
 
@@ -180,7 +187,8 @@ fn agreeing(workflow: &Workflow<'_>, draft: &mut Draft, name: &str, found: Vec<S
 fn are_alike(settings: &[Setting]) -> bool {
     let number = |setting: &Setting| setting.value.as_ref().and_then(Value::as_f64);
     settings.windows(2).all(|two| {
-        two[0].value == two[1].value || number(&two[0]).zip(number(&two[1])).is_some_and(|(one, other)| one == other)
+        two[0].value == two[1].value
+            || number(&two[0]).zip(number(&two[1])).is_some_and(|(one, other)| one == other)
     })
 }
 
@@ -189,7 +197,9 @@ pub(super) fn bind_model_and_batch(workflow: &Workflow<'_>, draft: &mut Draft) {
     let rules = workflow.rules;
     let models: Vec<_> = settings(workflow, draft, rules.models)
         .into_iter()
-        .filter(|model| rules.model_loaders.is_empty() || workflow.class_has(&model.node, rules.model_loaders))
+        .filter(|model| {
+            rules.model_loaders.is_empty() || workflow.class_has(&model.node, rules.model_loaders)
+        })
         .collect();
     match models.as_slice() {
         [] => draft.note("model is not bound: no loader names one".to_owned()),
@@ -207,6 +217,7 @@ pub(super) fn bind_model_and_batch(workflow: &Workflow<'_>, draft: &mut Draft) {
         .filter(|batch| batch.value.as_ref().and_then(Value::as_f64).is_some_and(|size| size != 1.0))
         .collect();
     let names: Vec<_> = batches.iter().map(|batch| workflow.describe(&batch.node)).collect();
-    let why = format!("n: {} would make several pictures at once; several are several runs", names.join(", "));
+    let why =
+        format!("n: {} would make several pictures at once; several are several runs", names.join(", "));
     draft.bind("n", batches.into_iter().map(|batch| batch.at).collect(), why);
 }

@@ -11,6 +11,9 @@ pub(super) struct OutputChoice {
     pub(super) problems: Vec<String>,
 }
 
+/// The rank of a node that takes a picture and gives none, and whose name does not say that it saves it.
+const UNNAMED: u8 = 1;
+
 /// A node that could be the output, with what speaks for it.
 struct Candidate<'a> {
     node: &'a str,
@@ -22,7 +25,8 @@ struct Candidate<'a> {
 
 /// What its last node saves, if it saves pictures at all.
 pub(super) fn find(workflow: &Workflow<'_>) -> Result<OutputChoice, String> {
-    let mut candidates: Vec<_> = workflow.ids().into_iter().filter_map(|id| candidate(workflow, id)).collect();
+    let mut candidates: Vec<_> =
+        workflow.ids().into_iter().filter_map(|id| candidate(workflow, id)).collect();
     candidates.sort_by_key(|one| Reverse((one.is_made, one.rank, one.depends_on)));
     let Some(best) = candidates.first() else { return Err(no_output(workflow)) };
     let mut choice = OutputChoice {
@@ -41,11 +45,14 @@ pub(super) fn find(workflow: &Workflow<'_>) -> Result<OutputChoice, String> {
         } else {
             "the first of several that are alike".to_owned()
         };
-        let others: Vec<_> = candidates[1..].iter().map(|other| workflow.describe(other.node)).collect();
-        choice.notes.push(format!(
-            "also saved or shown, and not part of the answer: {}; nodes that only these need cost time, so remove them",
-            others.join(", ")
-        ));
+        let others = candidates[1..].iter().filter(|other| other.rank != UNNAMED);
+        let others: Vec<_> = others.map(|other| workflow.describe(other.node)).collect();
+        if !others.is_empty() {
+            choice.notes.push(format!(
+                "also saved or shown, and not part of the answer: {}; nodes that only these need cost time, so remove them",
+                others.join(", ")
+            ));
+        }
     }
     let films = films(workflow);
     if !films.is_empty() {
@@ -58,9 +65,15 @@ fn candidate<'a>(workflow: &Workflow<'a>, id: &'a str) -> Option<Candidate<'a>> 
     let rules = workflow.rules;
     let is_film = workflow.class_has(id, rules.films);
     let gets_picture = rules.saved.iter().any(|field| workflow.edge(id, field).is_some());
-    let is_saver = rules.savers.contains(&workflow.class(id));
+    let saves_itself = rules.self_saving.iter().any(|(field, values)| {
+        workflow
+            .value(id, field)
+            .and_then(|value| value.as_str())
+            .is_some_and(|value| values.contains(&value))
+    });
+    let is_saver = saves_itself || rules.savers.contains(&workflow.class(id));
     let is_end = workflow.readers(id).next().is_none();
-    if is_film || !gets_picture || !(is_saver || is_end) {
+    if is_film || !(gets_picture || saves_itself) || !(is_saver || is_end) {
         return None;
     }
     let reached = workflow.upstream(id, &BTreeSet::new());
@@ -68,9 +81,9 @@ fn candidate<'a>(workflow: &Workflow<'a>, id: &'a str) -> Option<Candidate<'a>> 
     let is_unreadable = rules.unreadable.iter().any(|(word, _)| workflow.class(id).contains(word));
     let rank = match () {
         () if is_unreadable => 0,
-        () if workflow.class_has(id, rules.previews) => 1,
+        () if workflow.class_has(id, rules.previews) => 2,
         () if is_saver || workflow.class_has(id, &["Save", "save"]) => 3,
-        () => 2,
+        () => UNNAMED,
     };
     Some(Candidate { node: id, is_made: reached.keys().any(has_seed), rank, depends_on: reached.len() })
 }
@@ -79,8 +92,10 @@ fn candidate<'a>(workflow: &Workflow<'a>, id: &'a str) -> Option<Candidate<'a>> 
 fn problems(workflow: &Workflow<'_>, output: &str) -> Vec<String> {
     let (rules, class) = (workflow.rules, workflow.class(output));
     let unreadable = rules.unreadable.iter().find(|(word, _)| class.contains(word));
-    let mut problems: Vec<String> =
-        unreadable.map(|(_, fix)| format!("output: {}: {fix}", workflow.describe(output))).into_iter().collect();
+    let mut problems: Vec<String> = unreadable
+        .map(|(_, fix)| format!("output: {}: {fix}", workflow.describe(output)))
+        .into_iter()
+        .collect();
     for node in workflow.upstream(output, &BTreeSet::new()).keys() {
         let frames = rules.frames.iter().find_map(|field| workflow.number(node, field)).unwrap_or(1.0);
         if workflow.class_has(node, rules.films) && frames > 1.0 {

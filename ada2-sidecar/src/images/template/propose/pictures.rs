@@ -8,6 +8,9 @@ use super::{
 };
 use crate::images::template::NodeInput;
 
+/// How many nodes a picture may pass on its way to a numbered input.
+const MAX_STEPS: usize = 6;
+
 /// An input that takes a picture.
 #[derive(Debug, Clone)]
 struct Incoming {
@@ -59,7 +62,9 @@ fn read(workflow: &Workflow<'_>, draft: &mut Draft, node: &str, reached: &[Strin
                  as a file of its own: load it with LoadImageMask, channel red, and put InvertMask behind it"
             ));
         } else {
-            draft.note(format!("{at} also gives the picture's transparency as a mask, and the sidecar sends pictures without"));
+            draft.note(format!(
+                "{at} also gives the picture's transparency as a mask, and the sidecar sends pictures without"
+            ));
         }
     }
     let becomes_mask = !readers.is_empty()
@@ -97,58 +102,60 @@ fn bind_images(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]) 
             None => groups.push(vec![image]),
         }
     }
-    // What is empty and no reference of its own is the first reference too.
-    if let Some(empty) = groups.iter().position(|group| group[0].key.is_empty()).filter(|_| groups.len() > 1) {
-        let empty = groups.remove(empty);
-        groups.sort_by_key(|group| order(workflow, &group[0].at));
-        groups[0].extend(empty);
-    }
-    groups.sort_by_key(|group| order(workflow, &group[0].at));
+    // What is empty and no reference of its own takes the first reference.
+    let empty = groups.iter().position(|group| group[0].key.is_empty()).filter(|_| groups.len() > 1);
+    let empty = empty.map(|index| groups.remove(index));
+    let by = sort(workflow, &mut groups);
+    groups.first_mut().into_iter().for_each(|first| first.extend(empty.iter().flatten()));
     let several = groups.len() > 1;
     for (index, group) in groups.into_iter().enumerate() {
         let name = if index == 0 { "image".to_owned() } else { format!("image_{}", index + 1) };
         let nodes: Vec<_> = group.iter().map(|image| workflow.describe(&image.at.node)).collect();
-        let by = match order(workflow, &group[0].at).0 {
-            Order::Title(number) => format!(", by the number {number} in its title"),
-            Order::Reader(number) => format!(", by the number {number} of the input that it goes to"),
-            Order::Id(_) => ", in the order of the ids".to_owned(),
-        };
-        let why = format!("{name}: the picture of {}{}", nodes.join(", "), if several { &by } else { "" });
+        let order = if several { format!("; in the order of {by}") } else { String::new() };
+        let why = format!("{name}: the picture of {}{order}", nodes.join(", "));
         draft.bind(&name, group.into_iter().map(|image| image.at.clone()).collect(), why);
     }
 }
 
-/// What decides the order of pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
-    Title(u64),
-    Reader(u64),
-    Id(u64),
+/// Sorts pictures by the first kind of number that all of them have; returns what that is.
+fn sort(workflow: &Workflow<'_>, groups: &mut [Vec<&Incoming>]) -> &'static str {
+    let titles = |at: &NodeInput| workflow.title(&at.node).and_then(last_number);
+    let readers = |at: &NodeInput| reader_number(workflow, &at.node);
+    let ids = |at: &NodeInput| Some(last_number(&at.node).unwrap_or_default());
+    let kinds: [(&str, &dyn Fn(&NodeInput) -> Option<u64>); 3] = [
+        ("the numbers in their titles", &titles),
+        ("the numbers of the inputs that they go to", &readers),
+        ("their ids", &ids),
+    ];
+    let tells_apart = |number: &dyn Fn(&NodeInput) -> Option<u64>| {
+        let numbers: BTreeSet<_> = groups.iter().filter_map(|group| number(&group[0].at)).collect();
+        numbers.len() == groups.len()
+    };
+    let (by, number) = kinds.iter().find(|(_, number)| tells_apart(*number)).unwrap_or(&kinds[2]);
+    groups.sort_by_key(|group| (number(&group[0].at), group[0].at.clone()));
+    by
 }
 
-fn order(workflow: &Workflow<'_>, at: &NodeInput) -> (Order, String) {
-    let by_title = workflow.title(&at.node).and_then(last_number).map(Order::Title);
-    let by_reader = || {
-        let mut open = vec![at.node.clone()];
-        // Through nodes that scale or encode one picture.
-        for _ in 0..6 {
-            let edges: Vec<_> = open.iter().flat_map(|node| workflow.readers(node)).collect();
-            let number = edges.iter().find_map(|edge| last_number(&edge.target.field));
-            if number.is_some() || edges.is_empty() {
-                return number.map(Order::Reader);
-            }
-            open = edges.into_iter().map(|edge| edge.target.node.clone()).collect();
+/// The number of the input that a picture goes to, through nodes that scale or encode it.
+fn reader_number(workflow: &Workflow<'_>, node: &str) -> Option<u64> {
+    let is_picture = |field: &str| field.starts_with("image") || field.starts_with("pixels");
+    let mut open = BTreeSet::from([node.to_owned()]);
+    for _ in 0..MAX_STEPS {
+        let readers = open.iter().flat_map(|node| workflow.readers(node));
+        let edges: Vec<_> = readers.filter(|edge| is_picture(&edge.target.field)).collect();
+        let numbers: BTreeSet<_> = edges.iter().filter_map(|edge| last_number(&edge.target.field)).collect();
+        if !numbers.is_empty() {
+            return numbers.first().copied().filter(|_| numbers.len() == 1);
         }
-        None
-    };
-    let by_id = || Order::Id(last_number(&at.node).unwrap_or(u64::MAX));
-    (by_title.or_else(by_reader).unwrap_or_else(by_id), at.node.clone())
+        open = edges.into_iter().map(|edge| edge.target.node.clone()).collect();
+    }
+    None
 }
 
 /// The number that a text ends with.
 fn last_number(text: &str) -> Option<u64> {
-    let digits = text.trim_end().chars().rev().take_while(char::is_ascii_digit).count();
     let text = text.trim_end();
+    let digits = text.chars().rev().take_while(char::is_ascii_digit).count();
     text[text.len() - digits..].parse().ok()
 }
 
@@ -226,7 +233,9 @@ fn bind_strength(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]
         }
     }
     if bound.is_empty() {
-        draft.note("strength is not bound: no sampler starts from the picture and keeps a share of it".to_owned());
+        draft.note(
+            "strength is not bound: no sampler starts from the picture and keeps a share of it".to_owned(),
+        );
     }
     let nodes: Vec<_> = bound.iter().map(|at| workflow.describe(&at.node)).collect();
     let why = format!("strength: {} starts from the picture", nodes.join(", "));
@@ -237,10 +246,12 @@ fn bind_strength(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]
 fn starts_from_picture(workflow: &Workflow<'_>, node: &str, images: &[Incoming]) -> Option<bool> {
     let pictures = &workflow.rules.pictures;
     let latent = |node: &str| pictures.latents.iter().find_map(|field| workflow.edge(node, field));
-    let planned = || workflow.readers(node).map(|edge| edge.target.node.as_str()).find(|node| latent(node).is_some());
+    let planned =
+        || workflow.readers(node).map(|edge| edge.target.node.as_str()).find(|node| latent(node).is_some());
     let sampler = if latent(node).is_some() { node } else { planned()? };
     let is_sampler = |node: &str| latent(node).is_some();
-    let mut is_masked = pictures.noise_mask_inputs.iter().any(|field| workflow.edge(sampler, field).is_some());
+    let mut is_masked =
+        pictures.noise_mask_inputs.iter().any(|field| workflow.edge(sampler, field).is_some());
     let (mut seen, mut open) = (BTreeSet::new(), vec![latent(sampler)?.source.clone()]);
     let mut from_picture = false;
     while let Some(node) = open.pop() {

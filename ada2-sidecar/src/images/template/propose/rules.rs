@@ -7,6 +7,8 @@ pub struct ProposeRules {
     pub savers: &'static [&'static str],
     /// Words of classes that show a picture, and count less than those that save one.
     pub previews: &'static [&'static str],
+    /// Inputs, and their values, by which a node says that it saves what it makes.
+    pub self_saving: &'static [(&'static str, &'static [&'static str])],
     /// Inputs by which a saver gets its picture.
     pub saved: &'static [&'static str],
     /// Words of classes whose picture the sidecar cannot fetch, each with what to do.

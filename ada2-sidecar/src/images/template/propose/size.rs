@@ -32,20 +32,26 @@ pub(super) fn bind(workflow: &Workflow<'_>, draft: &mut Draft) {
             }
         }
     }
-    if let Some((node, ..)) = latents.iter().find(|(node, width, height)| follows_picture(workflow, node, &[width, height])) {
+    if let Some((node, ..)) =
+        latents.iter().find(|(node, width, height)| follows_picture(workflow, node, &[width, height]))
+    {
         let node = workflow.describe(node);
         draft.note(format!("width and height are not bound: {node} gets them from the picture"));
         return;
     }
-    let latents: Vec<Size> = latents.iter().map(|(node, width, height)| read(workflow, node, width, height)).collect();
+    let latents: Vec<Size> =
+        latents.iter().map(|(node, width, height)| read(workflow, node, width, height)).collect();
     let mut agreeing: Vec<Size> = Vec::new();
     for (class, width, height) in sizes.agreeing {
         let nodes = reached.iter().filter(|node| workflow.class(node) == *class);
         let nodes = nodes.filter(|node| workflow.has_input(node, width) && workflow.has_input(node, height));
         agreeing.extend(nodes.map(|node| read(workflow, node, width, height)));
     }
-    let scalers: Vec<&String> = reached.iter().filter(|node| workflow.class_has(node, sizes.scalers)).collect();
-    let Some(first) = latents.first().or_else(|| agreeing.first().filter(|_| scalers.is_empty())).cloned() else {
+    let is_scaler =
+        |node: &&String| workflow.class_has(node, sizes.scalers) && !workflow.class_has(node, &["Loader"]);
+    let scalers: Vec<&String> = reached.iter().filter(is_scaler).collect();
+    let Some(first) = latents.first().or_else(|| agreeing.first().filter(|_| scalers.is_empty())).cloned()
+    else {
         return note_without(workflow, draft, &scalers);
     };
     if let Some(other) = latents.iter().find(|size| size.value != first.value) {
@@ -77,10 +83,10 @@ pub(super) fn bind(workflow: &Workflow<'_>, draft: &mut Draft) {
 /// Why no size can be asked for.
 fn note_without(workflow: &Workflow<'_>, draft: &mut Draft, scalers: &[&String]) {
     let why = if scalers.is_empty() {
-        "the result has the size of the picture that comes in".to_owned()
+        "no empty latent image has a size of its own".to_owned()
     } else {
         let names: Vec<_> = scalers.iter().map(|node| workflow.describe(node)).collect();
-        format!("{} decides the size", names.join(", "))
+        format!("the size comes from {}", names.join(", "))
     };
     draft.note(format!(
         "width and height are not bound: {why}; add `size: ignore` for clients that always send a size"
