@@ -15,6 +15,7 @@ mod models;
 mod node_inputs;
 mod payload;
 mod prompts;
+mod propose_rules;
 mod queue;
 mod rejection;
 mod run;

@@ -9,6 +9,7 @@ mod graphs;
 mod item;
 mod models;
 mod payload;
+mod propose_rules;
 mod run;
 mod workflow;
 

@@ -20,5 +20,7 @@ mod running;
 mod service;
 /// The first moments after the start.
 mod start;
+/// `ada2-sidecar template`.
+mod template;
 /// What earlier versions left.
 mod upgrade;
