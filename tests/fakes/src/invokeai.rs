@@ -1,14 +1,20 @@
-//! A fake InvokeAI 6.14: one worker, one queue, HTTP and Socket.IO, playing recordings of the real one. No graph is
-//! run: an image is painted from prompt, seed and size.
+//! A fake InvokeAI 6.14: one worker, one queue, HTTP and Socket.IO, playing recordings of the real one. It
+//! checks a graph as the real one does and follows its edges, but no model runs: a denoiser paints from prompt, seed, size
+//! and a digest of all that it is given.
 
 mod api;
+mod evaluation;
+mod faults;
+mod graph;
 mod login;
+mod nodes;
 mod queue;
 mod recording;
 mod script;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod validation;
 mod worker;
 
 use std::{
@@ -17,6 +23,7 @@ use std::{
 };
 
 use axum::Router;
+use bytes::Bytes;
 use picture::Format;
 use serde_json::{Value, json};
 
@@ -39,6 +46,19 @@ impl FakeInvoke {
     /// Names of the images in the gallery.
     pub fn gallery(&self) -> Vec<String> {
         self.look(|state| state.images.keys().cloned().collect())
+    }
+
+    /// The graph of the item that was accepted last.
+    pub fn last_graph(&self) -> Value {
+        self.look(|state| state.items.last().map(|item| item.graph.clone()).unwrap_or_default())
+    }
+
+    /// The bytes of the pictures that an item's picture depends on, in the graph's order, as far as they are still stored.
+    /// Masks are none of them.
+    pub fn pictures_of(&self, item: &QueueItem) -> Vec<Bytes> {
+        self.look(|state| {
+            item.pictures().into_iter().filter_map(|name| state.images.get(name).cloned()).collect()
+        })
     }
 
     /// Sends this frame to every socket.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    ConnectionHandle, Core, login, process,
+    ConnectionHandle, Core, login, nodes, process,
     queue::{InvokeState, ItemStatus, QueueItem},
     recording,
     script::InvokeImageBytes,
@@ -70,8 +70,7 @@ async fn version(State(core): Shared) -> Response {
 
 /// Its types of nodes, as far as our graphs use them.
 async fn description(State(core): Shared) -> Response {
-    let text = include_str!("../../../fixtures/invokeai/openapi.json");
-    let mut description: Value = serde_json::from_str(text).expect("a JSON fixture");
+    let mut description = nodes::DESCRIPTION.clone();
     let removed = core.look(|state| state.script.removed_nodes.clone());
     if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
         let is_there = |schema: &Value| {
@@ -82,8 +81,19 @@ async fn description(State(core): Shared) -> Response {
     axum::Json(description).into_response()
 }
 
-async fn models(State(core): Shared) -> Response {
-    axum::Json(json!({"models": core.look(|state| state.script.models.clone())})).into_response()
+/// All that the query does not leave out.
+async fn models(State(core): Shared, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let is_asked = |model: &Value, attribute: &str, name: &str| {
+        let mut asked = query.iter().filter(|(key, _)| key == name).peekable();
+        asked.peek().is_none() || asked.any(|(_, value)| model[attribute] == value.as_str())
+    };
+    let is_listed = |model: &&Value| {
+        [("type", "model_type"), ("base", "base_models"), ("name", "model_name"), ("format", "model_format")]
+            .into_iter()
+            .all(|(attribute, name)| is_asked(model, attribute, name))
+    };
+    let listed = core.look(|state| state.script.models.iter().filter(is_listed).cloned().collect::<Value>());
+    axum::Json(json!({ "models": listed })).into_response()
 }
 
 async fn status(State(core): Shared) -> Response {
