@@ -209,6 +209,8 @@ impl EditInput {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::body::Body;
     use picture::painter::ProceduralImage;
     use service::body::{BodyBudget, BudgetOwner};

@@ -23,6 +23,7 @@ pub(super) struct ImageResponder {
     output: Output,
     strip_metadata: bool,
     base_url: BaseUrl,
+    safety_identifier: Option<String>,
     pub(super) quality: &'static str,
     /// The size the images will have, if it is known before they are made.
     pub(super) size: Option<ImageSize>,
@@ -36,6 +37,7 @@ impl ImageResponder {
             output: request.output,
             strip_metadata: app.config.strip_metadata,
             base_url,
+            safety_identifier: request.safety_identifier.clone(),
             quality: request.quality.name(),
             size: job.expected_size(),
         }
@@ -49,6 +51,7 @@ impl ImageResponder {
             output: Output { format: picture::Format::Png, quality: 100 },
             strip_metadata: false,
             base_url: BaseUrl(String::new()),
+            safety_identifier: None,
             quality: "medium",
             size: Some(ImageSize::new(64, 64)),
         }
@@ -72,6 +75,7 @@ impl ImageResponder {
             quality: Some(self.quality.to_owned()),
             size: size.map(|size| size.to_string()),
             ignored: job.ignored.iter().map(|name| (*name).to_owned()).collect(),
+            safety_identifier: self.safety_identifier.clone(),
             usage: Some(Usage::default()),
         };
         serde_json::to_vec(&response).map_err(|error| EngineError::Failed(error.to_string()))
