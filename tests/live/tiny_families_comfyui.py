@@ -225,6 +225,8 @@ RUN = {
 }
 # Another published model of the same shape: the same file.
 SAME = {
+    "text_encoders/qwen3vl_4b_int8_convrot": "text_encoders/qwen3vl_4b_fp8_scaled",
+    "vae/full_encoder_small_decoder": "vae/flux2-vae",
     "diffusion_models/z_image_bf16": "diffusion_models/z_image_turbo_bf16",
     "diffusion_models/flux-2-klein-base-4b": "diffusion_models/flux-2-klein-4b",
     "diffusion_models/qwen_image_2512_fp8_e4m3fn": "diffusion_models/qwen_image_fp8_e4m3fn",
@@ -233,7 +235,7 @@ SAME = {
 }
 EMPTY = [
     "text_encoders/qwen_3_8b_fp8mixed", "text_encoders/mistral_3_small_flux2_bf16", "text_encoders/qwen3vl_8b_int8_convrot",
-    "text_encoders/qwen3vl_4b_int8_convrot", "vae/qwen_image_2.1_vae_bf16", "vae/full_encoder_small_decoder",
+    "vae/qwen_image_2.1_vae_bf16",
     "diffusion_models/qwen_image_2.1_int8_convrot", "diffusion_models/qwen_image_2.1_turbo_int8_convrot",
     "diffusion_models/flux-2-klein-9b-fp8", "diffusion_models/flux-2-klein-base-9b-fp8", "diffusion_models/flux2_dev_fp8mixed",
     "diffusion_models/flux3-image-klein-int8-convrot", "diffusion_models/flux3-image-klein-base-int8-convrot",
