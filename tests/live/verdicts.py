@@ -1,7 +1,8 @@
 """A server in front of a real engine that lets it judge each graph and run none.
 
 All passes through, but a job: the engine gets it, says whether it takes it, and loses it again; the client hears that it
-was not run. InvokeAI's list of models gets invented ones, so that graphs of all families come.
+was not run. Nothing starts meanwhile, for the engine's queue is held: InvokeAI's is paused, which the client is not told,
+in ComfyUI's a job waits. InvokeAI's list of models gets invented ones, so that graphs of all families come.
 """
 
 import http.client
@@ -14,8 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from invented_models import invented
 
-ENQUEUE = {"/prompt": "comfyui", "/api/prompt": "comfyui", "/api/v1/queue/default/enqueue_batch": "invokeai"}
+ENQUEUE = ("/prompt", "/api/prompt", "/api/v1/queue/default/enqueue_batch")
 NOT_RUN = {"detail": "judged, not run", "error": {"type": "judged", "message": "judged, not run", "details": ""}}
+HOLD = {"hold": {"class_type": "HoldQueue", "inputs": {"seconds": 1800}}}
+PROCESSOR = "/api/v1/queue/default/processor"
 # Of one connection, not of the message.
 HOP = ("connection", "keep-alive", "transfer-encoding", "content-length", "host")
 
@@ -34,16 +37,30 @@ class Verdict:
 
 
 class Verdicts:
-    """Listens on a free port; `taken` are the verdicts since the last look."""
+    """Listens on a free port while it is entered; `taken` are the verdicts since the last look."""
 
-    def __init__(self, engine_url):
-        self.engine = urlsplit(engine_url)
+    def __init__(self, kind, engine_url):
+        self.kind, self.engine = kind, urlsplit(engine_url)
         self._verdicts, self._lock = [], threading.Lock()
         handler = type("Handler", (_Handler,), {"it": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        if self.kind == "comfyui":
+            self._held = json.loads(self.ask_json("POST", "/prompt", {"prompt": HOLD})[2])["prompt_id"]
+        else:
+            self.ask("PUT", f"{PROCESSOR}/pause")
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        if self.kind == "comfyui":
+            self.ask_json("POST", "/interrupt", {"prompt_id": self._held})
+        else:
+            self.ask("PUT", f"{PROCESSOR}/resume")
+        self._server.shutdown()
 
     def taken(self):
         with self._lock:
@@ -66,10 +83,10 @@ class Verdicts:
     def ask_json(self, method, path, body):
         return self.ask(method, path, json.dumps(body), {"Content-Type": "application/json"})
 
-    def withdraw(self, kind, answer):
-        if kind == "comfyui" and "prompt_id" in answer:
+    def withdraw(self, answer):
+        if "prompt_id" in answer:
             self.ask_json("POST", "/queue", {"delete": [answer["prompt_id"]]})
-        if kind == "invokeai" and "batch" in answer:
+        if "batch" in answer:
             self.ask_json("PUT", "/api/v1/queue/default/cancel_by_batch_ids", {"batch_ids": [answer["batch"]["batch_id"]]})
 
 
@@ -90,17 +107,22 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "POST" and path in ENQUEUE:
             judged = json.loads(answer)
             self.it.add(Verdict(json.loads(body), status, judged))
-            self.it.withdraw(ENQUEUE[path], judged)
+            self.it.withdraw(judged)
             status, answer = 500, json.dumps(NOT_RUN).encode()
         elif path.rstrip("/") == "/api/v2/models" and status == 200:
             answer = self.with_invented(answer)
+        elif path == "/api/v1/queue/default/status" and status == 200:
+            answer = json.dumps({**(told := json.loads(answer)), "processor": {**told["processor"], "is_started": True}}).encode()
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in HOP:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(answer)
+        try:
+            self.wfile.write(answer)
+        except OSError:  # The client has left.
+            self.close_connection = True
         return None
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = pass_on
