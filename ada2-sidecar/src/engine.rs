@@ -26,8 +26,9 @@ pub use self::{
     registry::{EngineAccess, EngineFixes, EngineKind, EngineSpec},
 };
 use crate::images::{
-    Job, Task,
-    models::{EngineModel, Family},
+    Job,
+    graph_set::GraphCatalog,
+    models::{EngineLora, EngineModel},
     template::{Template, TemplateError},
 };
 
@@ -64,12 +65,6 @@ pub trait ImageEngine: fmt::Debug + Send + Sync {
     fn runs_graphs(&self) -> bool {
         true
     }
-
-    /// The built-in graph for a model of this family, if there is one.
-    fn builtin_template(&self, family: &Family, task: Task) -> Option<&Template>;
-
-    /// All built-in graphs, with their names in messages, in any order.
-    fn builtin_templates(&self) -> Vec<(String, &Template)>;
 }
 
 /// A handle of the configured engine.
@@ -91,13 +86,6 @@ impl Engine {
     /// The builtin engine.
     pub fn builtin() -> Self {
         Self(Arc::new(Builtin))
-    }
-
-    /// All built-in graphs, sorted by name.
-    pub fn builtin_templates(&self) -> Vec<(String, &Template)> {
-        let mut all = self.0.builtin_templates();
-        all.sort_by(|one, other| one.0.cmp(&other.0));
-        all
     }
 
     /// Starts following the engine: its events and its status.
@@ -134,8 +122,18 @@ pub struct EngineStatus {
     pub others_waiting: u64,
     /// All its models.
     pub models: Arc<[EngineModel]>,
+    /// All its LoRAs.
+    pub loras: Arc<[EngineLora]>,
     /// How many of them are still to be classified. Until none is left, the first suitable model is not known.
     pub unclassified_models: usize,
+}
+
+/// Embedded graphs, read once.
+fn read_graphs(format: crate::images::template::GraphFormat, files: &[(&str, &str)]) -> GraphCatalog {
+    GraphCatalog::read(format, files).unwrap_or_else(|errors| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        unreachable!("a test reads the built-in graphs: {}", errors.join("; "))
+    })
 }
 
 /// Which engine answers.

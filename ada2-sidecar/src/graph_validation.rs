@@ -14,7 +14,9 @@ use crate::{
     config::Config,
     engine::{Engine, EngineError, monitor::EngineState},
     images::{
-        models::{self, Preset},
+        Task,
+        graph_set::GraphSet,
+        models::{self, EngineModel, Preset, Runner},
         template::Template,
     },
 };
@@ -70,7 +72,7 @@ impl GraphValidator {
             {
                 warn!("{warning}");
             }
-            let templates = all_templates(&self.engine, &config.presets);
+            let templates = all_templates(&status.models, &config.presets);
             let result = tokio::time::timeout(TIMEOUT, validate_all(&self.engine, &templates)).await;
             let valid_for = match result {
                 Ok(Ok(errors)) => {
@@ -130,16 +132,24 @@ fn log_errors(version: &str, count: usize, before: &[String], now: &[String]) {
     }
 }
 
-/// Every graph with its name for people.
-pub(crate) fn all_templates<'a>(
-    engine: &'a Engine,
-    presets: &'a [Arc<Preset>],
-) -> Vec<(String, &'a Template)> {
-    let builtin = engine
-        .builtin_templates()
-        .into_iter()
-        .map(|(name, template)| (format!("built in, {name}"), template));
-    builtin.chain(named_templates(presets)).collect()
+/// Every graph that may be sent to the engine, with its name for people: the built-in ones of its models, and the presets'.
+pub(crate) fn all_templates(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+) -> Vec<(String, Arc<Template>)> {
+    let mut sets: Vec<&Arc<GraphSet>> = Vec::new();
+    for model in models {
+        if let Runner::Graphs { set, .. } = &model.runner
+            && !sets.iter().any(|other| other.family.name == set.family.name)
+        {
+            sets.push(set);
+        }
+    }
+    let built_in = sets.into_iter().flat_map(|set| {
+        let name = move |task: &Task| format!("built in, {} for {}", task.name(), set.family.label);
+        set.templates.iter().map(move |(task, template)| (name(task), template.clone()))
+    });
+    built_in.chain(named_templates(presets).map(|(name, template)| (name, template.clone()))).collect()
 }
 
 /// A line for what each preset's template binds, and one for each edge that a binding replaces.
@@ -161,19 +171,19 @@ pub(crate) fn log_dropped_edges(presets: &[Arc<Preset>]) {
     }
 }
 
-fn named_templates(presets: &[Arc<Preset>]) -> impl Iterator<Item = (String, &Template)> {
+fn named_templates(presets: &[Arc<Preset>]) -> impl Iterator<Item = (String, &Arc<Template>)> {
     presets.iter().flat_map(|preset| {
         let name = move |task: &str| format!("preset {:?}, {task}", preset.name);
-        preset.templates.iter().map(move |(task, template)| (name(task.name()), template.as_ref()))
+        preset.templates.iter().map(move |(task, template)| (name(task.name()), template))
     })
 }
 
 /// Returns the engine's errors, each with its graph's name.
 pub(crate) async fn validate_all(
     engine: &Engine,
-    templates: &[(String, &Template)],
+    templates: &[(String, Arc<Template>)],
 ) -> Result<Vec<String>, EngineError> {
-    let graphs: Vec<_> = templates.iter().map(|(_, template)| *template).collect();
+    let graphs: Vec<_> = templates.iter().map(|(_, template)| &**template).collect();
     let errors = engine.validate(&graphs).await?;
     let lines = templates
         .iter()

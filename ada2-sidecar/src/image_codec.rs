@@ -9,19 +9,21 @@ mod orientation;
 use std::io::{BufRead, Cursor, Seek};
 
 use bytes::Bytes;
-use image::{DynamicImage, GrayImage, ImageEncoder, ImageFormat, ImageReader, imageops};
+use image::{DynamicImage, GrayImage, ImageEncoder, ImageFormat, ImageReader, RgbImage, imageops};
 use picture::Format;
 use service::text::prefix;
 use tokio_util::sync::CancellationToken;
 use wire::openai::{fields::FieldError, images::ImageSize};
 
 use self::decode::decode;
-use crate::images::{Output, SourceImage};
+use crate::images::{EditPlan, Output, Scaling, SourceImages};
 
 pub(crate) use metadata::{strip_for_decoder, strip_metadata};
 
 /// Pixels of an uploaded image, as its header says.
 const MAX_PIXELS: u64 = 40_000_000;
+/// Engines take sides that are multiples of this.
+const MULTIPLE: u32 = 8;
 /// The shortest side of a generated image.
 const MIN_SIDE: u32 = 64;
 /// Pixels above which decoding takes so much memory that only a few may run at once.
@@ -51,9 +53,9 @@ pub(crate) fn is_large(size: ImageSize) -> bool {
     size.pixels() > LARGE_PIXELS
 }
 
-/// The size generated from an image of this size if the request names none: its own, rounded to multiples of 8, or the
-/// largest allowed with the same aspect ratio.
-pub(crate) fn output_size(original: ImageSize, max_pixels: u64) -> ImageSize {
+/// The size generated from an image of this size if the request names none: its own, rounded to multiples of `multiple`, or
+/// the largest allowed with the same aspect ratio.
+pub(crate) fn output_size(original: ImageSize, max_pixels: u64, multiple: u32) -> ImageSize {
     let rounded = |length: f64| {
         #[expect(
             clippy::cast_possible_truncation,
@@ -61,7 +63,7 @@ pub(crate) fn output_size(original: ImageSize, max_pixels: u64) -> ImageSize {
             reason = "a side is small and positive"
         )]
         let length = length.max(f64::from(MIN_SIDE)) as u32;
-        length / 8 * 8
+        length / multiple * multiple
     };
     #[expect(clippy::cast_precision_loss, reason = "pixel counts are far below 2^52")]
     let scale = (max_pixels as f64 / original.pixels() as f64).sqrt().min(1.0);
@@ -71,37 +73,57 @@ pub(crate) fn output_size(original: ImageSize, max_pixels: u64) -> ImageSize {
     );
     // Raising the short side of a very long image may exceed the limit.
     while size.pixels() > max_pixels && size.width.max(size.height) > MIN_SIDE {
-        if size.width > size.height { size.width -= 8 } else { size.height -= 8 }
+        if size.width > size.height { size.width -= multiple } else { size.height -= multiple }
     }
     size
 }
 
-/// Decodes image and mask, one after the other, and scales both to `size`. Without a mask the image's own transparency
-/// serves as one.
-pub(crate) fn prepare(
-    image: &[u8],
+/// Decodes the images, one after the other, then the mask, which is scaled like the first image. Without a mask the first
+/// image's own transparency serves as one.
+pub(crate) fn prepare<'a>(
+    images: impl IntoIterator<Item = &'a Bytes>,
     mask: Option<&[u8]>,
-    size: ImageSize,
+    plan: &EditPlan,
     cancel: &CancellationToken,
-) -> Result<SourceImage, FieldError> {
-    let decoded = decode("image", image, cancel)?;
-    let own_mask =
-        if mask.is_none() && decoded.has_alpha() { Some(decoded.keep_mask(cancel)?) } else { None };
-    let rgb = decoded.into_rgb(cancel)?;
+) -> Result<SourceImages, FieldError> {
+    let mut source = SourceImages { images: Vec::new(), mask: None };
+    for (nth, image) in images.into_iter().enumerate() {
+        let decoded = decode("image", image, cancel)?;
+        if nth > 0 {
+            let size = scaled_size(decoded.upright_size(), Scaling::AtMost(plan.max_pixels));
+            source.images.push(encode_scaled(decoded.into_rgb(cancel)?, size));
+            continue;
+        }
+        let size = scaled_size(decoded.upright_size(), plan.scaling);
+        let own_mask =
+            if mask.is_none() && decoded.has_alpha() { Some(decoded.keep_mask(cancel)?) } else { None };
+        source.images.push(encode_scaled(decoded.into_rgb(cancel)?, size));
+        let keep_mask = match mask {
+            Some(mask) => Some(prepare_mask(mask, size, cancel)?),
+            None => own_mask.map(|mask| resize_mask(&mask, size)).filter(has_repaint_area),
+        };
+        source.mask = keep_mask.map(|mask| encode_png(&DynamicImage::ImageLuma8(mask)));
+    }
+    Ok(source)
+}
+
+/// The size that an image is scaled to.
+fn scaled_size(original: ImageSize, scaling: Scaling) -> ImageSize {
+    match scaling {
+        Scaling::Exactly(size) => size,
+        Scaling::AtMost(pixels) if original.pixels() > pixels => output_size(original, pixels, MULTIPLE),
+        Scaling::AtMost(_) => original,
+    }
+}
+
+fn encode_scaled(rgb: RgbImage, size: ImageSize) -> Bytes {
     let (width, height) = (size.width, size.height);
     let rgb = if rgb.dimensions() == (width, height) {
         rgb
     } else {
         imageops::resize(&rgb, width, height, imageops::FilterType::Lanczos3)
     };
-    let keep_mask = match mask {
-        Some(mask) => Some(prepare_mask(mask, size, cancel)?),
-        None => own_mask.map(|mask| resize_mask(&mask, size)).filter(has_repaint_area),
-    };
-    Ok(SourceImage {
-        image: encode_png(&DynamicImage::ImageRgb8(rgb)),
-        mask: keep_mask.map(|mask| encode_png(&DynamicImage::ImageLuma8(mask))),
-    })
+    encode_png(&DynamicImage::ImageRgb8(rgb))
 }
 
 /// The mask as an image that is black where the source is repainted.

@@ -20,7 +20,7 @@ use std::{
 /// What a program is made of, from its own folder.
 const SOURCES: [&str; 5] = ["src", "Cargo.toml", "../shared", "../Cargo.toml", "../Cargo.lock"];
 
-fn main() -> io::Result<()> {
+pub(crate) fn main() -> io::Result<()> {
     let package = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let mut instructions = vec!["rerun-if-env-changed=SOURCE_COMMIT".to_owned()];
     let commit = match variable("SOURCE_COMMIT") {

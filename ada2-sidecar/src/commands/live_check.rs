@@ -12,20 +12,20 @@ use crate::{
     config::Config,
     engine::Engine,
     graph_validation::{all_templates, validate_all},
-    images::model_warnings,
+    images::{model_warnings, models},
 };
 
 /// One line for each problem. Nothing is run, and the engine does not change.
 pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
     // Without a tag: only the service may claim jobs.
     let engine = Engine::new(config.engine, config.engine_url.as_ref(), "");
-    let templates = all_templates(&engine, &config.presets);
     let kind = config.engine.name();
-    if let Ok(installed) = block_on(engine.list_models())? {
-        for warning in model_warnings(&installed, &config.models, &config.presets) {
-            writeln!(io::stderr(), "warning: {warning}")?;
-        }
+    let installed = block_on(engine.list_models())?.unwrap_or_default();
+    for warning in model_warnings(&installed, &config.models, &config.presets) {
+        writeln!(io::stderr(), "warning: {warning}")?;
     }
+    let models = models::apply_declarations(&config.models, &installed);
+    let templates = all_templates(&models, &config.presets);
     match block_on(validate_all(&engine, &templates))? {
         Ok(errors) if errors.is_empty() => {
             let mut out = io::stdout();

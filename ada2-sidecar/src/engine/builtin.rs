@@ -13,8 +13,8 @@ use super::{
     JobContext, JobOutcome, JobProgress, Preview, invokeai,
 };
 use crate::images::{
-    Job, SourceImage, Task,
-    models::{EngineModel, Family, SD_1, SDXL},
+    Job, SourceImages,
+    models::{EngineModel, SD_1, SDXL},
     template::{Template, TemplateError},
 };
 
@@ -24,6 +24,7 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     // It takes what InvokeAI takes, templates included, so that a configuration can be tried without a GPU.
     max_seed: invokeai::SPEC.max_seed,
     schedulers: invokeai::SPEC.schedulers,
+    graphs: None,
     graph_format: invokeai::SPEC.graph_format,
     access: EngineAccess::InProcess(|| Arc::new(Builtin)),
 };
@@ -41,7 +42,7 @@ const SIZE: ImageSize = ImageSize::new(512, 512);
 pub(super) struct Builtin;
 
 fn models() -> [EngineModel; 2] {
-    let model = |name, family| EngineModel::without_settings(name, name, family);
+    let model = |name, family| EngineModel::in_process(name, name, family);
     [model("sd-xl-base-1.0", &SDXL), model("sd-v1-5", &SD_1)]
 }
 
@@ -93,6 +94,7 @@ impl ImageEngine for Builtin {
             queue_depth: 0,
             others_waiting: 0,
             models: Arc::new(models()),
+            loras: Arc::default(),
             unclassified_models: 0,
         };
         ready(Ok(status)).boxed()
@@ -130,13 +132,6 @@ impl ImageEngine for Builtin {
         false
     }
 
-    fn builtin_template(&self, _: &Family, _: Task) -> Option<&Template> {
-        None
-    }
-
-    fn builtin_templates(&self) -> Vec<(String, &Template)> {
-        Vec::new()
-    }
 }
 
 fn paint(prompt: &str, seed: u64, size: ImageSize) -> Vec<u8> {
@@ -149,12 +144,12 @@ fn preview(prompt: &str, seed: u64, of: ImageSize) -> Preview {
 }
 
 /// Blends the painting over the source, where the mask is black or everywhere; `strength` is the painting's share.
-fn blend_over_source(source: &SourceImage, strength: f64, painted: &[u8]) -> Result<Vec<u8>, EngineError> {
+fn blend_over_source(source: &SourceImages, strength: f64, painted: &[u8]) -> Result<Vec<u8>, EngineError> {
     let decode = |bytes: &[u8]| {
         image::load_from_memory_with_format(bytes, ImageFormat::Png)
             .map_err(|error| EngineError::Failed(format!("cannot decode the image: {error}")))
     };
-    let mut blended = decode(&source.image)?.into_rgb8();
+    let mut blended = decode(&source.images[0])?.into_rgb8();
     let painted = decode(painted)?.into_rgb8();
     let mask = source.mask.as_deref().map(decode).transpose()?.map(DynamicImage::into_luma8);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of two bytes is one")]

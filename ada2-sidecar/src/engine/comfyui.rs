@@ -6,9 +6,11 @@ mod cancel;
 mod checkpoint_file;
 mod checkpoints;
 mod events;
+mod family_files;
 mod graph_format;
 mod graphs;
 mod history;
+mod models;
 mod payload;
 mod prompts;
 mod queue;
@@ -33,8 +35,8 @@ use uuid::Uuid;
 pub(crate) use self::graph_format::GRAPH_FORMAT;
 use self::{
     api::ComfyUiApi,
-    checkpoints::CheckpointCache,
     events::ComfyUiEvent,
+    models::{InstalledModels, ModelCache},
     version::{InterruptsById, Version},
 };
 use super::{
@@ -44,8 +46,8 @@ use super::{
     previews::PreviewStore,
 };
 use crate::images::{
-    Job, Task,
-    models::{EngineModel, Family},
+    Job,
+    models::EngineModel,
     template::{Template, TemplateError},
 };
 
@@ -54,6 +56,7 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     default_unit: "comfyui.service",
     max_seed: u64::MAX,
     schedulers: &samplers::NAMES,
+    graphs: Some(graphs::catalog),
     graph_format: Some(GRAPH_FORMAT),
     access: EngineAccess::Http {
         default_url: "http://127.0.0.1:8188",
@@ -75,9 +78,8 @@ pub(super) struct ComfyUi {
     events: EventSocket<ComfyUiEvent>,
     /// By prompt.
     previews: PreviewStore<String>,
-    templates: graphs::ComfyUiTemplates,
     state: Mutex<ComfyUiState>,
-    checkpoints: CheckpointCache,
+    models: ModelCache,
 }
 
 #[derive(Debug, Default)]
@@ -102,9 +104,8 @@ impl ComfyUi {
             events: EventSocket::default(),
             previews: PreviewStore::default(),
             tag,
-            templates: graphs::all(),
             state: Mutex::default(),
-            checkpoints: CheckpointCache::default(),
+            models: ModelCache::default(),
         };
         engine.renew_client_id();
         engine
@@ -132,11 +133,6 @@ impl ComfyUi {
 
     fn state(&self) -> std::sync::MutexGuard<'_, ComfyUiState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The job's template, or the built-in graph.
-    fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
-        job.template.as_deref().unwrap_or_else(|| &self.templates[&job.task])
     }
 
     /// Proof that the current engine can interrupt a single prompt.
@@ -167,7 +163,7 @@ impl ComfyUi {
         let active_before = {
             let mut state = self.state();
             if state.version.as_ref() != Some(&version) {
-                self.checkpoints.invalidate();
+                self.models.invalidate();
                 state.version = Some(version.clone());
             }
             state.active_prompts.clone()
@@ -176,7 +172,7 @@ impl ComfyUi {
         cancel::cancel_orphans(self, &queue, &active_before).await?;
         let prefix = self.client_prefix();
         let others = queue.pending.iter().filter(|prompt| !prompt.is_from_client(&prefix));
-        let (models, unclassified) = self.checkpoints.list(&self.api).await?;
+        let InstalledModels { models, loras, unclassified } = self.models.list(&self.api).await?;
         Ok(EngineStatus {
             warning: self.warning(&version),
             version: version.text,
@@ -185,6 +181,7 @@ impl ComfyUi {
             queue_depth: (queue.running.len() + queue.pending.len()) as u64,
             others_waiting: others.count() as u64,
             models,
+            loras,
             unclassified_models: unclassified,
         })
     }
@@ -197,7 +194,7 @@ impl ImageEngine for ComfyUi {
             if !matches!(result, Ok(_) | Err(EngineError::Unresponsive(_) | EngineError::HostUnresolved(_))) {
                 // It may come back as another version with other models.
                 self.state().version = None;
-                self.checkpoints.invalidate();
+                self.models.invalidate();
             }
             result
         }
@@ -232,8 +229,8 @@ impl ImageEngine for ComfyUi {
         async {
             self.api.version().await?;
             loop {
-                match self.checkpoints.list(&self.api).await? {
-                    (models, 0) => return Ok(models),
+                match self.models.list(&self.api).await? {
+                    InstalledModels { models, unclassified: 0, .. } => return Ok(models),
                     // The next round reads what this one had no time for, until it gives up.
                     _ => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
@@ -250,13 +247,6 @@ impl ImageEngine for ComfyUi {
         Some(async move { self.events.run(&*self).await }.boxed())
     }
 
-    fn builtin_template(&self, _: &Family, task: Task) -> Option<&Template> {
-        self.templates.get(&task)
-    }
-
-    fn builtin_templates(&self) -> Vec<(String, &Template)> {
-        self.templates.iter().map(|(task, template)| (task.name().to_owned(), template)).collect()
-    }
 }
 
 impl EventSource for ComfyUi {

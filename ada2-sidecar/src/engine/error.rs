@@ -28,6 +28,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// A job for an engine that runs graphs, without one.
+    pub(super) fn without_graph() -> Self {
+        Self::Failed("the job has no graph".to_owned())
+    }
+
     /// Whether the engine may still be working on the job.
     pub(super) fn is_outcome_unknown(&self) -> bool {
         matches!(

@@ -28,6 +28,7 @@ pub(crate) use self::graph_format::GRAPH_FORMAT;
 use self::{
     api::{InvokeAiApi, NodeTypes},
     events::{Frame, InvokeAiEvent},
+    models::InstalledModels,
 };
 use super::{
     EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSpec, EngineStatus, ImageEngine,
@@ -36,8 +37,8 @@ use super::{
     previews::PreviewStore,
 };
 use crate::images::{
-    Job, Task,
-    models::{DEFAULT_FAMILY, EngineModel, Family, family_named},
+    Job,
+    models::EngineModel,
     template::{NodeInput, Template, TemplateError},
 };
 
@@ -46,6 +47,7 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     default_unit: "invokeai.service",
     max_seed: u32::MAX as u64,
     schedulers: models::SCHEDULERS,
+    graphs: Some(graphs::catalog),
     graph_format: Some(GRAPH_FORMAT),
     access: EngineAccess::Http {
         default_url: "http://127.0.0.1:9090",
@@ -74,7 +76,6 @@ pub(super) struct InvokeAi {
     events: EventSocket<InvokeAiEvent>,
     /// By batch and item.
     previews: PreviewStore<(String, u64)>,
-    templates: graphs::InvokeAiTemplates,
     state: Mutex<InvokeAiState>,
     /// Read-locked while a batch is enqueued, write-locked while orphans are cancelled by our tag: a job whose batch is not
     /// known yet must not be taken for one.
@@ -90,7 +91,7 @@ struct InvokeAiState {
     pending_orphan_scans: u8,
     /// Whether the last connection was refused: then its GPU is free of our jobs.
     is_unreachable: bool,
-    models: Option<(Instant, String, Arc<[EngineModel]>)>,
+    models: Option<(Instant, String, InstalledModels)>,
 }
 
 impl InvokeAi {
@@ -100,7 +101,6 @@ impl InvokeAi {
             tag,
             events: EventSocket::default(),
             previews: PreviewStore::default(),
-            templates: graphs::all(),
             state: Mutex::new(InvokeAiState {
                 pending_orphan_scans: ORPHAN_SCANS,
                 ..InvokeAiState::default()
@@ -116,12 +116,6 @@ impl InvokeAi {
     /// Makes the next polls scan for orphans.
     fn request_orphan_scan(&self) {
         self.state().pending_orphan_scans = ORPHAN_SCANS;
-    }
-
-    /// The job's template, or the built-in graph for its model.
-    fn template<'a>(&'a self, job: &'a Job) -> &'a Template {
-        let family = job.model.as_ref().and_then(EngineModel::graphs).unwrap_or(DEFAULT_FAMILY);
-        job.template.as_deref().unwrap_or_else(|| &self.templates[&(family.name, job.task)])
     }
 
     /// Cancels orphans by our tag, as soon as no request waits.
@@ -155,7 +149,7 @@ impl InvokeAi {
         } else {
             0
         };
-        let models = self.models(&version).await?;
+        let InstalledModels { main, loras } = self.models(&version).await?;
         Ok(EngineStatus {
             warning: self.warning(&version),
             version,
@@ -163,7 +157,8 @@ impl InvokeAi {
             busy: status.processor.is_processing,
             queue_depth: status.queue.active(),
             others_waiting: status.queue.pending.saturating_sub(ours),
-            models,
+            models: main,
+            loras,
             unclassified_models: 0,
         })
     }
@@ -178,15 +173,15 @@ impl InvokeAi {
         self.events.needs_attention().then(|| message.to_owned())
     }
 
-    /// The main models, cached until [`MODELS_TTL`] or another version.
-    async fn models(&self, version: &str) -> Result<Arc<[EngineModel]>, EngineError> {
+    /// The models, cached until [`MODELS_TTL`] or another version.
+    async fn models(&self, version: &str) -> Result<InstalledModels, EngineError> {
         if let Some((read_at, of, models)) = &self.state().models
             && of == version
             && read_at.elapsed() < MODELS_TTL
         {
             return Ok(models.clone());
         }
-        let models: Arc<[_]> = self.api.main_models().await?.iter().filter_map(models::model).collect();
+        let models = InstalledModels::read(&self.api.models().await?, graphs::catalog());
         self.state().models = Some((Instant::now(), version.to_owned(), models.clone()));
         Ok(models)
     }
@@ -237,7 +232,7 @@ impl ImageEngine for InvokeAi {
     }
 
     fn list_models(&self) -> BoxFuture<'_, Result<Arc<[EngineModel]>, EngineError>> {
-        async { self.models(&self.api.version().await?).await }.boxed()
+        async { Ok(self.models(&self.api.version().await?).await?.main) }.boxed()
     }
 
     fn check_events(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -248,17 +243,6 @@ impl ImageEngine for InvokeAi {
         Some(async move { self.events.run(&*self).await }.boxed())
     }
 
-    fn builtin_template(&self, family: &Family, task: Task) -> Option<&Template> {
-        self.templates.get(&(family.name, task))
-    }
-
-    fn builtin_templates(&self) -> Vec<(String, &Template)> {
-        let named = |((family, task), template): (&(&'static str, Task), _)| {
-            let label = family_named(family).map_or(*family, |family| family.label);
-            (format!("{} for {label}", task.name()), template)
-        };
-        self.templates.iter().map(named).collect()
-    }
 }
 
 impl EventSource for InvokeAi {

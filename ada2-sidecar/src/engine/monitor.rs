@@ -115,6 +115,7 @@ mod tests {
             queue_depth: 0,
             others_waiting: 0,
             models: std::sync::Arc::new([]),
+            loras: std::sync::Arc::default(),
             unclassified_models: 0,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::Url;
 
 use super::{ImageEngine, builtin, comfyui, invokeai};
-use crate::images::template::GraphFormat;
+use crate::images::{graph_set::GraphCatalog, template::GraphFormat};
 
 /// An engine's row.
 #[derive(Debug)]
@@ -16,8 +16,10 @@ pub struct EngineSpec {
     pub default_unit: &'static str,
     /// The largest seed: all bits of its width.
     pub max_seed: u64,
-    /// The names that the parameter `scheduler` takes; [`crate::images::DEFAULT_SCHEDULER`] must be one.
+    /// The names that the parameter `scheduler` takes.
     pub schedulers: &'static [&'static str],
+    /// Its built-in graphs.
+    pub graphs: Option<fn() -> &'static GraphCatalog>,
     /// How its graphs are written. None: it runs none, and presets cannot have templates.
     pub graph_format: Option<GraphFormat>,
     /// How it is reached.
@@ -106,6 +108,11 @@ impl EngineKind {
         self.spec().graph_format
     }
 
+    /// See [`EngineSpec::graphs`].
+    pub fn graphs(self) -> Option<&'static GraphCatalog> {
+        self.spec().graphs.map(|graphs| graphs())
+    }
+
     /// See [`EngineSpec::default_unit`].
     pub const fn default_unit(self) -> &'static str {
         self.spec().default_unit
@@ -141,36 +148,15 @@ impl EngineKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        engine::Engine,
-        images::{DEFAULT_SCHEDULER, Task, models},
-    };
 
     #[test]
     fn every_row_is_complete() {
         for kind in EngineKind::ALL {
             assert_eq!(EngineKind::parse(kind.name()), Some(*kind));
             assert!(kind.default_unit().ends_with(".service"), "{kind:?}");
-            assert!(kind.schedulers().contains(&DEFAULT_SCHEDULER), "{kind:?}");
+            assert!(kind.schedulers().contains(&"euler"), "{kind:?}");
             assert_eq!(kind.default_url().is_none(), kind.is_in_process());
-        }
-    }
-
-    #[test]
-    fn every_engine_has_graphs_for_every_family_with_defaults() {
-        for kind in EngineKind::ALL {
-            let engine = Engine::new(*kind, None, "tag");
-            for family in
-                models::families().filter(|family| family.defaults.is_some() && engine.runs_graphs())
-            {
-                for task in [Task::Generate, Task::Edit, Task::Inpaint] {
-                    assert!(
-                        engine.builtin_template(family, task).is_some(),
-                        "{kind:?}: {task:?} for {}",
-                        family.name
-                    );
-                }
-            }
+            assert_eq!(kind.graphs().is_none(), kind.is_in_process());
         }
     }
 }

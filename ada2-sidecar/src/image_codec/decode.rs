@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
 use image::{ColorType, DynamicImage, GrayImage, ImageDecoder, Limits, RgbImage, metadata::Orientation};
 use tokio_util::sync::CancellationToken;
-use wire::openai::fields::FieldError;
+use wire::openai::{fields::FieldError, images::ImageSize};
 
 use super::{MAX_PIXELS, decode_error, orientation, reader, upright_size};
 
@@ -63,6 +63,11 @@ pub(super) fn decode(
 }
 
 impl DecodedImage {
+    /// Its size once it is upright.
+    pub(super) fn upright_size(&self) -> ImageSize {
+        orientation::upright(ImageSize::new(self.width, self.height), self.orientation)
+    }
+
     pub(super) const fn has_alpha(&self) -> bool {
         self.channels.is_multiple_of(2)
     }

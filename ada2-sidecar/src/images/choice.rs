@@ -10,7 +10,8 @@ use service::text::prefix;
 pub use self::error::ModelChoiceError;
 use crate::images::{
     Task,
-    models::{self, EngineModel, Family, Preset, SD_1, SDXL},
+    models::{self, EngineLora, EngineModel, Family, Preset, Runner, SD_1, SDXL},
+    template::Template,
 };
 
 /// Names that existing clients have hard-coded, and the family that they mean.
@@ -28,20 +29,48 @@ pub struct ModelChoice {
     pub model: Option<EngineModel>,
     /// The preset, if one was named.
     pub preset: Option<Arc<Preset>>,
+    /// The engine's LoRAs.
+    pub loras: Arc<[EngineLora]>,
+}
+
+impl ModelChoice {
+    /// The graph for a task: the preset's template, else the model's built-in one. A preset with templates replaces the
+    /// built-in graphs for edits, too.
+    pub fn template(&self, task: Task) -> Option<&Arc<Template>> {
+        let built_in = || self.model.as_ref()?.template(task);
+        match self.preset.as_deref().filter(|preset| !preset.templates.is_empty()) {
+            Some(preset) => {
+                preset.templates.get(&task).or_else(|| built_in().filter(|_| task == Task::Generate))
+            }
+            None => built_in(),
+        }
+    }
+
+    /// Whether the preset brings templates of its own.
+    pub fn has_own_templates(&self) -> bool {
+        self.preset.as_deref().is_some_and(|preset| !preset.templates.is_empty())
+    }
+
+    /// Whether the engine runs it without a graph.
+    pub fn is_in_process(&self) -> bool {
+        !self.has_own_templates()
+            && self.model.as_ref().is_none_or(|model| model.runner == Runner::InProcess)
+    }
 }
 
 /// Resolves a request's `model`: a preset, an engine model by key or name, an alias, an OpenAI name, or none at all. The last
-/// two mean the configured default, else the engine's first suitable model, else the only preset with a template for new
-/// images. If there are several such presets, one must be named, by the request or as `default_model`: alphabetical order is
-/// not a choice.
+/// two mean the configured default, else the engine's first model that is made for the task, else the only preset with a
+/// template for it. If there are several such presets, one must be named, by the request or as `default_model`:
+/// alphabetical order is not a choice.
 pub fn resolve(
     models: &[EngineModel],
     presets: &[Arc<Preset>],
     requested: Option<&str>,
     default: Option<&str>,
+    task: Task,
 ) -> Result<ModelChoice, ModelChoiceError> {
     let find = |requested: &str| match find_preset(presets, requested) {
-        Some(preset) => choose_preset(models, presets, preset),
+        Some(preset) => choose_preset(models, presets, preset, task),
         None => find_model(models, requested)
             .ok_or_else(|| not_found(models, presets, requested))
             .and_then(require_builtin_graphs),
@@ -53,65 +82,93 @@ pub fn resolve(
         Some(requested) => find(requested),
         None => match default {
             Some(default) => find(default),
-            None => default_choice(models, presets),
+            None => default_choice(models, presets, task),
         },
     }
 }
 
-/// The model of requests that name none.
-fn default_choice(models: &[EngineModel], presets: &[Arc<Preset>]) -> Result<ModelChoice, ModelChoiceError> {
-    if let Some(model) = models.iter().find(|model| model.kind.is_default_candidate()) {
+/// The model of requests that name none, for new images or, if there is none for these, for edits.
+pub fn resolve_default(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+    default: Option<&str>,
+) -> Result<ModelChoice, ModelChoiceError> {
+    let resolve = |task| resolve(models, presets, None, default, task);
+    resolve(Task::Generate).or_else(|error| {
+        resolve(Task::Edit).or_else(|_| resolve(Task::Inpaint)).map_err(|_| error)
+    })
+}
+
+/// The model of requests that name none: one made for new images wins over one that only edits.
+fn default_choice(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+    task: Task,
+) -> Result<ModelChoice, ModelChoiceError> {
+    if let Some(model) = default_model(models, task) {
         return Ok(choose_model(model));
     }
-    let generating = presets.iter().filter(|preset| preset.templates.contains_key(&Task::Generate));
-    let mut usable = generating.filter_map(|preset| choose_preset(models, presets, preset).ok());
+    let suitable = presets.iter().filter(|preset| preset.templates.contains_key(&task));
+    let mut usable = suitable.filter_map(|preset| choose_preset(models, presets, preset, task).ok());
     match (usable.next(), usable.next()) {
         (Some(single), None) => Ok(single),
-        _ => Err(ModelChoiceError::NoDefault { available: names(models, presets) }),
+        _ => Err(ModelChoiceError::NoDefault { task, available: names(models, presets) }),
     }
+}
+
+fn default_model(models: &[EngineModel], task: Task) -> Option<&EngineModel> {
+    let mut candidates = models.iter().filter(|model| model.is_listed && model.is_default_candidate(task));
+    let first = candidates.clone().next();
+    candidates.find(|model| model.is_default_candidate(Task::Generate)).or(first)
 }
 
 /// The model, if a built-in graph can run it.
 fn require_builtin_graphs(model: &EngineModel) -> Result<ModelChoice, ModelChoiceError> {
-    match model.graphs() {
-        Some(_) => Ok(choose_model(model)),
-        None if model.kind.is_unknown() => Err(ModelChoiceError::UnknownKind { model: model.name.clone() }),
-        None => {
-            Err(ModelChoiceError::UnsupportedKind { model: model.name.clone(), kind: model.kind.clone() })
-        }
+    let name = || model.name.clone();
+    match &model.runner {
+        Runner::InProcess | Runner::Graphs { .. } => Ok(choose_model(model)),
+        Runner::Incomplete { lacks, is_installed } => Err(ModelChoiceError::Incomplete {
+            model: name(),
+            lacks: lacks.clone(),
+            is_installed: *is_installed,
+        }),
+        Runner::None if model.kind.is_unknown() => Err(ModelChoiceError::UnknownKind { model: name() }),
+        Runner::None => Err(ModelChoiceError::UnsupportedKind { model: name(), kind: model.kind.clone() }),
     }
 }
 
 fn choose_model(model: &EngineModel) -> ModelChoice {
-    ModelChoice { name: model.name.clone(), model: Some(model.clone()), preset: None }
+    ModelChoice { name: model.name.clone(), model: Some(model.clone()), preset: None, loras: Arc::default() }
 }
 
-/// A preset that names a model needs it; one that names none needs templates, or means the engine's first suitable model.
-/// With a template, the model's kind does not matter.
+/// A preset that names a model or a family needs it; one that names none needs templates, or means the engine's first
+/// suitable model. With a template, the model's kind does not matter.
 fn choose_preset(
     models: &[EngineModel],
     presets: &[Arc<Preset>],
     preset: &Arc<Preset>,
+    task: Task,
 ) -> Result<ModelChoice, ModelChoiceError> {
-    let model = match &preset.model {
-        Some(name) => {
-            let model = find_model(models, name).ok_or_else(|| not_found(models, presets, name))?;
+    let named = match (&preset.model, &preset.family) {
+        (Some(name), _) => Some((name, find_model(models, name))),
+        (None, Some(family)) => Some((family, find_of_family(models, family))),
+        (None, None) => None,
+    };
+    let model = match named {
+        Some((name, model)) => {
+            let model = model.ok_or_else(|| not_found(models, presets, name))?;
             if preset.templates.is_empty() {
                 require_builtin_graphs(model)?;
             }
             Some(model.clone())
         }
         None if preset.templates.is_empty() => {
-            let suitable = models.iter().find(|model| model.kind.is_default_candidate());
-            Some(
-                suitable
-                    .ok_or_else(|| ModelChoiceError::NoDefault { available: names(models, presets) })?
-                    .clone(),
-            )
+            let missing = || ModelChoiceError::NoDefault { task, available: names(models, presets) };
+            Some(default_model(models, task).ok_or_else(missing)?.clone())
         }
         None => None,
     };
-    Ok(ModelChoice { name: preset.name.clone(), model, preset: Some(preset.clone()) })
+    Ok(ModelChoice { name: preset.name.clone(), model, preset: Some(preset.clone()), loras: Arc::default() })
 }
 
 fn not_found(models: &[EngineModel], presets: &[Arc<Preset>], requested: &str) -> ModelChoiceError {
@@ -130,7 +187,7 @@ fn find_preset<'a>(presets: &'a [Arc<Preset>], requested: &str) -> Option<&'a Ar
 pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
     let mut names = usable_preset_names(models, presets);
     let is_new = |names: &[String], name: &str| !names.iter().any(|other| other.eq_ignore_ascii_case(name));
-    for model in models.iter().filter(|model| model.graphs().is_some()) {
+    for model in models.iter().filter(|model| model.is_usable() && model.is_listed) {
         if is_new(&names, &model.name) {
             names.push(model.name.clone());
         }
@@ -145,12 +202,24 @@ pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
 
 /// The presets that can be used with these models.
 pub fn usable_preset_names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
-    let has_model = |preset: &&Arc<Preset>| match &preset.model {
-        Some(name) => find_model(models, name)
-            .is_some_and(|model| !preset.templates.is_empty() || model.graphs().is_some()),
-        None => !preset.templates.is_empty() || models.iter().any(|model| model.kind.is_default_candidate()),
+    let is_usable = |preset: &&Arc<Preset>| {
+        [Task::Generate, Task::Edit].into_iter().any(|task| choose_preset(models, presets, preset, task).is_ok())
     };
-    presets.iter().filter(has_model).map(|preset| preset.name.clone()).collect()
+    presets.iter().filter(is_usable).map(|preset| preset.name.clone()).collect()
+}
+
+/// The first usable model of a family, by the name of its graphs or of the family.
+fn find_of_family<'a>(models: &'a [EngineModel], family: &str) -> Option<&'a EngineModel> {
+    let is = |name: Option<&str>| name.is_some_and(|name| name.eq_ignore_ascii_case(family));
+    let set_name = |model: &'a EngineModel| match &model.runner {
+        Runner::Graphs { set, .. } => Some(set.family.name.as_str()),
+        _ => None,
+    };
+    let usable = || models.iter().filter(|model| model.is_usable());
+    let by_set = usable().find(|model| is(set_name(model)));
+    by_set
+        .or_else(|| usable().find(|model| is(model.family_name())))
+        .or_else(|| models.iter().find(|model| is(Some(&model.name)) || is(model.family_name())))
 }
 
 /// By key or name, else by alias.
@@ -173,7 +242,7 @@ fn resolve_alias(requested: &str) -> Option<&'static Family> {
 /// The suitable model of this family with `base` in its name, else the first.
 fn find_by_family<'a>(models: &'a [EngineModel], family: &Family) -> Option<&'a EngineModel> {
     let mut candidates =
-        models.iter().filter(|model| model.kind.is_default_candidate() && model.graphs() == Some(family));
+        models.iter().filter(|model| model.is_default_candidate(Task::Generate) && model.family_name() == Some(family.name));
     let first = candidates.clone().next();
     candidates.find(|model| models::has_word(&model.name, "base")).or(first)
 }

@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_preset_with_a_missing_model_is_a_warning() {
-        let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "mine", &SDXL)]);
+        let models: Arc<[_]> = Arc::new([EngineModel::in_process("k", "mine", &SDXL)]);
         let preset = |model: Option<&str>| {
             Arc::new(Preset { name: "p".into(), model: model.map(str::to_owned), ..Preset::default() })
         };

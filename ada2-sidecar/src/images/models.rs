@@ -1,9 +1,12 @@
-//! An engine's models: what each is (families are rows of a table, `families.rs`), and its own settings.
+//! An engine's models: what each is (families are rows of a table, `families.rs`), what runs it, and its own settings.
 
-mod classify;
+pub(super) mod classify;
+mod completion;
 mod declarations;
 mod families;
-mod kind;
+pub(super) mod kind;
+mod lora;
+mod model;
 mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,62 +15,14 @@ use wire::openai::images::ImageSize;
 
 pub use self::{
     classify::{ModelMetadata, classify_checkpoint, has_word, variant_from_name},
+    completion::{Completion, Submodel},
     declarations::{ModelDeclaration, apply_declarations, undeclared_model_warnings},
-    families::{
-        DEFAULT as DEFAULT_FAMILY, Family, FamilyDefaults, SD_1, SDXL, all as families,
-        by_name as family_named,
-    },
+    families::{Family, SD_1, SDXL, all as families, by_name as family_named},
     kind::{DetectedFamily, Evidence, ModelKind, ModelVariant},
+    lora::{EngineLora, LoraChoice, LoraUse},
+    model::{EngineModel, ModelSettings, Runner},
 };
 use crate::{images::Task, images::template::Template};
-
-/// A model that the engine has, whether or not we can use it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EngineModel {
-    /// The engine's key.
-    pub key: String,
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub kind: ModelKind,
-    /// How the engine's graphs refer to it.
-    pub handle: serde_json::Value,
-    /// Its own settings, where the engine knows them.
-    pub size: Option<ImageSize>,
-    /// Steps.
-    pub steps: Option<u32>,
-    /// Guidance.
-    pub cfg_scale: Option<f64>,
-    /// Scheduler.
-    pub scheduler: Option<String>,
-}
-
-impl EngineModel {
-    /// A text-to-image model of this family, without settings of its own.
-    pub fn without_settings(key: &str, name: &str, family: &'static Family) -> Self {
-        Self {
-            key: key.to_owned(),
-            name: name.to_owned(),
-            kind: ModelKind::main(family, Evidence::Engine),
-            handle: serde_json::Value::Null,
-            size: None,
-            steps: None,
-            cfg_scale: None,
-            scheduler: None,
-        }
-    }
-
-    /// The family whose built-in graphs can run it.
-    pub fn graphs(&self) -> Option<&'static Family> {
-        self.kind.graphs()
-    }
-
-    /// Compares key and name, ignoring case.
-    pub fn matches_name(&self, name: &str) -> bool {
-        let name = name.to_lowercase();
-        self.name.to_lowercase() == name || self.key.to_lowercase() == name
-    }
-}
 
 /// A name in the configuration for a model with its settings, or for templates.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,6 +31,10 @@ pub struct Preset {
     pub name: String,
     /// An engine model's key or name; None: the templates load their own.
     pub model: Option<String>,
+    /// A family: the engine's first model of it.
+    pub family: Option<String>,
+    /// LoRAs, unless a request names its own.
+    pub loras: Vec<LoraChoice>,
     /// Size.
     pub size: Option<ImageSize>,
     /// Steps.

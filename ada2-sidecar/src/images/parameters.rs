@@ -67,7 +67,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["image", "image[]"],
         Treatment::Partly,
-        "edits: one PNG, JPEG or WebP up to 40 megapixels, rotated by its EXIF orientation; more than one is rejected, `ref_images` included; in JSON `image` or `images`, a `data:` URL or `{\"image_url\": \"data:…\"}`; rejected for new images, as are `mask` and `ref_images`",
+        "edits: PNG, JPEG or WebP up to 40 megapixels each, rotated by their EXIF orientation, in the order of the form's parts, or of their indices (`image[0]`), then those in `ref_images`; in JSON `image` or `images`, a `data:` URL, `{\"image_url\": \"data:…\"}` or a list of these; at most 16, and the graphs take one; rejected for new images, as are `mask` and `ref_images`",
     ),
     row(
         &["mask"],

@@ -6,7 +6,7 @@ use wire::openai::{
     images::ImageSize,
 };
 
-use super::to_u32;
+use super::{loras, models::LoraChoice, to_u32};
 
 /// The fields that are read, on both routes.
 pub const REQUEST_FIELDS: &[&str] = &[
@@ -24,6 +24,7 @@ pub const REQUEST_FIELDS: &[&str] = &[
     "scheduler",
     "sampler",
     "strength",
+    "loras",
     "quality",
     "response_format",
     "output_format",
@@ -131,6 +132,8 @@ pub struct ImageRequest {
     pub cfg_scale: Option<f64>,
     pub scheduler: Option<String>,
     pub strength: Option<f64>,
+    /// None: the preset's.
+    pub loras: Option<Vec<LoraChoice>>,
     pub quality: Quality,
     pub response_format: ResponseFormat,
     pub output: Output,
@@ -160,6 +163,7 @@ impl ImageRequest {
             cfg_scale: guidance(fields, cfg_name)?,
             scheduler: one_of(fields, scheduler_name, limits.schedulers)?.map(str::to_owned),
             strength: fields.number("strength", 0.0..=1.0)?,
+            loras: loras::read(fields)?,
             quality: quality(fields)?,
             response_format: match one_of(fields, "response_format", &["b64_json", "url"])? {
                 Some("url") => ResponseFormat::Url,

@@ -1,26 +1,24 @@
-//! Where each value of a job comes from: the request, the preset, and for built-in graphs the defaults. What a template does
-//! not bind is left out and listed.
+//! Where each value of a job comes from: the request, the preset, the model's own settings. What none of them gives, the
+//! graph decides. What has no effect is left out and listed.
 
 use wire::openai::{fields::FieldError, images::ImageSize};
 
-use super::{EditPlan, ImageRequest, Limits, Quality, Task};
+use super::{EditPlan, ImageRequest, Limits, Quality, Task, choice::ModelChoice};
 use crate::images::{
-    models::{DEFAULT_FAMILY, EngineModel, FamilyDefaults, Preset},
-    template::{Binding, Template},
+    models::{ModelSettings, Preset},
+    template::{Binding, DEFAULT_MULTIPLE, Template},
 };
-
-/// Every engine has a scheduler of this name.
-pub const DEFAULT_SCHEDULER: &str = "euler";
 
 /// Resolves the values of one job.
 pub(super) struct ParameterResolver<'a> {
     request: &'a ImageRequest,
     task: Task,
+    name: &'a str,
     preset: Option<&'a Preset>,
-    /// None: the built-in graph, which takes everything.
+    /// None: the engine runs none, and takes everything.
     template: Option<&'a Template>,
-    /// Only for the built-in graph.
-    defaults: Option<BuiltinDefaults>,
+    /// The model's own settings; a preset's template has its own.
+    settings: ModelSettings,
     /// Parameters that were left out so far, by their names in the request.
     pub(super) ignored: Vec<&'static str>,
 }
@@ -29,27 +27,27 @@ impl<'a> ParameterResolver<'a> {
     pub(super) fn new(
         request: &'a ImageRequest,
         task: Task,
-        preset: Option<&'a Preset>,
+        choice: &'a ModelChoice,
         template: Option<&'a Template>,
-        model: Option<&EngineModel>,
     ) -> Self {
-        let defaults = template.is_none().then(|| BuiltinDefaults::for_model(model));
-        Self { request, task, preset, template, defaults, ignored: Vec::new() }
+        let preset = choice.preset.as_deref();
+        let is_own = preset.is_some_and(|preset| preset.templates.contains_key(&task));
+        let model = choice.model.as_ref().filter(|_| !is_own);
+        let settings = model.map(|model| model.settings.clone()).unwrap_or_default();
+        Self { request, task, name: &choice.name, preset, template, settings, ignored: Vec::new() }
     }
 
-    /// The requested value, if the graph takes it.
-    fn if_supported<T>(
-        &mut self,
-        value: Option<T>,
-        name: &'static str,
-        binds: impl Fn(&Template) -> bool,
-    ) -> Option<T> {
-        let value = value?;
-        if self.template.is_none_or(binds) {
-            return Some(value);
+    fn takes(&self, binding: Binding) -> bool {
+        self.template.is_none_or(|template| template.binds(binding))
+    }
+
+    /// The requested value, if it has an effect.
+    fn requested<T>(&mut self, value: Option<T>, name: &'static str, has_effect: bool) -> Option<T> {
+        if value.is_some() && !has_effect {
+            self.ignored.push(name);
+            return None;
         }
-        self.ignored.push(name);
-        None
+        value
     }
 
     /// A requested size is made, or rejected, or left out if the template says so: it is never replaced silently.
@@ -59,22 +57,21 @@ impl<'a> ParameterResolver<'a> {
         limits: Limits,
     ) -> Result<Option<ImageSize>, FieldError> {
         let requested = self.request.size;
-        if requested.is_some()
-            && self.template.is_some_and(|template| !template.takes_size() && !template.ignores_size)
-        {
+        let takes_size = self.template.is_none_or(Template::takes_size);
+        if requested.is_some() && !takes_size && self.template.is_some_and(|template| template.rules.size.is_none()) {
             let message =
                 "This template takes no size: leave size out, or set `size: ignore` in its binding file.";
             return Err(FieldError::new("size", message));
         }
-        let requested = self.if_supported(requested, "size", Template::takes_size);
-        if let Some(EditPlan { size, .. }) = edit_plan {
-            return Ok(Some(size));
+        let requested = self.requested(requested, "size", takes_size);
+        if let Some(size) = requested {
+            self.check_multiple(size)?;
         }
-        let default = self
-            .preset
-            .and_then(|preset| preset.size)
-            .or(self.defaults.as_ref().map(|defaults| defaults.size));
-        let size = requested.or(default);
+        if let Some(EditPlan { size, .. }) = edit_plan {
+            return Ok(size);
+        }
+        let default = self.preset.and_then(|preset| preset.size).or(self.settings.size);
+        let size = requested.or(default).or_else(|| self.template?.default_size());
         match size.filter(|size| size.pixels() > limits.max_pixels) {
             Some(size) => {
                 let limit = limits.max_pixels;
@@ -82,86 +79,87 @@ impl<'a> ParameterResolver<'a> {
                     format!("The model's default size {size} exceeds the limit of {limit} pixels: set size.");
                 Err(FieldError::new("size", message))
             }
-            None => Ok(size),
+            // What the graph has anyway need not be set.
+            None => Ok(requested.or(default)),
         }
+    }
+
+    fn check_multiple(&self, size: ImageSize) -> Result<(), FieldError> {
+        let multiple = self.template.map_or(DEFAULT_MULTIPLE, |template| template.rules.multiple);
+        if size.width.is_multiple_of(multiple) && size.height.is_multiple_of(multiple) {
+            return Ok(());
+        }
+        let near = |side: u32| (side / multiple).max(1) * multiple;
+        let (name, near) = (self.name, ImageSize::new(near(size.width), near(size.height)));
+        let message = format!("size: width and height must be multiples of {multiple} for {name:?}, such as {near}.");
+        Err(FieldError::new("size", message))
     }
 
     /// `steps` wins over `quality`, which scales the default steps.
     pub(super) fn steps(&mut self) -> Option<u32> {
-        let binds = |template: &Template| template.binds(Binding::Steps);
-        let requested = self.if_supported(self.request.steps, self.request.parameter_names.steps, binds);
-        let in_workflow = self.template.and_then(Template::default_steps);
-        let preset = self.preset.and_then(|preset| preset.steps);
-        let defaults = self.defaults.as_ref().map(|defaults| defaults.steps);
-        let steps = preset.or(in_workflow).or(defaults);
-        let quality = Some(self.request.quality).filter(|quality| *quality != Quality::Medium);
+        let takes_steps = self.takes(Binding::Steps);
+        let fixed = self.template.and_then(|template| template.rules.fixed_steps);
+        let asked = self.request.steps.filter(|steps| Some(*steps) != fixed);
+        let requested = self.requested(asked, self.request.parameter_names.steps, takes_steps);
+        let default =
+            self.preset.and_then(|preset| preset.steps).or(self.settings.steps).filter(|_| takes_steps);
         if requested.is_some() {
             return requested;
         }
-        match self.if_supported(quality, "quality", |template| binds(template) && steps.is_some()) {
-            Some(quality) => steps.map(|steps| quality.scale_steps(steps)),
-            None => preset.or(defaults),
+        let usual = default.or_else(|| self.template?.default_steps());
+        let scales = takes_steps && usual.is_some() && self.template.is_none_or(|template| template.rules.scales_steps);
+        let quality = Some(self.request.quality).filter(|quality| *quality != Quality::Medium);
+        match self.requested(quality, "quality", scales) {
+            Some(quality) => usual.map(|steps| quality.scale_steps(steps)),
+            None => default,
         }
     }
 
     pub(super) fn cfg_scale(&mut self) -> Option<f64> {
-        let binds = |template: &Template| template.binds(Binding::CfgScale);
-        let requested =
-            self.if_supported(self.request.cfg_scale, self.request.parameter_names.cfg_scale, binds);
-        let preset = self.preset.and_then(|preset| preset.cfg_scale);
-        requested.or(preset).or(self.defaults.as_ref().map(|defaults| defaults.cfg_scale))
+        let takes_cfg = self.takes(Binding::CfgScale);
+        let fixed = self.template.and_then(|template| template.rules.fixed_cfg_scale);
+        let asked = self.request.cfg_scale.filter(|scale| Some(*scale) != fixed);
+        let requested = self.requested(asked, self.request.parameter_names.cfg_scale, takes_cfg);
+        let default = self.preset.and_then(|preset| preset.cfg_scale).or(self.settings.cfg_scale);
+        requested.or(default.filter(|_| takes_cfg))
     }
 
+    /// Without guidance it is not computed.
     pub(super) fn negative_prompt(&mut self) -> Option<String> {
-        let binds = |template: &Template| template.binds(Binding::NegativePrompt);
         let requested = Some(self.request.negative_prompt.clone()).filter(|text| !text.is_empty());
-        let requested = self.if_supported(requested, self.request.parameter_names.negative_prompt, binds);
-        requested.or_else(|| self.defaults.as_ref().map(|_| String::new()))
+        let mut quiet = Self { ignored: Vec::new(), settings: self.settings.clone(), ..*self };
+        let scale = quiet.cfg_scale().or_else(|| self.template?.default_cfg_scale());
+        let has_effect = self.takes(Binding::NegativePrompt) && scale.is_none_or(|scale| scale > 1.0);
+        self.requested(requested, self.request.parameter_names.negative_prompt, has_effect)
     }
 
-    pub(super) fn scheduler(&mut self) -> Option<String> {
-        let binds = |template: &Template| template.binds(Binding::Scheduler);
-        let requested =
-            self.if_supported(self.request.scheduler.clone(), self.request.parameter_names.scheduler, binds);
-        let preset = self.preset.and_then(|preset| preset.scheduler.clone());
-        requested.or(preset).or_else(|| Some(self.defaults.as_ref()?.scheduler.clone()))
+    pub(super) fn scheduler(&mut self) -> Result<Option<String>, FieldError> {
+        let takes_scheduler = self.takes(Binding::Scheduler);
+        let allowed = self.template.and_then(|template| template.rules.schedulers.as_deref());
+        let is_allowed = |name: &String| allowed.is_none_or(|allowed| allowed.contains(name));
+        let param = self.request.parameter_names.scheduler;
+        let requested = self.requested(self.request.scheduler.clone(), param, takes_scheduler);
+        let of_preset = self.preset.and_then(|preset| preset.scheduler.clone()).filter(|_| takes_scheduler);
+        let chosen = requested.or(of_preset);
+        if let Some(name) = chosen.as_ref().filter(|name| !is_allowed(name)) {
+            let allowed = allowed.unwrap_or_default().join(", ");
+            let message = format!("{param} must be one of {allowed} for {:?}, not {name}.", self.name);
+            return Err(FieldError::new(param, message));
+        }
+        let of_model = self.settings.scheduler.clone().filter(|name| takes_scheduler && is_allowed(name));
+        Ok(chosen.or(of_model))
     }
 
-    /// It has no meaning without a source image.
+    /// It has no meaning without a source image, nor where images are references.
     pub(super) fn strength(&mut self) -> Option<f64> {
         let default = match self.task {
-            Task::Generate => {
-                self.ignored.extend(self.request.strength.map(|_| "strength"));
-                return None;
-            }
-            Task::Edit => 0.75,
-            Task::Inpaint => 1.0,
+            Task::Generate => None,
+            Task::Edit => Some(0.75),
+            Task::Inpaint => Some(1.0),
         };
-        let binds = |template: &Template| template.binds(Binding::Strength);
-        let requested = self.if_supported(self.request.strength, "strength", binds);
-        requested.or_else(|| self.defaults.as_ref().map(|_| default))
-    }
-}
-
-/// What a built-in graph runs a model with: the model's own settings, else its family's.
-pub(super) struct BuiltinDefaults {
-    pub(super) size: ImageSize,
-    pub(super) steps: u32,
-    pub(super) cfg_scale: f64,
-    pub(super) scheduler: String,
-}
-
-impl BuiltinDefaults {
-    pub(super) fn for_model(model: Option<&EngineModel>) -> Self {
-        let family = model.and_then(EngineModel::graphs).unwrap_or(DEFAULT_FAMILY);
-        let FamilyDefaults { size, steps, cfg_scale } = family.defaults.expect("it has built-in graphs");
-        let scheduler = model.and_then(|model| model.scheduler.clone());
-        Self {
-            size: model.and_then(|model| model.size).unwrap_or(size),
-            steps: model.and_then(|model| model.steps).unwrap_or(steps),
-            cfg_scale: model.and_then(|model| model.cfg_scale).unwrap_or(cfg_scale),
-            scheduler: scheduler.unwrap_or_else(|| DEFAULT_SCHEDULER.to_owned()),
-        }
+        let has_effect = self.takes(Binding::Strength) && default.is_some();
+        let requested = self.requested(self.request.strength, "strength", has_effect);
+        requested.or(default.filter(|_| self.template.is_none()))
     }
 }
 

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use wire::openai::images::ImageSize;
 
-use super::{ImageRequest, choice::ModelChoice};
+use super::{
+    ImageRequest,
+    choice::ModelChoice,
+    template::{DEFAULT_MULTIPLE, SizeRule},
+};
 
 /// What a job makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -29,41 +33,68 @@ impl Task {
     }
 }
 
-/// The image that an edit starts from, in the size of the result.
+/// The images of an edit, in the client's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceImage {
-    /// PNG without transparency.
-    pub image: Bytes,
-    /// Greyscale PNG: black is repainted, white is kept. None: everything is repainted.
+pub struct SourceImages {
+    /// PNG without transparency; at least one.
+    pub images: Vec<Bytes>,
+    /// Of the first image. Greyscale PNG: black is repainted, white is kept. None: everything is repainted.
     pub mask: Option<Bytes>,
 }
 
-/// An edit as planned before its image is decoded.
+/// An edit as planned before its images are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EditPlan {
-    /// Unless the image's own transparency turns out to be a mask.
+    /// Unless the first image's own transparency turns out to be a mask.
     pub task: Task,
-    /// The size that the image is scaled to.
-    pub size: ImageSize,
+    /// How many images there are.
+    pub images: u8,
+    /// The size of the result. None: the graph decides it.
+    pub size: Option<ImageSize>,
+    /// How the first image is scaled.
+    pub scaling: Scaling,
+    /// Pixels above which further images are scaled down.
+    pub max_pixels: u64,
+}
+
+/// How a source image is scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scaling {
+    /// To this size: the result starts from it.
+    Exactly(ImageSize),
+    /// Down to so many pixels, if it has more.
+    AtMost(u64),
 }
 
 impl EditPlan {
-    /// `masked`: whether the request has a mask. The image is scaled to the requested size, else to `default_size`; for a
-    /// graph that takes no size it keeps its `source_size`.
+    /// Plans an edit of this many images, of which the first has this size once it is upright. `masked`: whether the request
+    /// has a mask. `fit` rounds a size to multiples of its second argument, within the limit of a request.
     pub fn new(
         request: &ImageRequest,
         choice: &ModelChoice,
-        masked: bool,
-        source_size: ImageSize,
-        default_size: ImageSize,
+        (images, masked): (u8, bool),
+        original: ImageSize,
+        max_pixels: u64,
+        fit: impl Fn(ImageSize, u64, u32) -> ImageSize,
     ) -> Self {
-        let templates = choice.preset.as_deref().map(|preset| &preset.templates);
-        let has = |task| templates.is_some_and(|templates| templates.contains_key(&task));
+        let has = |task| choice.template(task).is_some();
         let masked = masked || (has(Task::Inpaint) && !has(Task::Edit));
         let task = if masked { Task::Inpaint } else { Task::Edit };
-        let template = templates.and_then(|templates| templates.get(&task));
-        let takes_size = template.is_none_or(|template| template.takes_size());
-        let size = if takes_size { request.size.unwrap_or(default_size) } else { source_size };
-        Self { task, size }
+        let Some(template) = choice.template(task) else {
+            let size = request.size.unwrap_or_else(|| fit(original, max_pixels, DEFAULT_MULTIPLE));
+            return Self { task, images, size: Some(size), scaling: Scaling::Exactly(size), max_pixels };
+        };
+        let image_pixels = template.rules.image_pixels.unwrap_or(max_pixels).min(max_pixels);
+        let fitted = fit(original, max_pixels, template.rules.multiple);
+        let size = match (template.takes_size(), template.rules.size) {
+            (true, _) => Some(request.size.unwrap_or(fitted)),
+            (false, Some(SizeRule::Ignore)) if template.takes_references() => None,
+            (false, _) => Some(if original.pixels() > max_pixels { fitted } else { original }),
+        };
+        let scaling = match size.filter(|_| !template.takes_references()) {
+            Some(size) => Scaling::Exactly(size),
+            None => Scaling::AtMost(image_pixels),
+        };
+        Self { task, images, size, scaling, max_pixels: image_pixels }
     }
 }

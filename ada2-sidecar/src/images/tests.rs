@@ -36,7 +36,7 @@ fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
 }
 
 fn choice(family: &'static Family) -> ModelChoice {
-    with(EngineModel::without_settings("key", "name", family), None)
+    with(EngineModel::in_process("key", "name", family), None)
 }
 
 fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
@@ -185,7 +185,7 @@ fn missing_values_come_from_the_model_then_from_its_family() {
     assert_eq!((job.size, job.steps), (Some(ImageSize::new(1024, 1024)), Some(45)));
     assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), Some("")));
     assert_eq!(job.seeds, [u32::MAX.into(), 0, 1], "seeds wrap as the engine's do");
-    let model = EngineModel::without_settings("key", "name", &SD_1);
+    let model = EngineModel::in_process("key", "name", &SD_1);
     let own = EngineModel { size: Some(ImageSize::new(640, 512)), steps: Some(8), ..model };
     let job = Job::plan(
         &read(&json!({"prompt": "a", "quality": "low"})).unwrap(),
@@ -200,7 +200,7 @@ fn missing_values_come_from_the_model_then_from_its_family() {
 
 #[test]
 fn the_request_wins_over_the_preset_over_the_model() {
-    let model = EngineModel::without_settings("key", "name", &SD_1);
+    let model = EngineModel::in_process("key", "name", &SD_1);
     let own = EngineModel { steps: Some(8), cfg_scale: Some(2.0), scheduler: Some("ddim".into()), ..model };
     let preset = Preset {
         steps: Some(4),
@@ -257,7 +257,7 @@ fn an_edit_depends_on_its_image_and_a_preset_needs_a_template_for_it() {
     let template = Arc::new(Template::read(comfyui::GRAPH_FORMAT, graph, yaml).unwrap());
     let templates = BTreeMap::from([(Task::Generate, template.clone())]);
     let preset = Preset { name: "mine".into(), templates, ..Preset::default() };
-    let own = with(EngineModel::without_settings("key", "name", &SD_1), Some(preset));
+    let own = with(EngineModel::in_process("key", "name", &SD_1), Some(preset));
     let job = Job::plan(&request, own.clone(), None, 7, LIMITS).unwrap();
     assert_eq!((job.task, job.template), (Task::Generate, Some(template)));
     let error = planned(&own, false).0.unwrap_err();

@@ -5,7 +5,7 @@ use crate::images::{
 };
 
 fn job(name: &str) -> Job {
-    let model = Some(EngineModel::without_settings("k", name, &SD_1));
+    let model = Some(EngineModel::in_process("k", name, &SD_1));
     Job::warm_up(ModelChoice { name: name.into(), model, preset: None })
 }
 

@@ -13,7 +13,7 @@ use crate::images::{
 };
 
 fn job(steps: u32) -> Job {
-    let model = Some(EngineModel::without_settings("k", "n", &SD_1));
+    let model = Some(EngineModel::in_process("k", "n", &SD_1));
     Job { steps: Some(steps), ..Job::warm_up(ModelChoice { name: "n".into(), model, preset: None }) }
 }
 

@@ -32,7 +32,10 @@ use self::edit_input::{EditForm, EditInput};
 use crate::{
     app::App,
     error::ApiError,
-    images::{ImageRequest, ImageRoute, Job, REQUEST_FIELDS, choice},
+    images::{
+        ImageRequest, ImageRoute, Job, REQUEST_FIELDS, Task,
+        choice::{self, ModelChoice},
+    },
     jobs::JobSpec,
     middleware::auth::BaseUrl,
 };
@@ -130,7 +133,9 @@ async fn run_job(
         &config.presets,
         request.model.as_deref(),
         config.default_model.as_deref(),
+        edit.as_ref().map_or(Task::Generate, EditInput::task),
     )?;
+    let choice = ModelChoice { loras: engine.loras.clone(), ..choice };
     let limits = app.limits();
     let edit_plan = edit.as_ref().map(|edit| edit.plan(&request, &choice, limits.max_pixels));
     let planned = Job::plan(&request, choice.clone(), edit_plan, random_seed(), limits)?;

@@ -6,7 +6,7 @@ use axum::{
 };
 use wire::openai::models::{Model, ModelList};
 
-use crate::{app::App, error::ApiError, images::choice};
+use crate::{app::App, error::ApiError, images::{Task, choice}};
 
 /// Presets, the engine's models by name, and the built-in aliases that resolve to one of them.
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
@@ -28,7 +28,7 @@ pub(crate) async fn get(
     let status = app.engine_status()?;
     let config = &app.config;
     let choice =
-        choice::resolve(&status.models, &config.presets, Some(&id), config.default_model.as_deref())?;
+        choice::resolve(&status.models, &config.presets, Some(&id), config.default_model.as_deref(), Task::Generate)?;
     Ok(Json(Model::new(choice.name, app.started_at, config.engine.name())))
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use service::multipart::{self, FormPart};
 use wire::openai::{
     fields::{FieldError, Fields},
-    inline_images::is_image_part,
+    form_images::FormImage,
 };
 
 use super::{UpstreamBody, unreadable_body};
@@ -43,9 +43,8 @@ impl MultipartForm {
                 return Err(FieldError::new(name, format!("{name} is given twice.")));
             }
         }
-        if !self.parts.iter().any(|part| !part.content.is_empty() && is_image_part(&part.name)) {
-            return Err(FieldError::new("image", "image is required: at least one part with an image."));
-        }
+        let contents = self.parts.iter().map(|part| (part.name.as_str(), &self.body[part.content.clone()]));
+        FormImage::find(contents)?;
         Ok(())
     }
 

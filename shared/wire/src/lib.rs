@@ -7,6 +7,7 @@ pub mod openai {
     pub mod data_url;
     pub mod error;
     pub mod fields;
+    pub mod form_images;
     pub mod images;
     pub mod inline_images;
     pub mod models;

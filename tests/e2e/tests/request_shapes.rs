@@ -280,6 +280,29 @@ async fn images_on_the_wrong_route_are_refused_with_the_right_one() {
 }
 
 #[tokio::test]
+async fn both_programs_count_the_images_of_a_form_alike() {
+    let both = both().await;
+    let prompt = text("prompt");
+    let post = async |names: &[&str]| {
+        let heads: Vec<_> = names.iter().map(|name| file(name, "a.jpg")).collect();
+        let images = heads.iter().map(|head| (head.as_str(), PORTRAIT));
+        let parts: Vec<_> = images.chain([(prompt.as_str(), &b"a"[..])]).collect();
+        both.post("/v1/images/edits", KIND, &form(&parts)).await
+    };
+    for (names, param, text) in [
+        (&[][..], "image", "image is required"),
+        (&["ref_images"], "image", "image is required"),
+        (&["image[]", "images"], "images", "not both"),
+        (&["image[1]", "image[0]"], "image", "one image, not 2"),
+        (&["ref_images", "image"], "image", "one image, not 2"),
+        (&["image[]"; 17], "image", "at most 16 images, not 17"),
+    ] {
+        refused(&post(names).await, Some(param), text, &names.join(" "));
+    }
+    made(&post(&["image[0]"]).await, "one image");
+}
+
+#[tokio::test]
 async fn an_unknown_path_gets_a_suggestion() {
     let both = both().await;
     let ask = async |path: &str| both.post(path, JSON, b"{}").await;

@@ -12,6 +12,10 @@ use crate::child::{peak_mib, reset_peak, resident_kib};
 pub const LARGE: usize = 31 << 20;
 /// Of the length that browsers use.
 const BOUNDARY: &str = "----WebKitFormBoundary7MA4YWxkTrZu0gW";
+/// Images of one edit.
+const MAX_IMAGES: usize = 16;
+/// So many bytes of each make a [`LARGE`] body.
+const IMAGE: usize = (LARGE - 10_000) / MAX_IMAGES;
 /// What the least image needs.
 const MINIMAL_FIELDS: &str = r#""prompt":"x","size":"64x64""#;
 /// The begin of an image in JSON.
@@ -83,7 +87,7 @@ type MakeBody = fn() -> Vec<u8>;
 /// All of them, each built on demand.
 pub fn all() -> impl Iterator<Item = HostileBody> {
     const MAKE: &str = "generations";
-    let json: [(&str, &str, MakeBody, u16, u16); 10] = [
+    let json: [(&str, &str, MakeBody, u16, u16); 12] = [
         ("objects in a list", MAKE, || json(r#","a":["#, r#"{"":0},"#, "0]"), 200, 200),
         ("many keys", MAKE, many_keys, 200, 200),
         ("lists without end", MAKE, || json(r#","a":"#, "[", ""), 400, 400),
@@ -93,9 +97,17 @@ pub fn all() -> impl Iterator<Item = HostileBody> {
         ("a long model", MAKE, || json(",\"model\":\"gpt-image", "xyz", "\""), 400, 400),
         ("an address", "edits", || json(IMAGE_URL, "////AAAA", "\"}]"), 400, 200),
         ("an address in escapes", "edits", || json(IMAGE_URL, r"\/\/\/A", "\"}]"), 400, 200),
+        ("many addresses", "edits", many_addresses, 400, 200),
+        (
+            "too many",
+            "edits",
+            || json(r#","image":["#, r#""data:;base64,AA","#, "\"data:;base64,AA\"]"),
+            400,
+            400,
+        ),
         ("addresses", "edits", || json(r#","images":["#, r#"{"image_url":"data:,"},"#, "0]"), 400, 400),
     ];
-    let forms: [(&str, MakeBody, u16, u16); 8] = [
+    let forms: [(&str, MakeBody, u16, u16); 10] = [
         ("line ends", || form(BOUNDARY, &image_part("\r\n")), 400, 200),
         (
             "all but delimiters",
@@ -106,6 +118,8 @@ pub fn all() -> impl Iterator<Item = HostileBody> {
         ("texts in a PNG", || png_of(&chunk(b"tEXta\0")), 400, 200),
         ("a profile in a PNG", || png_of(&packed_profile()), 400, 200),
         ("profiles in a JPEG", jpeg_of_profiles, 400, 200),
+        ("many images", || form_with_images(MAX_IMAGES, &b"\r\n".repeat(IMAGE / 2)), 400, 200),
+        ("texts in many PNGs", || form_with_images(MAX_IMAGES, &png(&chunk(b"tEXta\0"), IMAGE)), 400, 200),
         ("a head without end", || form(BOUNDARY, &filled("name=\"a\"; x=\"", "a", "")), 400, 400),
         ("a long name", || form(BOUNDARY, &filled("name=\"", "a", "\"\r\n\r\nx")), 400, 400),
         (
@@ -173,18 +187,33 @@ fn form(boundary: &str, further: &str) -> Vec<u8> {
     (least + &part(further) + &format!("--{boundary}--\r\n")).into_bytes()
 }
 
-/// A form with this as its image.
+/// A form with this as its only image.
 fn form_with_image(content: &[u8]) -> Vec<u8> {
-    let empty = form(BOUNDARY, "name=\"image\"; filename=\"a\"\r\n\r\n");
-    let (begin, end) = empty.split_at(empty.len() - format!("\r\n--{BOUNDARY}--\r\n").len());
-    [begin, content, end].concat()
+    form_with_images(1, content)
 }
 
-/// The head of an image of 64x64, and these chunks without end.
+/// A form with so many images.
+fn form_with_images(count: usize, content: &[u8]) -> Vec<u8> {
+    const HEAD: &str = "name=\"image[]\"; filename=\"a\"\r\n\r\n";
+    let empty = form(BOUNDARY, HEAD);
+    let (begin, end) = empty.split_at(empty.len() - format!("\r\n--{BOUNDARY}--\r\n").len());
+    [begin, &vec![content; count].join(part(HEAD).as_bytes()), end].concat()
+}
+
+fn many_addresses() -> Vec<u8> {
+    let address = format!("{{\"image_url\":\"data:;base64,{}\"}}", "////AAAA".repeat((IMAGE - 100) / 8));
+    format!("{{{MINIMAL_FIELDS},\"image\":[{}]}}", vec![address; MAX_IMAGES].join(",")).into_bytes()
+}
+
 fn png_of(chunks: &[u8]) -> Vec<u8> {
+    form_with_image(&png(chunks, LARGE - 1000))
+}
+
+/// The head of an image of 64x64, and these chunks up to a length.
+fn png(chunks: &[u8], len: usize) -> Vec<u8> {
     let head = chunk(b"IHDR\0\0\0\x40\0\0\0\x40\x08\x02\0\0\0");
-    let chunks = chunks.repeat(((LARGE - 1000) / chunks.len()).max(1));
-    form_with_image(&[b"\x89PNG\r\n\x1a\n", &head[..], &chunks].concat())
+    let chunks = chunks.repeat((len / chunks.len()).max(1));
+    [b"\x89PNG\r\n\x1a\n", &head[..], &chunks].concat()
 }
 
 /// A chunk of a PNG.

@@ -64,18 +64,16 @@ impl<'a> EngineFacts<'a> {
         let url = config.engine_url.as_ref()?;
         // Without a tag: only the service may claim jobs.
         let engine = Engine::new(config.engine, Some(url), "");
-        let templates = graph_validation::all_templates(&engine, &config.presets);
         let (identity, rest) = block_on(async {
             let identity = with_timeout(engine.identity()).await;
             if identity.is_err() {
                 return (identity, None);
             }
-            let rest = tokio::join!(
-                with_timeout(engine.list_models()),
-                engine.check_events(),
-                with_timeout(graph_validation::validate_all(&engine, &templates))
-            );
-            (identity, Some(rest))
+            let (models, websocket) = tokio::join!(with_timeout(engine.list_models()), engine.check_events());
+            let installed = models.as_deref().unwrap_or_default();
+            let templates = graph_validation::all_templates(installed, &config.presets);
+            let graph_errors = with_timeout(graph_validation::validate_all(&engine, &templates)).await;
+            (identity, Some((models, websocket, graph_errors)))
         })
         .ok()?;
         let (models, websocket, graph_errors) = rest
@@ -177,12 +175,12 @@ impl<'a> EngineFacts<'a> {
         let (declared, presets) = (&self.config.models, &self.config.presets);
         let models = models::apply_declarations(declared, models);
         let default = self.config.default_model.as_deref();
-        let resolved = choice::resolve(&models, presets, None, default);
+        let resolved = choice::resolve_default(&models, presets, default);
         if let (Err(error), Some(default)) = (&resolved, default) {
             let fix = self.fixes.edit(&format!("correct default_model: {default} in"));
             return vec![Finding::fail(NAME, format!("default_model cannot be used: {error}"), fix)];
         }
-        let served = models.iter().filter(|model| model.graphs().is_some()).count();
+        let served = models.iter().filter(|model| model.is_usable() && model.is_listed).count();
         let usable = choice::usable_preset_names(&models, presets).len();
         if served == 0 && usable == 0 {
             let message =

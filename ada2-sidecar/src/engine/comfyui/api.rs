@@ -74,9 +74,19 @@ impl ComfyUiApi {
         self.get(&["models", "checkpoints"]).await
     }
 
-    /// The diffusion model files. Servers without this list have none for us.
+    /// The diffusion model files.
     pub(super) async fn diffusion_models(&self) -> Result<Vec<String>, EngineError> {
-        match self.get(&["models", "diffusion_models"]).await {
+        self.optional_files("diffusion_models").await
+    }
+
+    /// The LoRA files.
+    pub(super) async fn loras(&self) -> Result<Vec<String>, EngineError> {
+        self.optional_files("loras").await
+    }
+
+    /// Servers without this list have none for us.
+    async fn optional_files(&self, directory: &str) -> Result<Vec<String>, EngineError> {
+        match self.get(&["models", directory]).await {
             Err(EngineError::Failed(_) | EngineError::UnexpectedResponse(_)) => Ok(Vec::new()),
             response => response,
         }

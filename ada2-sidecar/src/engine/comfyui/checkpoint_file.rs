@@ -1,9 +1,13 @@
 //! A checkpoint file as a model.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::images::models::{self, EngineModel, ModelKind, ModelVariant, classify_checkpoint};
+use crate::images::models::{
+    self, Completion, EngineModel, ModelKind, ModelSettings, ModelVariant, Runner, classify_checkpoint,
+};
 
 /// The only files whose metadata the server reads.
 pub(super) const WITH_METADATA: &str = ".safetensors";
@@ -40,25 +44,44 @@ pub(super) struct FileStamp {
 }
 
 /// A checkpoint. Clients name it by its file, with or without extension.
-pub(super) fn model(file: &str, metadata: Option<&models::ModelMetadata>) -> EngineModel {
-    let extensions = [WITH_METADATA, ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth"];
-    let name = extensions.iter().find_map(|extension| file.strip_suffix(extension)).unwrap_or(file);
+pub(super) fn model(
+    file: &str,
+    metadata: Option<&models::ModelMetadata>,
+    completion: &Arc<Completion>,
+) -> EngineModel {
+    let model = unclassified(file);
+    let kind = classify_checkpoint(metadata, &model.name);
+    let mut model = EngineModel { kind, completion: Some(completion.clone()), ..model };
+    model.runner = completion.runner(&model);
+    model
+}
+
+/// A file's name without its extension.
+pub(super) fn stem(file: &str) -> &str {
+    let extensions = [WITH_METADATA, ".sft", ".ckpt", ".pt", ".pt2", ".bin", ".pth", ".gguf"];
+    extensions.iter().find_map(|extension| file.strip_suffix(extension)).unwrap_or(file)
+}
+
+fn unclassified(file: &str) -> EngineModel {
     EngineModel {
         key: file.to_owned(),
-        name: name.to_owned(),
-        kind: classify_checkpoint(metadata, name),
+        name: stem(file).to_owned(),
+        kind: ModelKind::unknown(ModelVariant::Main),
+        variant: None,
+        format: None,
         handle: json!(file),
-        size: None,
-        steps: None,
-        cfg_scale: None,
-        scheduler: None,
+        runner: Runner::None,
+        is_listed: true,
+        settings: ModelSettings::default(),
+        completion: None,
     }
 }
 
 /// A diffusion model without text encoder and VAE.
 pub(super) fn diffusion_model(file: &str) -> EngineModel {
-    let model = model(file, None);
-    EngineModel { kind: ModelKind { variant: ModelVariant::Split, ..model.kind }, ..model }
+    let model = unclassified(file);
+    let kind = ModelKind { variant: ModelVariant::Split, ..classify_checkpoint(None, &model.name) };
+    EngineModel { kind, ..model }
 }
 
 #[cfg(test)]
@@ -74,7 +97,8 @@ mod tests {
             ("v1-5-pruned-emaonly.safetensors", "v1-5-pruned-emaonly", "SD 1.5"),
             ("dreamshaper_8", "dreamshaper_8", "of unknown kind"),
         ] {
-            let read = model(file, None);
+            let completion = Completion { catalog: super::super::graphs::catalog(), submodels: Vec::new() };
+            let read = model(file, None, &Arc::new(completion));
             assert_eq!((read.key.as_str(), read.name.as_str()), (file, name));
             assert_eq!((read.kind.to_string().as_str(), &read.handle), (kind, &json!(file)));
         }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::EngineError,
-    images::models::{EngineModel, ModelMetadata},
+    images::models::{Completion, EngineModel, ModelMetadata},
 };
 
 /// The list is read again after this, because files come and go.
@@ -52,7 +52,11 @@ impl CheckpointCache {
 
     /// The models, and how many of them are still to be classified. While a list is read again, the old one stays: otherwise
     /// another model would be the first one for a moment.
-    pub(super) async fn list(&self, api: &ComfyUiApi) -> Result<(Arc<[EngineModel]>, usize), EngineError> {
+    pub(super) async fn list(
+        &self,
+        api: &ComfyUiApi,
+        completion: &Arc<Completion>,
+    ) -> Result<(Arc<[EngineModel]>, usize), EngineError> {
         if let Some((read_at, list)) = &self.lock().complete_list
             && read_at.elapsed() < LIST_TTL
         {
@@ -79,7 +83,7 @@ impl CheckpointCache {
         {
             return Ok((list.clone(), 0));
         }
-        let list = files.iter().map(|file| checkpoint_file::model(file, state.metadata(file)));
+        let list = files.iter().map(|file| checkpoint_file::model(file, state.metadata(file), completion));
         let list: Arc<[_]> =
             list.chain(diffusion_models.iter().map(|file| checkpoint_file::diffusion_model(file))).collect();
         if is_complete || since.elapsed() >= READ_DEADLINE {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::samplers;
 use crate::images::template::{
     Binding, GraphEdge, GraphFormat, GraphSyntax, Node, NodeInput, ParsedGraph, TemplateError,
 };
@@ -53,6 +54,35 @@ impl GraphSyntax for ComfyUiGraphs {
 
     fn input_mut<'a>(&self, graph: &'a mut Value, input: &NodeInput) -> &'a mut Value {
         &mut graph[&input.node]["inputs"][&input.field]
+    }
+
+    fn connect(&self, graph: &mut Value, edge: &GraphEdge) {
+        let slot = edge.output.parse::<u64>().map_or_else(|_| json!(edge.output), Value::from);
+        *self.input_mut(graph, &edge.target) = json!([edge.source, slot]);
+    }
+
+    fn reconnect(&self, graph: &mut Value, _: &GraphEdge, new: &GraphEdge) {
+        self.connect(graph, new);
+    }
+
+    fn disconnect(&self, graph: &mut Value, edge: &GraphEdge) {
+        if let Some(inputs) = graph[&edge.target.node]["inputs"].as_object_mut() {
+            inputs.remove(&edge.target.field);
+        }
+    }
+
+    fn copy_node(&self, graph: &mut Value, id: &str, copy: &str) {
+        graph[copy] = graph[id].clone();
+    }
+
+    fn remove_node(&self, graph: &mut Value, id: &str) {
+        if let Some(nodes) = graph.as_object_mut() {
+            nodes.remove(id);
+        }
+    }
+
+    fn scheduler_name(&self, parts: &[(&str, &str)]) -> String {
+        samplers::name(parts)
     }
 
     fn input_errors(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use image::ImageFormat;
 use serde_json::{Value, json};
 
-use super::samplers;
+use super::{family_files, samplers};
 use crate::{
     engine::EngineError,
     images::{
@@ -18,7 +18,7 @@ use crate::{
 /// The names of the images that were uploaded for an edit.
 #[derive(Debug, Default)]
 pub(super) struct ComfyUiUploads {
-    pub(super) image: Option<String>,
+    pub(super) images: Vec<String>,
     pub(super) mask: Option<String>,
 }
 
@@ -32,6 +32,7 @@ pub(super) fn prompt_payload(
     client_id: &str,
 ) -> Value {
     let mut graph = template.render(|binding, input| value(job, uploads, seed, binding, input));
+    family_files::use_gguf_loaders(&mut graph);
     address_output(&mut graph[&template.output], prompt_id, job.discard);
     // Without this, the web page's setting counts. Versions before 0.4 ignore it, and use their command line's setting.
     let previews = if job.previews { "latent2rgb" } else { "none" };
@@ -68,7 +69,9 @@ fn value(
             let (sampler, scheduler) = samplers::pair(name);
             json!(if input.field == "scheduler" { scheduler } else { sampler })
         }),
-        Binding::Image => uploads.image.as_ref().map(|name| json!(name)),
+        Binding::Image(number) => {
+            uploads.images.get(usize::from(number).checked_sub(1)?).map(|name| json!(name))
+        }
         Binding::Mask => uploads.mask.as_ref().map(|name| json!(name)),
         _ => job.value(binding),
     }
@@ -101,7 +104,7 @@ mod tests {
     const ID: &str = "8a78ad0b-6603-483f-83fb-0d1e5425ac53";
 
     fn job() -> Job {
-        let mut model = EngineModel::without_settings("m.safetensors", "m", &SD_1);
+        let mut model = EngineModel::in_process("m.safetensors", "m", &SD_1);
         model.handle = json!("m.safetensors");
         let job = Job::warm_up(ModelChoice { name: "m".into(), model: Some(model), preset: None });
         Job { scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     engine::{self, EngineError, GeneratedImage, JobContext, JobOutcome, previews::PreviewSubscription},
-    images::Job,
+    images::{Job, template::Template},
 };
 
 /// Between polls without any event.
@@ -38,7 +38,8 @@ const LOST_JOB_MESSAGE: &str =
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
 pub(super) async fn run(engine: &ComfyUi, job: &Job, context: &JobContext) -> JobOutcome {
     let mask = rgb_mask(job).await?;
-    let mut run = Run::new(engine, job, context, mask);
+    let template = job.graph().ok_or_else(EngineError::without_graph)?;
+    let mut run = Run::new(engine, job, &template, context, mask);
     let _active = ActivePrompts::register(engine, &run.prompts);
     let outcome = tokio::select! {
         biased;
@@ -84,8 +85,8 @@ struct Run<'a> {
     context: &'a JobContext,
     /// In the form that ComfyUI reads.
     mask: Option<Bytes>,
-    /// The node whose image is the result.
-    output: &'a str,
+    /// The graph for the job's images and LoRAs.
+    template: &'a Template,
     /// The client that submitted its prompts.
     client_id: String,
     prompts: Vec<Prompt>,
@@ -94,12 +95,17 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(engine: &'a ComfyUi, job: &'a Job, context: &'a JobContext, mask: Option<Bytes>) -> Self {
+    fn new(
+        engine: &'a ComfyUi,
+        job: &'a Job,
+        template: &'a Template,
+        context: &'a JobContext,
+        mask: Option<Bytes>,
+    ) -> Self {
         let prompts: Vec<_> = job.seeds.iter().map(|seed| Prompt::new(*seed)).collect();
         let ids = prompts.iter().map(|prompt| prompt.id.clone());
         let previews = job.previews.then(|| engine.previews.subscribe(ids));
-        let output = &engine.template(job).output;
-        Self { engine, job, context, mask, output, client_id: engine.client_id(), prompts, previews }
+        Self { engine, job, context, mask, template, client_id: engine.client_id(), prompts, previews }
     }
 
     async fn generate(&mut self) -> Result<(), EngineError> {
@@ -111,20 +117,22 @@ impl<'a> Run<'a> {
 
     async fn upload(&self) -> Result<ComfyUiUploads, EngineError> {
         let Some(source) = &self.job.source else { return Ok(ComfyUiUploads::default()) };
-        let image = Some(self.engine.api.upload(&source.image).await?);
+        let mut images = Vec::with_capacity(source.images.len());
+        for image in &source.images {
+            images.push(self.engine.api.upload(image).await?);
+        }
         let mask = match &self.mask {
             Some(mask) => Some(self.engine.api.upload(mask).await?),
             None => None,
         };
-        Ok(ComfyUiUploads { image, mask })
+        Ok(ComfyUiUploads { images, mask })
     }
 
     async fn submit(&mut self, uploads: &ComfyUiUploads) -> Result<(), EngineError> {
-        let template = self.engine.template(self.job);
         self.client_id = self.engine.client_id();
         for prompt in &mut self.prompts {
             let payload =
-                prompt_payload(template, self.job, uploads, prompt.seed, &prompt.id, &self.client_id);
+                prompt_payload(self.template, self.job, uploads, prompt.seed, &prompt.id, &self.client_id);
             prompt.stage = PromptStage::Sent;
             let result = self.engine.api.submit(&payload).await;
             prompt.stage = match &result {
@@ -227,7 +235,7 @@ impl<'a> Run<'a> {
     async fn end(&mut self, index: usize, entry: &HistoryEntry) -> Result<(), EngineError> {
         let prompt = &mut self.prompts[index];
         prompt.stage = PromptStage::Finished;
-        let file = entry.output_image(self.output)?;
+        let file = entry.output_image(&self.template.output)?;
         let bytes = self.engine.api.image(&file).await?;
         prompt.image = Some(GeneratedImage::from_file(bytes, prompt.seed)?);
         Ok(())

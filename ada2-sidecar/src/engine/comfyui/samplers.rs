@@ -2,7 +2,7 @@
 
 /// The name, `sampler_name`, `scheduler`. Where ComfyUI has no equivalent, the nearest: `pndm` runs as its improved form,
 /// `dpmpp_2s` as the ancestral one, `dpmpp_3m` as the stochastic one, `tcd` as `lcm`.
-const PAIRS: [(&str, &str, &str); 31] = [
+const PAIRS: [(&str, &str, &str); 32] = [
     ("ddim", "ddim", "ddim_uniform"),
     ("ddpm", "ddpm", "normal"),
     ("deis", "deis", "normal"),
@@ -34,6 +34,8 @@ const PAIRS: [(&str, &str, &str); 31] = [
     ("unipc_k", "uni_pc", "karras"),
     ("lcm", "lcm", "sgm_uniform"),
     ("tcd", "lcm", "sgm_uniform"),
+    // Only ComfyUI has it: Z-Image's own.
+    ("res_multistep", "res_multistep", "simple"),
 ];
 
 /// The values of the parameter `scheduler`.
@@ -54,6 +56,18 @@ pub(super) fn pair(requested: &str) -> (&'static str, &'static str) {
     pair.map_or(("euler", "normal"), |(_, sampler, scheduler)| (sampler, scheduler))
 }
 
+/// The name of what a graph has: its sampler, and perhaps its scheduler. Without a name it is both of ComfyUI's.
+pub(super) fn name(parts: &[(&str, &str)]) -> String {
+    let scheduler = parts.iter().find(|(input, _)| *input == "scheduler").map(|(_, name)| *name);
+    let sampler = parts.iter().find(|(input, _)| *input != "scheduler").map_or("", |(_, name)| *name);
+    let is_same = |(_, of, with): &&(&str, &str, &str)| *of == sampler && scheduler.is_none_or(|name| name == *with);
+    match (PAIRS.iter().find(is_same), scheduler) {
+        (Some((name, ..)), _) => (*name).to_owned(),
+        (None, Some(scheduler)) => format!("{sampler}/{scheduler}"),
+        (None, None) => sampler.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,16 +75,27 @@ mod tests {
 
     /// `KSampler` of 0.33.0, 0.12.1 and 0.3.64.
     const SAMPLERS: &str = "euler euler_ancestral heun dpm_2 dpm_2_ancestral lms dpmpp_2s_ancestral dpmpp_sde dpmpp_2m \
-        dpmpp_2m_sde dpmpp_3m_sde ddpm lcm ipndm deis er_sde ddim uni_pc";
+        dpmpp_2m_sde dpmpp_3m_sde ddpm lcm ipndm deis er_sde ddim uni_pc res_multistep";
     const OF_COMFYUI: &str = "simple sgm_uniform karras exponential ddim_uniform beta normal";
 
     #[test]
     fn every_sampler_name_has_a_pair_that_comfyui_accepts() {
-        assert_eq!(NAMES, EngineKind::InvokeAi.schedulers(), "clients use InvokeAI's names");
+        let of_invokeai = EngineKind::InvokeAi.schedulers();
+        assert_eq!(NAMES[..of_invokeai.len()], *of_invokeai, "clients use InvokeAI's names");
         for (name, sampler, scheduler) in &PAIRS {
             assert!(SAMPLERS.split_whitespace().any(|one| one == *sampler), "{name}: {sampler}");
             assert!(OF_COMFYUI.split_whitespace().any(|one| one == *scheduler), "{name}: {scheduler}");
         }
         assert_eq!(pair("dpmpp_2m_k"), ("dpmpp_2m", "karras"));
+    }
+
+    #[test]
+    fn what_a_graph_has_is_named_as_clients_name_it() {
+        for (name, sampler, scheduler) in PAIRS.iter().filter(|(name, ..)| *name != "tcd") {
+            assert_eq!(super::name(&[("sampler_name", sampler), ("scheduler", scheduler)]), *name);
+        }
+        assert_eq!(super::name(&[("scheduler", "simple"), ("sampler_name", "euler")]), "euler/simple");
+        assert_eq!(super::name(&[("sampler_name", "euler")]), "euler");
+        assert_eq!(super::name(&[("sampler_name", "gradient_estimation")]), "gradient_estimation");
     }
 }

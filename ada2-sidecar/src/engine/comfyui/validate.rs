@@ -25,9 +25,9 @@ pub(super) async fn validate(
 }
 
 /// A class's description; None if it is not installed.
-type Classes = HashMap<String, Option<Value>>;
+pub(super) type Classes = HashMap<String, Option<Value>>;
 
-fn check_template(template: &Template, classes: &Classes) -> Vec<TemplateError> {
+pub(super) fn check_template(template: &Template, classes: &Classes) -> Vec<TemplateError> {
     let mut errors = Vec::new();
     for (id, class, inputs) in template.nodes() {
         let Some(description) = classes.get(class).and_then(Option::as_ref) else {
@@ -60,6 +60,17 @@ fn check_template(template: &Template, classes: &Classes) -> Vec<TemplateError> 
     errors.into_iter().map(TemplateError).collect()
 }
 
+/// The values that an input takes, if it has a list of them.
+pub(super) fn listed_values<'a>(description: &'a Value, input: &str) -> Vec<&'a Value> {
+    let spec = ["required", "optional"].into_iter().find_map(|group| input_spec(description, group, input));
+    spec.and_then(value_list).into_iter().flatten().collect()
+}
+
+/// There are two forms of lists.
+fn value_list(spec: &Value) -> Option<&Vec<Value>> {
+    spec[0].as_array().or_else(|| spec[1]["options"].as_array())
+}
+
 fn input_spec<'a>(description: &'a Value, group: &str, input: &str) -> Option<&'a Value> {
     description["input"][group].get(input)
 }
@@ -79,9 +90,9 @@ fn required(description: &Value) -> impl Iterator<Item = &str> {
     all.into_iter().flatten().filter(move |(_, spec)| is_plain(spec)).map(|(name, _)| name.as_str())
 }
 
-/// The value, if the input only takes values of a list and this is not one of them. There are two forms of lists.
+/// The value, if the input only takes values of a list and this is not one of them.
 fn disallowed_value<'a>(spec: &Value, value: &'a Value) -> Option<&'a Value> {
-    let list = spec[0].as_array().or_else(|| spec[1]["options"].as_array())?;
+    let list = value_list(spec)?;
     let options = &spec[1];
     // Images can lie in directories that are not listed.
     let is_file = options["image_upload"] == true || options["image_folder"].is_string();

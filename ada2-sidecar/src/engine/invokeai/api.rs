@@ -106,12 +106,12 @@ impl InvokeAiApi {
     }
 
     /// The main models, as the server lists them.
-    pub(super) async fn main_models(&self) -> Result<Vec<Value>, EngineError> {
+    pub(super) async fn models(&self) -> Result<Vec<Value>, EngineError> {
         #[derive(Deserialize)]
         struct Models {
             models: Vec<Value>,
         }
-        Ok(self.get::<Models>("/api/v2/models/?model_type=main").await?.models)
+        Ok(self.get::<Models>("/api/v2/models/").await?.models)
     }
 
     pub(super) async fn queue_status(&self) -> Result<QueueStatus, EngineError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::workflow::{self, nested_inputs_key};
 use crate::images::template::{
@@ -43,6 +43,46 @@ impl GraphSyntax for InvokeAiGraphs {
         }
     }
 
+    fn connect(&self, graph: &mut Value, edge: &GraphEdge) {
+        self.remove_edges_into(graph, &BTreeSet::from([&edge.target]));
+        if let Some(edges) = graph["edges"].as_array_mut() {
+            edges.push(write_edge(edge));
+        }
+    }
+
+    fn reconnect(&self, graph: &mut Value, old: &GraphEdge, new: &GraphEdge) {
+        let edges = graph["edges"].as_array_mut().into_iter().flatten();
+        for edge in edges.filter(|edge| parse_edge(edge).as_ref() == Some(old)) {
+            *edge = write_edge(new);
+        }
+    }
+
+    fn disconnect(&self, graph: &mut Value, edge: &GraphEdge) {
+        if let Some(edges) = graph["edges"].as_array_mut() {
+            edges.retain(|other| parse_edge(other).as_ref() != Some(edge));
+        }
+    }
+
+    fn copy_node(&self, graph: &mut Value, id: &str, copy: &str) {
+        let mut node = graph["nodes"][id].clone();
+        node["id"] = json!(copy);
+        graph["nodes"][copy] = node;
+    }
+
+    fn remove_node(&self, graph: &mut Value, id: &str) {
+        if let Some(nodes) = graph["nodes"].as_object_mut() {
+            nodes.remove(id);
+        }
+        if let Some(edges) = graph["edges"].as_array_mut() {
+            let touches = |edge: GraphEdge| edge.source == id || edge.target.node == id;
+            edges.retain(|edge| !parse_edge(edge).is_some_and(touches));
+        }
+    }
+
+    fn scheduler_name(&self, parts: &[(&str, &str)]) -> String {
+        parts.first().map(|(_, name)| (*name).to_owned()).unwrap_or_default()
+    }
+
     fn remove_edges_into(&self, graph: &mut Value, inputs: &BTreeSet<&NodeInput>) {
         if let Some(edges) = graph.get_mut("edges").and_then(Value::as_array_mut) {
             edges.retain(|edge| destination(edge).is_none_or(|target| !inputs.contains(&target)));
@@ -67,4 +107,10 @@ fn destination(edge: &Value) -> Option<NodeInput> {
 fn parse_edge(edge: &Value) -> Option<GraphEdge> {
     let text = |name: &str| edge["source"][name].as_str().map(str::to_owned);
     Some(GraphEdge { source: text("node_id")?, output: text("field")?, target: destination(edge)? })
+}
+
+fn write_edge(edge: &GraphEdge) -> Value {
+    let GraphEdge { source, output, target } = edge;
+    json!({"source": {"node_id": source, "field": output},
+        "destination": {"node_id": target.node, "field": target.field}})
 }

@@ -1,50 +1,41 @@
-//! The built-in graphs, for each family of models and task: templates like a user's own.
+//! The built-in graphs: templates like a user's own, for each kind of models.
 
-use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use super::GRAPH_FORMAT;
-use crate::images::{Task, template::Template};
+use crate::{engine::read_graphs, images::graph_set::GraphCatalog};
 
-/// By the family's name and the task.
-pub(super) type InvokeAiTemplates = HashMap<(&'static str, Task), Template>;
+static CATALOG: LazyLock<GraphCatalog> =
+    LazyLock::new(|| read_graphs(GRAPH_FORMAT, include!(concat!(env!("OUT_DIR"), "/invokeai_graphs.rs"))));
 
-macro_rules! template {
-    ($name:literal) => {
-        Template::read(
-            GRAPH_FORMAT,
-            include_str!(concat!("graphs/", $name, ".json")),
-            include_str!(concat!("graphs/", $name, ".yaml")),
-        )
-        .expect("the shipped templates are read by a test")
-    };
-}
-
-pub(super) fn all() -> InvokeAiTemplates {
-    HashMap::from([
-        (("sd-1", Task::Generate), template!("sd-1")),
-        (("sd-1", Task::Edit), template!("sd-1-edit")),
-        (("sd-1", Task::Inpaint), template!("sd-1-inpaint")),
-        (("sdxl", Task::Generate), template!("sdxl")),
-        (("sdxl", Task::Edit), template!("sdxl-edit")),
-        (("sdxl", Task::Inpaint), template!("sdxl-inpaint")),
-    ])
+pub(super) fn catalog() -> &'static GraphCatalog {
+    &CATALOG
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::template::Binding as B;
+    use crate::images::{Task, template::Binding as B};
 
     #[test]
-    fn the_shipped_templates_bind_everything() {
-        for ((family, task), template) in all() {
-            assert_eq!(template.check_task(task), Ok(()), "{family} {task:?}");
-            for binding in
-                [B::NegativePrompt, B::Width, B::Height, B::Steps, B::CfgScale, B::Scheduler, B::Model]
-            {
-                assert!(!template.inputs_bound_to(binding).is_empty(), "{family} {task:?} {binding:?}");
+    fn all_files_are_read_and_every_graph_takes_what_its_task_needs() {
+        let files: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/invokeai_graphs.rs"));
+        let catalog = GraphCatalog::read(GRAPH_FORMAT, files)
+            .unwrap_or_else(|errors| panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>()));
+        for set in catalog.sets() {
+            let name = &set.family.name;
+            assert!(set.family.models.is_some() != !set.family.files.is_empty(), "{name}: models or files");
+            for (task, template) in &set.templates {
+                assert_eq!(template.check_task(*task), Ok(()), "{name} {task:?}");
+                assert!(template.binds(B::Model), "{name} {task:?}");
+                let takes_size = template.takes_size() || template.rules.size.is_some();
+                assert!(takes_size, "{name} {task:?}: a client may always send a size");
+                assert_eq!(template.image_counts().1 > 0, *task != Task::Generate, "{name} {task:?}");
+                for (images, loras) in [(0, 0), (1, 1), (3, 2)] {
+                    let edges = template.expand(images, loras);
+                    assert!(edges.check_task(*task).is_ok() || images == 0, "{name} {task:?}");
+                }
             }
-            assert_eq!(template.inputs_bound_to(B::Strength).is_empty(), task == Task::Generate);
         }
     }
 }

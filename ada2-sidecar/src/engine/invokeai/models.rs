@@ -1,10 +1,16 @@
 //! Reads InvokeAI's list of models.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use wire::openai::images::ImageSize;
 
-use crate::images::models::{
-    DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, family_named, variant_from_name,
+use crate::images::{
+    graph_set::GraphCatalog,
+    models::{
+        Completion, DetectedFamily, EngineLora, EngineModel, Evidence, ModelKind, ModelSettings, ModelVariant, Runner,
+        Submodel, family_named, variant_from_name,
+    },
 };
 
 /// The names that its nodes take as `scheduler` (6.14.2).
@@ -71,26 +77,80 @@ fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
     ModelKind { family, variant, evidence: Evidence::Engine }
 }
 
-pub(super) fn model(model: &Value) -> Option<EngineModel> {
+/// What InvokeAI has.
+#[derive(Debug, Clone)]
+pub(super) struct InstalledModels {
+    /// Main models.
+    pub(super) main: Arc<[EngineModel]>,
+    pub(super) loras: Arc<[EngineLora]>,
+}
+
+impl InstalledModels {
+    /// Reads the list of all models.
+    pub(super) fn read(listed: &[Value], catalog: &'static GraphCatalog) -> Self {
+        let submodels = listed.iter().filter_map(submodel).collect();
+        let completion = Arc::new(Completion { catalog, submodels });
+        let of_type = |model_type: &'static str| listed.iter().filter(move |model| model["type"] == model_type);
+        Self {
+            main: of_type("main").filter_map(|listed| model(listed, &completion)).collect(),
+            loras: of_type("lora").filter_map(lora).collect(),
+        }
+    }
+}
+
+/// The five fields that loader nodes require.
+fn handle(model: &Value) -> Option<Value> {
     let text = |name: &str| model.get(name).and_then(Value::as_str);
-    let setting = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
-    let integer =
-        |name: &str| setting(name).and_then(Value::as_u64).and_then(|integer| u32::try_from(integer).ok());
-    // The five fields that the loader nodes require.
-    let handle = json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
-        "type": text("type")?});
-    Some(EngineModel {
+    Some(json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
+        "type": text("type")?}))
+}
+
+fn submodel(model: &Value) -> Option<Submodel> {
+    let text = |name: &str| model.get(name).and_then(Value::as_str);
+    Some(Submodel {
+        model_type: text("type")?.to_owned(),
+        base: text("base")?.to_owned(),
+        variant: text("variant").map(str::to_owned),
+        format: text("format").map(str::to_owned),
+        handle: handle(model)?,
+    })
+}
+
+fn lora(model: &Value) -> Option<EngineLora> {
+    let text = |name: &str| model.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(EngineLora { key: text("key")?, name: text("name")?, family: text("base"), handle: handle(model)? })
+}
+
+fn model(model: &Value, completion: &Arc<Completion>) -> Option<EngineModel> {
+    let text = |name: &str| model.get(name).and_then(Value::as_str);
+    let mut read = EngineModel {
         key: text("key")?.to_owned(),
         name: text("name")?.to_owned(),
         kind: kind(text("base")?, text("variant"), text("name")?),
-        handle,
+        variant: text("variant").map(str::to_owned),
+        format: text("format").map(str::to_owned),
+        handle: handle(model)?,
+        runner: Runner::None,
+        is_listed: true,
+        settings: settings(model),
+        completion: Some(completion.clone()),
+    };
+    read.runner = completion.runner(&read);
+    Some(read)
+}
+
+fn settings(model: &Value) -> ModelSettings {
+    let setting = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
+    let integer =
+        |name: &str| setting(name).and_then(Value::as_u64).and_then(|integer| u32::try_from(integer).ok());
+    ModelSettings {
         size: integer("width")
             .zip(integer("height"))
             .map(|(width, height)| ImageSize::new(width / 8 * 8, height / 8 * 8)),
         steps: integer("steps").filter(|steps| *steps > 0),
         cfg_scale: setting("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
         scheduler: setting("scheduler").and_then(Value::as_str).map(str::to_owned),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::InvokeAi;
 use crate::{
     engine::EngineError,
     images::{
-        Job,
+        Job, SourceImages,
         template::{Binding, NodeInput, Template},
     },
 };
@@ -15,7 +15,7 @@ use crate::{
 /// The names of the images that were uploaded for an edit.
 #[derive(Debug, Default)]
 pub(super) struct InvokeAiUploads {
-    image: Option<String>,
+    images: Vec<String>,
     mask: Option<String>,
 }
 
@@ -23,25 +23,31 @@ impl InvokeAiUploads {
     pub(super) async fn upload(engine: &InvokeAi, job: &Job) -> Result<Self, EngineError> {
         let mut uploads = Self::default();
         let Some(source) = &job.source else { return Ok(uploads) };
-        uploads.image = Some(engine.api.upload(&source.image).await?);
-        if let Some(mask) = &source.mask {
-            match engine.api.upload(mask).await {
-                Ok(name) => uploads.mask = Some(name),
-                Err(error) => {
-                    uploads.remove(engine).await;
-                    return Err(error);
-                }
+        match uploads.upload_all(engine, source).await {
+            Ok(()) => Ok(uploads),
+            Err(error) => {
+                uploads.remove(engine).await;
+                Err(error)
             }
         }
-        Ok(uploads)
+    }
+
+    async fn upload_all(&mut self, engine: &InvokeAi, source: &SourceImages) -> Result<(), EngineError> {
+        for image in &source.images {
+            self.images.push(engine.api.upload(image).await?);
+        }
+        if let Some(mask) = &source.mask {
+            self.mask = Some(engine.api.upload(mask).await?);
+        }
+        Ok(())
     }
 
     pub(super) fn has_any(&self) -> bool {
-        self.image.is_some()
+        !self.images.is_empty()
     }
 
     pub(super) async fn remove(&self, engine: &InvokeAi) {
-        for name in self.image.iter().chain(&self.mask) {
+        for name in self.images.iter().chain(&self.mask) {
             if let Err(error) = engine.api.delete_image(name).await {
                 debug!(%error, "cannot delete an uploaded image");
             }
@@ -50,14 +56,21 @@ impl InvokeAiUploads {
 }
 
 /// The value of a bound input; None: the graph keeps its own.
-fn value(job: &Job, uploads: &InvokeAiUploads, binding: Binding, input: &NodeInput) -> Option<Value> {
-    let image = |name: &Option<String>| name.as_ref().map(|name| json!({"image_name": name}));
+fn value(
+    template: &Template,
+    job: &Job,
+    uploads: &InvokeAiUploads,
+    binding: Binding,
+    input: &NodeInput,
+) -> Option<Value> {
+    let image = |name: Option<&String>| name.map(|name| json!({"image_name": name}));
     match binding {
-        Binding::Image => image(&uploads.image),
-        Binding::Mask => image(&uploads.mask),
+        Binding::Image(number) => image(uploads.images.get(usize::from(number).checked_sub(1)?)),
+        Binding::Mask => image(uploads.mask.as_ref()),
         // Where denoising starts: late, if little of the source is replaced.
         Binding::Strength if input.field == "denoising_start" => {
-            job.strength.map(|strength| json!(1.0 - strength))
+            let exponent = template.rules.strength_exponent.unwrap_or(1.0);
+            job.strength.map(|strength| json!(1.0 - strength.powf(exponent)))
         }
         // The seed is the first image's; the others are in the batch's data.
         _ => job.value(binding),
@@ -71,7 +84,7 @@ pub(super) fn batch_payload(template: &Template, job: &Job, uploads: &InvokeAiUp
         .iter()
         .map(|input| json!({"node_path": input.node, "field_name": input.field, "items": job.seeds}))
         .collect();
-    let mut graph = template.render(|binding, input| value(job, uploads, binding, input));
+    let mut graph = template.render(|binding, input| value(template, job, uploads, binding, input));
     if job.discard {
         // Intermediate images stay out of the gallery, and the engine deletes them by itself.
         graph["nodes"][&template.output]["is_intermediate"] = json!(true);

@@ -44,9 +44,9 @@ async fn generate(
     if context.cancel.is_cancelled() {
         return Err(EngineError::Cancelled);
     }
-    let template = engine.template(job);
+    let template = job.graph().ok_or_else(EngineError::without_graph)?;
     let mut events = engine.events.subscribe();
-    let payload = batch_payload(template, job, uploads, &engine.tag);
+    let payload = batch_payload(&template, job, uploads, &engine.tag);
     let (batch, _active) = submit(engine, &payload, context).await?;
     if batch.items.len() < job.seeds.len() {
         cancel_and_confirm(engine, &batch.batch_id).await;
@@ -58,7 +58,7 @@ async fn generate(
             format!("the engine enqueued {} items for {} images", batch.items.len(), job.seeds.len());
         return Err(EngineError::Failed(message));
     }
-    let mut tracker = BatchTracker::new(engine, template, job, &batch, context);
+    let mut tracker = BatchTracker::new(engine, &template, job, &batch, context);
     let outcome = tokio::select! {
         outcome = tracker.wait_for_images(&mut events) => outcome,
         () = context.cancel.cancelled() => Err(EngineError::Cancelled),

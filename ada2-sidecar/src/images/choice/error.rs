@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::images::models::{Evidence, ModelKind, ModelVariant};
+use crate::images::{
+    Task,
+    models::{Evidence, ModelKind, ModelVariant},
+};
 
 /// Why there is no model for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub enum ModelChoiceError {
     },
     /// No model was named, and there is no default.
     NoDefault {
+        /// What was to be made.
+        task: Task,
         /// The usable names.
         available: Vec<String>,
     },
@@ -27,6 +32,15 @@ pub enum ModelChoiceError {
         model: String,
         /// Its kind.
         kind: ModelKind,
+    },
+    /// Built-in graphs could run it, and miss something.
+    Incomplete {
+        /// Its name.
+        model: String,
+        /// What is missing.
+        lacks: String,
+        /// Whether the engine has the model itself.
+        is_installed: bool,
     },
     /// It exists, and its kind is unknown.
     UnknownKind {
@@ -40,7 +54,8 @@ impl ModelChoiceError {
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::NotFound { .. } => true,
-            Self::NoDefault { available } => available.is_empty(),
+            Self::NoDefault { available, .. } => available.is_empty(),
+            Self::Incomplete { is_installed, .. } => !is_installed,
             Self::UnsupportedKind { .. } | Self::UnknownKind { .. } => false,
         }
     }
@@ -60,11 +75,16 @@ impl fmt::Display for ModelChoiceError {
                 }
                 list(f, available)
             }
-            Self::NoDefault { available } if available.is_empty() => {
+            Self::NoDefault { available, .. } if available.is_empty() => {
                 f.write_str("The engine has no supported model.")
             }
-            Self::NoDefault { available } => {
-                f.write_str("No default model is set: name one in \"model\", or set default_model in the sidecar's configuration.")?;
+            Self::NoDefault { task, available } => {
+                write!(
+                    f,
+                    "No default model is set, and no model of the engine's is made for this (task {}): name one in \"model\", or \
+                     set default_model in the sidecar's configuration.",
+                    task.name()
+                )?;
                 list(f, available)
             }
             Self::UnsupportedKind { model, kind } => {
@@ -80,6 +100,12 @@ impl fmt::Display for ModelChoiceError {
                     )?;
                 }
                 Ok(())
+            }
+            Self::Incomplete { model, lacks, is_installed: true } => {
+                write!(f, "The model {model:?} exists, but the engine lacks what it needs beside it: {lacks}. Install it.")
+            }
+            Self::Incomplete { model, lacks, .. } => {
+                write!(f, "The model {model:?} is not complete on this engine: it lacks {lacks}.")
             }
             Self::UnknownKind { model } => write!(
                 f,

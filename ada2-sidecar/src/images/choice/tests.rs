@@ -13,9 +13,9 @@ use crate::{
 
 fn models() -> Vec<EngineModel> {
     vec![
-        EngineModel::without_settings("k1", "Juggernaut XL", &SDXL),
-        EngineModel::without_settings("k2", "Dreamshaper 8", &SD_1),
-        EngineModel::without_settings("k3", "stable-diffusion-xl-base-1-0", &SDXL),
+        EngineModel::in_process("k1", "Juggernaut XL", &SDXL),
+        EngineModel::in_process("k2", "Dreamshaper 8", &SD_1),
+        EngineModel::in_process("k3", "stable-diffusion-xl-base-1-0", &SDXL),
     ]
 }
 
@@ -44,7 +44,7 @@ fn names_and_aliases_resolve() {
 fn base_is_a_token_and_adapters_are_never_chosen() {
     let file = |name: &str| EngineModel {
         kind: crate::images::models::classify_checkpoint(None, name),
-        ..EngineModel::without_settings(name, name, &SDXL)
+        ..EngineModel::in_process(name, name, &SDXL)
     };
     let resolved = |names: &[&str], requested| {
         let models: Vec<_> = names.iter().map(|name| file(name)).collect();
@@ -103,11 +103,11 @@ fn a_preset_is_a_name_for_a_model_and_its_settings() {
 
 fn of_kind(name: &str, family: &'static Family, variant: ModelVariant) -> EngineModel {
     let kind = ModelKind { variant, ..ModelKind::main(family, Evidence::Name) };
-    EngineModel { kind, ..EngineModel::without_settings(&format!("{name}.safetensors"), name, &SD_1) }
+    EngineModel { kind, ..EngineModel::in_process(&format!("{name}.safetensors"), name, &SD_1) }
 }
 
 fn unknown(name: &str) -> EngineModel {
-    let model = EngineModel::without_settings(&format!("{name}.safetensors"), name, &SD_1);
+    let model = EngineModel::in_process(&format!("{name}.safetensors"), name, &SD_1);
     EngineModel { kind: ModelKind::unknown(ModelVariant::Main), ..model }
 }
 

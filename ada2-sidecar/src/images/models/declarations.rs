@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, families::Family};
+use super::{DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, completion::with_kind, families::Family};
 
 /// What is declared about one model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn apply_declarations(declared: &[ModelDeclaration], models: &Arc<[EngineMod
     }
     let of = |model: &EngineModel| declared.iter().find(|declared| declared.applies_to(model));
     let with = |model: &EngineModel| match of(model) {
-        Some(declared) => EngineModel { kind: declared.override_kind(&model.kind), ..model.clone() },
+        Some(declared) => with_kind(model, declared.override_kind(&model.kind)),
         None => model.clone(),
     };
     models.iter().map(with).collect()
@@ -72,7 +72,7 @@ mod tests {
     fn declarations_win_over_everything_else() {
         let file = |file: &str, kind| EngineModel {
             kind,
-            ..EngineModel::without_settings(file, file.trim_end_matches(".ckpt"), &SD_1)
+            ..EngineModel::in_process(file, file.trim_end_matches(".ckpt"), &SD_1)
         };
         let foreign = ModelKind {
             family: DetectedFamily::Unlisted("x/lora".into()),

@@ -1,9 +1,7 @@
-//! The table of model families: how engines, files and people name each one, and the defaults of its built-in graphs.
-//! Adding a family means adding a row; one with `defaults` also needs graphs in each engine.
+//! The table of model families: how engines, files and people name each one. What runs a family is each engine's matter
+//! (`images/graph_set.rs`).
 
 mod unsupported;
-
-use wire::openai::images::ImageSize;
 
 use self::unsupported::UNSUPPORTED;
 
@@ -23,17 +21,6 @@ pub struct Family {
     pub hints: &'static [&'static str],
     /// Families whose phrases also match its names: `flux 2` contains `flux`, and means this one.
     pub overrides: &'static [&'static str],
-    /// What its built-in graphs use where request, preset and model say nothing. None: there are no built-in graphs.
-    pub defaults: Option<FamilyDefaults>,
-}
-
-/// See [`Family::defaults`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "each field is the parameter of that name")]
-pub struct FamilyDefaults {
-    pub size: ImageSize,
-    pub steps: u32,
-    pub cfg_scale: f64,
 }
 
 const EMPTY_FAMILY: Family = Family {
@@ -43,7 +30,6 @@ const EMPTY_FAMILY: Family = Family {
     phrases: &[],
     hints: &[],
     overrides: &[],
-    defaults: None,
 };
 
 /// Stable Diffusion 1.5.
@@ -80,7 +66,6 @@ pub static SD_1: Family = Family {
         "v 1 5 pruned",
         "*emaonly",
     ],
-    defaults: Some(FamilyDefaults { size: ImageSize::new(512, 512), steps: 30, cfg_scale: 7.5 }),
     ..EMPTY_FAMILY
 };
 
@@ -101,12 +86,8 @@ pub static SDXL: Family = Family {
         "animagine",
         "xl",
     ],
-    defaults: Some(FamilyDefaults { size: ImageSize::new(1024, 1024), steps: 30, cfg_scale: 5.5 }),
     ..EMPTY_FAMILY
 };
-
-/// The family of a job whose model is not known: the builtin engine's, and the warm-up's.
-pub static DEFAULT: &Family = &SDXL;
 
 /// Families are equal if their names are.
 impl PartialEq for Family {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use super::families::Family;
 
 /// What a model is, as far as that is known.
@@ -27,7 +29,8 @@ pub enum DetectedFamily {
 }
 
 /// What a model is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModelVariant {
     /// Text to image.
     Main,
@@ -67,19 +70,13 @@ impl ModelKind {
         Self { family: DetectedFamily::Unknown, variant, evidence: Evidence::Name }
     }
 
-    /// The family whose built-in graphs can run it. Inpainting models run in them too.
-    pub fn graphs(&self) -> Option<&'static Family> {
-        match (&self.family, self.variant) {
-            (DetectedFamily::Known(family), ModelVariant::Main | ModelVariant::Inpaint) => {
-                Some(*family).filter(|family| family.defaults.is_some())
-            }
-            _ => None,
+    /// The name of its family, if it has one.
+    pub fn family_name(&self) -> Option<&str> {
+        match &self.family {
+            DetectedFamily::Known(family) => Some(family.name),
+            DetectedFamily::Unlisted(name) => Some(name),
+            DetectedFamily::Unknown => None,
         }
-    }
-
-    /// Whether a request that names no model may get it: known, usable, and text to image.
-    pub fn is_default_candidate(&self) -> bool {
-        self.variant == ModelVariant::Main && self.graphs().is_some()
     }
 
     /// Whether its family is unknown, and declaring it would help.

@@ -44,7 +44,7 @@ fn choice(task: Task, bound: &str, size: &str, preset: Preset) -> ModelChoice {
         steps: Some(20),
         cfg_scale: Some(7.0),
         scheduler: Some("ddim".into()),
-        ..EngineModel::without_settings(name, name, &SD_1)
+        ..EngineModel::in_process(name, name, &SD_1)
     });
     ModelChoice { name: "p".into(), model, preset: Some(Arc::new(Preset { templates, ..preset })) }
 }
@@ -194,7 +194,7 @@ fn transparency_is_no_mask_if_the_preset_cannot_inpaint() {
 
 #[test]
 fn strength_without_a_source_is_listed_as_ignored_for_built_in_graphs_too() {
-    let model = Some(EngineModel::without_settings("k", "n", &SD_1));
+    let model = Some(EngineModel::in_process("k", "n", &SD_1));
     let built_in = ModelChoice { name: "n".into(), model, preset: None };
     let job =
         Job::plan(&request(&json!({"prompt": "a", "strength": 0.5})), built_in, None, 7, LIMITS).unwrap();

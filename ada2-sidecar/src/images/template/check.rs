@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Binding, NodeInput, Template, TemplateError,
+    Binding, NodeInput, SizeRule, Template, TemplateError,
     edges::{GraphEdge, upstream_nodes},
     format::BatchInput,
     structure,
@@ -14,6 +14,7 @@ use crate::images::Task;
 pub(super) fn check_graph(template: &Template, batches: &[BatchInput]) -> Vec<TemplateError> {
     let mut errors = bound_twice(template);
     errors.extend(size(template));
+    errors.extend(unrepeated(template));
     errors.extend(batches.iter().filter_map(|batch| unbound_batch_input(template, batch)));
     errors.extend(structure::check_structure(template, batches));
     let output = &template.output;
@@ -29,8 +30,8 @@ pub(super) fn check_graph(template: &Template, batches: &[BatchInput]) -> Vec<Te
 pub(super) fn check_task(template: &Template, task: Task) -> Vec<TemplateError> {
     let needed: &[Binding] = match task {
         Task::Generate => &[Binding::Prompt, Binding::Seed],
-        Task::Edit => &[Binding::Prompt, Binding::Seed, Binding::Image],
-        Task::Inpaint => &[Binding::Prompt, Binding::Seed, Binding::Image, Binding::Mask],
+        Task::Edit => &[Binding::Prompt, Binding::Seed, Binding::Image(1)],
+        Task::Inpaint => &[Binding::Prompt, Binding::Seed, Binding::Image(1), Binding::Mask],
     };
     let task_name = task.name();
     let missing = needed.iter().filter(|binding| !template.binds(**binding)).map(|binding| {
@@ -73,12 +74,25 @@ fn size(template: &Template) -> Option<TemplateError> {
     let message = match (width, height) {
         (true, false) => "width is bound and height is not: bind both, or neither",
         (false, true) => "height is bound and width is not: bind both, or neither",
-        (true, true) if template.ignores_size => {
+        (true, true) if template.rules.size == Some(SizeRule::Ignore) => {
             "size: ignore has no effect: width and height are bound; remove one of them"
         }
         _ => return None,
     };
     Some(TemplateError(message.to_owned()))
+}
+
+/// LoRAs and numbered images in a graph that says nothing, or something else, about how many there are.
+fn unrepeated(template: &Template) -> Vec<TemplateError> {
+    let mut errors = Vec::new();
+    let lora = [Binding::Lora(1), Binding::LoraWeight(1)].into_iter().find(|binding| template.binds(*binding));
+    if let Some(lora) = lora.filter(|_| template.repeats.loras.is_none()) {
+        errors.push(format!("{lora} needs repeat.loras: a request may have none, or several"));
+    }
+    if template.repeats.images.is_some() && template.binds(Binding::Image(2)) {
+        errors.push("image_2 is bound, but repeat.images makes further images by itself: remove one".to_owned());
+    }
+    errors.into_iter().map(TemplateError).collect()
 }
 
 /// An input that would get a batch of values from InvokeAI's page, and has no binding.

@@ -29,6 +29,24 @@ pub trait GraphSyntax: fmt::Debug + Sync {
     /// Where an input's value lies.
     fn input_mut<'a>(&self, graph: &'a mut Value, input: &NodeInput) -> &'a mut Value;
 
+    /// Makes this edge the only one into its input.
+    fn connect(&self, graph: &mut Value, edge: &GraphEdge);
+
+    /// Replaces one edge by another into the same input.
+    fn reconnect(&self, graph: &mut Value, old: &GraphEdge, new: &GraphEdge);
+
+    /// Removes one edge.
+    fn disconnect(&self, graph: &mut Value, edge: &GraphEdge);
+
+    /// Copies a node under another id; its edges too, if they lie in the node.
+    fn copy_node(&self, graph: &mut Value, id: &str, copy: &str);
+
+    /// Removes a node.
+    fn remove_node(&self, graph: &mut Value, id: &str);
+
+    /// The name for clients of a scheduler whose parts these are, by input.
+    fn scheduler_name(&self, parts: &[(&str, &str)]) -> String;
+
     /// Removes the edges into these inputs, unless setting a value already replaces the edge.
     fn remove_edges_into(&self, _graph: &mut Value, _inputs: &BTreeSet<&NodeInput>) {}
 

@@ -8,7 +8,7 @@ use super::{EvaluationInputs, Rules};
 use crate::{
     engine::{EngineError, EngineStatus, monitor::EngineState},
     images::{
-        choice,
+        Task, choice,
         models::{self, EngineModel},
     },
     readiness::WarmUp,
@@ -138,7 +138,9 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
         return check.with_status(CheckStatus::Fail, message);
     }
     let default = rules.default_model.as_deref();
-    let model = match choice::resolve(&models, &rules.presets, None, default) {
+    let model = match choice::resolve_default(&models, &rules.presets, default) {
+        // There is nothing to load in advance by a new image.
+        Ok(model) if !model.is_in_process() && model.template(Task::Generate).is_none() => return check,
         Ok(model) => model,
         Err(refused) if default.is_some() => {
             return check
@@ -168,7 +170,7 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
 pub(super) fn servable_models(status: &EngineStatus, rules: &Rules) -> usize {
     models::apply_declarations(&rules.models, &status.models)
         .iter()
-        .filter(|model| model.graphs().is_some())
+        .filter(|model| model.is_usable() && model.is_listed)
         .count()
 }
 

@@ -199,7 +199,7 @@ fn engine() -> EngineState {
         busy: false,
         queue_depth: 0,
         others_waiting: 0,
-        models: Arc::new([EngineModel::without_settings("k", "tiny", &SD_1)]),
+        models: Arc::new([EngineModel::in_process("k", "tiny", &SD_1)]),
         unclassified_models: 0,
     };
     EngineState::default().apply(Ok(status), Instant::now())

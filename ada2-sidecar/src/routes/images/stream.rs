@@ -181,7 +181,7 @@ mod tests {
     async fn a_client_that_reads_nothing_holds_no_slot_past_the_time_limit() {
         let lifecycle = Lifecycle::new();
         let jobs = Jobs::new(Engine::builtin(), 1, lifecycle.clone(), Metrics::default());
-        let model = Some(EngineModel::without_settings("k", "n", &SD_1));
+        let model = Some(EngineModel::in_process("k", "n", &SD_1));
         let choice = ModelChoice { name: "n".into(), model, preset: None };
         let job = Job { steps: Some(150), previews: true, ..Job::warm_up(choice) }; // 3 s
         let spec = JobSpec {

@@ -10,6 +10,8 @@ use super::object::{JsonObject, ObjectError};
 
 /// Bytes of a name, such as a model's: longer than any file path.
 pub const MAX_NAME_LEN: usize = 4096;
+/// Bytes of a list that is read.
+const MAX_LIST_LEN: usize = 16 << 10;
 
 /// A request's fields: members of a JSON object, or texts of a form, whose numbers are texts, too.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +66,7 @@ impl Fields {
     pub fn from_object(object: &JsonObject<'_>, names: &[&str]) -> Result<Self, FieldError> {
         let members = object.members.iter().filter(|member| names.contains(&member.name));
         let fields = members.map(|member| {
-            let value = scalar(member.value.get()).map_err(|error| {
+            let value = member_value(member.value.get()).map_err(|error| {
                 let name = member.name;
                 FieldError::new(name, format!("{name} must be valid JSON: {error}."))
             })?;
@@ -105,7 +107,7 @@ impl Fields {
         }
     }
 
-    /// The value unless it is blank; lists and objects are empty.
+    /// The value unless it is blank; objects and long lists are empty objects.
     pub fn value(&self, name: &str) -> Option<&Value> {
         let (_, value) = self.0.iter().find(|(other, _)| *other == name)?;
         Some(value).filter(|value| !value.is_null())
@@ -128,6 +130,20 @@ impl Fields {
             }
             text => Ok(text),
         }
+    }
+
+    /// A list; in a form its JSON text.
+    pub fn list(&self, name: &str) -> Result<Option<Vec<Value>>, FieldError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let list = match (self.1, value) {
+            (FieldSource::Form, Value::String(text)) if text.len() <= MAX_LIST_LEN => {
+                serde_json::from_str(text).ok()
+            }
+            (_, Value::Array(list)) => Some(list.clone()),
+            _ => None,
+        };
+        let message = || format!("{name} must be a JSON list of at most {MAX_LIST_LEN} bytes.");
+        list.map(Some).ok_or_else(|| FieldError::new(name, message()))
     }
 
     /// `true` or `false`; in a form also `True` (Python) and `1` (check boxes).
@@ -237,6 +253,18 @@ fn parse_number(text: &str) -> Option<Number> {
     let Some(exact) = exact_integer(text) else { return Some(number) };
     let integer = u64::try_from(exact).map(Number::from).or_else(|_| i64::try_from(exact).map(Number::from));
     Some(integer.unwrap_or(number))
+}
+
+/// A list of at most [`MAX_LIST_LEN`] bytes, or a scalar.
+fn member_value(json: &str) -> serde_json::Result<Value> {
+    if json.starts_with('[') && json.len() <= MAX_LIST_LEN {
+        return serde_json::from_str(json);
+    }
+    // A longer list must not pass for an empty one.
+    Ok(match scalar(json)? {
+        Value::Array(_) => Value::Object(serde_json::Map::new()),
+        value => value,
+    })
 }
 
 /// A scalar value; lists and objects are returned empty.

@@ -11,59 +11,79 @@ use super::{
 
 /// The members of an edit's body that may hold images.
 pub const EDIT_MEMBERS: &[&str] = &["image", "images", "image[]", "images[]", "ref_images", "mask"];
-/// The members that may hold the image to edit: the first one that does counts; those in the others are further images.
-const IMAGE_MEMBERS: &[&str] = &["image", "images", "image[]", "images[]"];
-/// Further images; used by some clients.
-const REFERENCE_MEMBER: &str = "ref_images";
+/// The members that may hold the images to edit: one of these pairs, in this order.
+const IMAGE_MEMBERS: [[&str; 2]; 2] = [["image", "image[]"], ["images", "images[]"]];
+/// Further images, after the others; used by some clients.
+pub(super) const REFERENCE_MEMBER: &str = "ref_images";
 /// The members with images of various clients that a generation must not have.
 pub const GENERATION_MEMBERS: &[&str] = &["image", "images", "image[]", "mask", "ref_images"];
 /// The name in OpenAI's own JSON form, for an error without any image.
 const DEFAULT_MEMBER: &str = "images";
-/// Images whose URLs are kept: as many as OpenAI accepts. Further ones are checked and counted, so that a body of tiny URLs
-/// takes no more memory than its length.
-const MAX_RETAINED: usize = 16;
+/// Images of one edit, as many as OpenAI accepts. Further ones are checked and counted, but their URLs are not kept, so that
+/// a body of tiny URLs takes no more memory than its length.
+const MAX_IMAGES: usize = 16;
 
 /// The images of an edit.
 #[derive(Debug)]
 pub struct InlineImages<'a> {
-    /// The member that they are in.
-    pub param: &'static str,
-    /// Another member that has images as well.
-    pub other_param: Option<&'static str>,
-    /// How many there are, at least one.
-    pub count: usize,
-    /// The first of them, up to a limit.
-    pub images: Vec<ImageUrl<'a>>,
+    /// 1 to 16, in order.
+    pub images: Vec<InlineImage<'a>>,
     /// The mask.
     pub mask: Option<ImageUrl<'a>>,
 }
 
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub struct InlineImage<'a> {
+    /// The member that it is in.
+    pub param: &'static str,
+    /// Its URL.
+    pub url: ImageUrl<'a>,
+}
+
 impl<'a> InlineImages<'a> {
     /// Extracts them from a body that was parsed for [`EDIT_MEMBERS`]: `image` or `images` (or with `[]`), each a URL, an object
-    /// with one, or a list of these; `mask` likewise. Only `data:` URLs are accepted.
+    /// with one, or a list of these; then those in `ref_images`; `mask` likewise. Only `data:` URLs are accepted.
     pub fn parse(object: &JsonObject<'a>) -> Result<Self, FieldError> {
-        if present_value(object, "image").is_some() && present_value(object, "images").is_some() {
-            return Err(FieldError::new("images", "Send either image or images, not both."));
+        let present = |name: &'static str| Some((name, present_value(object, name)?));
+        let members = match IMAGE_MEMBERS.map(|pair| pair.iter().any(|name| present(name).is_some())) {
+            [true, true] => return Err(either_not_both()),
+            [true, false] => IMAGE_MEMBERS[0],
+            [false, true] => IMAGE_MEMBERS[1],
+            [false, false] => {
+                let message = format!("{DEFAULT_MEMBER} is required: send the image to edit as a data: URL.");
+                return Err(FieldError::new(DEFAULT_MEMBER, message));
+            }
+        };
+        let (mut count, mut images) = (0, Vec::new());
+        for (param, value) in members.into_iter().chain([REFERENCE_MEMBER]).filter_map(present) {
+            let (len, urls) = image_urls(param, value)?;
+            count += len;
+            images.extend(urls.into_iter().map(|url| InlineImage { param, url }));
         }
-        let mut members = IMAGE_MEMBERS.iter().filter_map(|name| Some((*name, present_value(object, name)?)));
-        let (param, value) = members.next().ok_or_else(|| {
-            let message = format!("{DEFAULT_MEMBER} is required: send the image to edit as a data: URL.");
-            FieldError::new(DEFAULT_MEMBER, message)
-        })?;
-        let (mut count, images) = image_urls(param, value)?;
-        let mut other_param = None;
-        let references = present_value(object, REFERENCE_MEMBER).map(|value| (REFERENCE_MEMBER, value));
-        for (name, value) in members.chain(references) {
-            count += image_urls(name, value)?.0;
-            other_param.get_or_insert(name);
-        }
+        let first = images.first().map_or(DEFAULT_MEMBER, |image| image.param);
+        check_count(first, count)?;
         let mask = match present_value(object, "mask").map(|mask| image_urls("mask", mask)).transpose()? {
             Some((1, masks)) => masks.first().copied(),
             Some(_) => return Err(FieldError::new("mask", "mask must be one image.")),
             None => None,
         };
-        Ok(Self { param, other_param, count, images, mask })
+        Ok(Self { images, mask })
     }
+}
+
+/// The error for images in both of these: other servers use one of them.
+pub(super) fn either_not_both() -> FieldError {
+    FieldError::new("images", "Send either image or images, not both.")
+}
+
+/// Refuses more images than an edit may have.
+pub(super) fn check_count(param: &str, count: usize) -> Result<(), FieldError> {
+    if count <= MAX_IMAGES {
+        return Ok(());
+    }
+    let message = format!("An edit takes at most {MAX_IMAGES} images, not {count}. Send fewer.");
+    Err(FieldError::new(param, message))
 }
 
 /// Refuses a generation with images, in a body that was parsed for [`GENERATION_MEMBERS`]: the client expects them to be
@@ -87,19 +107,6 @@ pub fn form_not_accepted() -> FieldError {
     FieldError { param: None, message: message.to_owned() }
 }
 
-/// Whether a part of a form holds an image to edit: `image`, `image[]`, `image[0]`, and the same in the plural.
-pub fn is_image_part(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("image") else { return false };
-    let index = rest.strip_prefix('s').unwrap_or(rest);
-    let inner = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
-    index.is_empty() || inner.is_some_and(|inner| inner.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Whether a part of a form holds further images: `ref_images`, and the same with `[]`.
-pub fn is_reference_part(name: &str) -> bool {
-    name.strip_prefix(REFERENCE_MEMBER).is_some_and(|index| is_image_part(&format!("image{index}")))
-}
-
 /// A member's value, unless it is null, blank or an empty list.
 fn present_value<'a>(object: &JsonObject<'a>, name: &str) -> Option<&'a RawValue> {
     let value = object.get(name)?;
@@ -115,7 +122,7 @@ fn image_urls<'a>(param: &str, value: &'a RawValue) -> Result<(usize, Vec<ImageU
         match image_url(value) {
             Some(url) if url.is_data() => {
                 count += 1;
-                if retained.len() < MAX_RETAINED {
+                if retained.len() < MAX_IMAGES {
                     retained.push(url);
                 }
             }
@@ -164,9 +171,9 @@ mod tests {
         let text = body.to_string();
         let object = JsonObject::parse(text.as_bytes(), EDIT_MEMBERS).unwrap();
         InlineImages::parse(&object).map(|parsed| {
-            let all = parsed.images.iter().chain(&parsed.mask);
-            assert!(all.map(|url| url.decode()).all(|content| content.as_deref() == Some(b"hi")));
-            (parsed.param, parsed.count, parsed.mask.is_some())
+            let all = parsed.images.iter().map(|image| image.url).chain(parsed.mask);
+            assert!(all.map(ImageUrl::decode).all(|content| content.as_deref() == Some(b"hi")));
+            (parsed.images[0].param, parsed.images.len(), parsed.mask.is_some())
         })
     }
 
@@ -180,7 +187,7 @@ mod tests {
             }
         }
         assert_eq!(parse(&json!({"image": [DATA, object, DATA]})), Ok(("image", 3, false)));
-        assert_eq!(parse(&json!({"images": vec![DATA; 40]})), Ok(("images", 40, false)));
+        assert_eq!(parse(&json!({"images": vec![DATA; 16]})), Ok(("images", 16, false)));
         for blank in [json!(null), json!(""), json!(" "), json!([])] {
             assert_eq!(
                 parse(&json!({"image": blank, "images": DATA, "mask": blank})),
@@ -191,20 +198,47 @@ mod tests {
     }
 
     #[test]
-    fn no_image_is_overlooked_in_any_member() {
+    fn the_images_of_all_members_count_in_order() {
         let parse_all = |body: Value| {
             let text = body.to_string();
             let object = JsonObject::parse(text.as_bytes(), EDIT_MEMBERS).unwrap();
-            InlineImages::parse(&object).map(|parsed| (parsed.param, parsed.other_param, parsed.count))
+            let parsed = InlineImages::parse(&object)?;
+            let content = |image: &InlineImage<'_>| String::from_utf8(image.url.decode().unwrap()).unwrap();
+            Ok(parsed.images.iter().map(|image| (image.param, content(image))).collect::<Vec<_>>())
         };
-        for name in ["ref_images", "image[]", "images[]"] {
-            assert_eq!(parse_all(json!({"image": DATA, name: [DATA, DATA]})), Ok(("image", Some(name), 3)));
-            assert_eq!(parse_all(json!({"image": DATA, name: []})), Ok(("image", None, 1)));
-            let remote = parse_all(json!({"image": DATA, name: "http://x/y.png"})).unwrap_err();
+        let address = |text: &str| {
+            format!("data:image/png;base64,{}", base64_simd::STANDARD.encode_to_string(text.as_bytes()))
+        };
+        let [a, b, c] = ["a", "b", "c"].map(address);
+        let found = |images: [(&'static str, &str); 3]| {
+            Ok::<_, FieldError>(images.map(|(param, content)| (param, content.to_owned())).to_vec())
+        };
+        for name in ["ref_images", "image[]"] {
+            let body = json!({name: [b, {"image_url": c}], "image": a});
+            assert_eq!(parse_all(body), found([("image", "a"), (name, "b"), (name, "c")]), "{name}");
+            assert_eq!(parse_all(json!({"image": a, name: []})).map(|images| images.len()), Ok(1));
+            let remote = parse_all(json!({"image": a, name: "http://x/y.png"})).unwrap_err();
             assert_eq!(remote.param.as_deref(), Some(name));
         }
-        assert_eq!(parse_all(json!({"image[]": DATA})), Ok(("image[]", None, 1)));
-        assert_eq!(parse_all(json!({"ref_images": DATA})).unwrap_err().param.as_deref(), Some("images"));
+        let plural = json!({"ref_images": c, "images[]": b, "images": [a]});
+        assert_eq!(parse_all(plural), found([("images", "a"), ("images[]", "b"), ("ref_images", "c")]));
+        assert_eq!(parse_all(json!({"ref_images": a})).unwrap_err().param.as_deref(), Some("images"));
+    }
+
+    #[test]
+    fn one_too_many_is_refused_with_the_number() {
+        for (body, param, count) in [
+            (json!({"images": vec![DATA; 17]}), "images", 17),
+            (json!({"image": vec![DATA; 40]}), "image", 40),
+            (json!({"image[]": vec![DATA; 16], "ref_images": DATA}), "image[]", 17),
+        ] {
+            let error = parse(&body).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param));
+            assert!(error.message.contains(&format!("at most 16 images, not {count}")), "{error}");
+        }
+        assert_eq!(parse(&json!({"image": vec![DATA; 15], "ref_images": DATA})), Ok(("image", 16, false)));
+        let invalid = [vec![json!(DATA); 40], vec![json!(7)]].concat();
+        assert!(parse(&json!({"images": invalid})).unwrap_err().message.contains("nothing is fetched"));
     }
 
     #[test]
@@ -235,8 +269,10 @@ mod tests {
             }
         }
         assert!(parse(&json!({"images": [file]})).unwrap_err().message.contains("file_id"));
-        let both = parse(&json!({"image": DATA, "images": [DATA]})).unwrap_err();
-        assert!(both.message.contains("not both"), "{both}");
+        for (one, other) in [("image", "images"), ("image", "images[]"), ("image[]", "images")] {
+            let both = parse(&json!({one: DATA, other: [DATA]})).unwrap_err();
+            assert!(both.message.contains("not both"), "{both}");
+        }
         let masks = parse(&json!({"image": DATA, "mask": [DATA, DATA]})).unwrap_err();
         assert_eq!(masks, FieldError::new("mask", "mask must be one image."));
     }
@@ -258,17 +294,5 @@ mod tests {
             }
         }
         assert_eq!(refused(json!({"prompt": "p", "init_image": DATA})), None);
-    }
-
-    #[test]
-    fn the_form_parts_with_images() {
-        for name in ["image", "image[]", "image[0]", "image[12]", "images", "images[]", "images[1]"] {
-            assert!(is_image_part(name), "{name}");
-        }
-        for name in ["imagery", "image[x]", "image[0", "Image", "imagess", "mask", "image_1", ""] {
-            assert!(!is_image_part(name), "{name}");
-        }
-        assert!(is_reference_part("ref_images") && is_reference_part("ref_images[0]"));
-        assert!(!is_reference_part("ref_imagery") && !is_reference_part("image"));
     }
 }

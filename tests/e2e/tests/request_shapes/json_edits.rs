@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::{PORTRAIT, address, both, least, made, refused, with};
 
+/// Not an image, but the address of one.
+const TINY: &str = "data:;base64,aGk=";
+
 #[tokio::test]
 async fn both_programs_parse_json_edits_alike() {
     let both = both().await;
@@ -43,6 +46,13 @@ async fn both_programs_parse_json_edits_alike() {
         (json!({"image": data, "mask": [data, data]}), "mask", "one image"),
         (json!({"image": "data:image/png;base64,%%%"}), "image", "invalid base64"),
         (json!({"images": [data, data]}), "images", "one image, not 2"),
+        (
+            json!({"image": data, "ref_images": [data, "data:;base64,aGk="]}),
+            "ref_images",
+            "(image 3 of 3) must be",
+        ),
+        (json!({"images": vec![TINY; 17]}), "images", "at most 16 images, not 17"),
+        (json!({"image[]": vec![TINY; 16], "ref_images": TINY}), "image[]", "at most 16 images, not 17"),
     ] {
         let cut: String = image.to_string().chars().take(80).collect();
         refused(&both.edit(&with(least(), &image)).await, Some(param), text, &cut);

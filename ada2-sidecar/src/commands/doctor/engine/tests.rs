@@ -12,7 +12,7 @@ fn config(flags: &[&str]) -> Config {
 /// The lines that are not `ok` for a good engine after `change`.
 fn evaluate(flags: &[&str], change: impl Fn(&mut EngineFacts<'_>)) -> Vec<(&'static str, Verdict, String)> {
     let (config, fixes) = (config(flags), FixHints { file: "/etc/c.yaml".into(), managed_by_unit: true });
-    let models: Arc<[_]> = Arc::new([EngineModel::without_settings("k", "sd_xl_base", &SDXL)]);
+    let models: Arc<[_]> = Arc::new([EngineModel::in_process("k", "sd_xl_base", &SDXL)]);
     let mut facts = EngineFacts {
         url: config.engine_url.as_ref().unwrap(),
         config: &config,

@@ -130,7 +130,7 @@ fn an_engine_without_supported_models_is_ready_only_with_a_preset() {
     };
     let of = |name: &str, kind: ModelKind| EngineModel {
         kind,
-        ..EngineModel::without_settings(name, name, &SD_1)
+        ..EngineModel::in_process(name, name, &SD_1)
     };
     let flux = of("flux1-dev", ModelKind::main(family_named("flux").unwrap(), Evidence::Name));
     let unknown = of("dreamshaper_8", ModelKind::unknown(ModelVariant::Main));

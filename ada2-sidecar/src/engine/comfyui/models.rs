@@ -1,0 +1,115 @@
+//! All models of a ComfyUI: its checkpoints, and the families that its split files make up.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
+
+use super::{api::ComfyUiApi, checkpoint_file::stem, checkpoints::CheckpointCache, family_files, graphs, validate::Classes};
+use crate::{
+    engine::EngineError,
+    images::models::{Completion, EngineLora, EngineModel},
+};
+
+/// The lists of files are read again after this.
+const FILES_TTL: Duration = Duration::from_secs(10);
+/// Descriptions of node classes read at once.
+const CONCURRENCY: usize = 4;
+
+/// What ComfyUI has.
+#[derive(Debug, Clone)]
+pub(super) struct InstalledModels {
+    pub(super) models: Arc<[EngineModel]>,
+    pub(super) loras: Arc<[EngineLora]>,
+    /// How many are still to be classified.
+    pub(super) unclassified: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct ModelCache {
+    checkpoints: CheckpointCache,
+    completion: Arc<Completion>,
+    families: Mutex<FamilyCache>,
+}
+
+#[derive(Debug, Default)]
+struct FamilyCache {
+    /// The descriptions of this start of the server.
+    classes: Classes,
+    /// What follows from them, and when it was read.
+    found: Option<(Instant, Arc<[EngineModel]>, Arc<[EngineLora]>)>,
+}
+
+impl Default for ModelCache {
+    fn default() -> Self {
+        let completion = Completion { catalog: graphs::catalog(), submodels: Vec::new() };
+        Self { checkpoints: CheckpointCache::default(), completion: Arc::new(completion), families: Mutex::default() }
+    }
+}
+
+impl ModelCache {
+    /// Another server may start, with other nodes and files.
+    pub(super) fn invalidate(&self) {
+        self.checkpoints.invalidate();
+        *self.lock() = FamilyCache::default();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, FamilyCache> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All models. Those of families take the place of their diffusion models.
+    pub(super) async fn list(&self, api: &ComfyUiApi) -> Result<InstalledModels, EngineError> {
+        let (checkpoints, unclassified) = self.checkpoints.list(api, &self.completion).await?;
+        let (families, loras) = self.families(api).await?;
+        let used: HashSet<_> = families.iter().map(|model| model.key.as_str()).collect();
+        let others = checkpoints.iter().filter(|model| !used.contains(model.key.as_str()));
+        let models = others.chain(families.iter()).cloned().collect();
+        Ok(InstalledModels { models, loras, unclassified })
+    }
+
+    async fn families(&self, api: &ComfyUiApi) -> Result<(Arc<[EngineModel]>, Arc<[EngineLora]>), EngineError> {
+        let known = {
+            let cache = self.lock();
+            if let Some((read_at, models, loras)) = &cache.found
+                && read_at.elapsed() < FILES_TTL
+            {
+                return Ok((models.clone(), loras.clone()));
+            }
+            cache.classes.clone()
+        };
+        let classes = read_classes(api, known).await?;
+        let sets = graphs::catalog().sets().filter(|set| !set.family.files.is_empty());
+        let models: Arc<[_]> = sets.flat_map(|set| family_files::models(set, &classes)).collect();
+        let loras: Arc<[_]> = api.loras().await?.iter().map(|file| lora(file)).collect();
+        let mut cache = self.lock();
+        cache.classes = classes;
+        cache.found = Some((Instant::now(), models.clone(), loras.clone()));
+        Ok((models, loras))
+    }
+}
+
+/// The descriptions of all classes in built-in graphs: those of loaders anew, because they list files, and those that are
+/// not known yet.
+async fn read_classes(api: &ComfyUiApi, known: Classes) -> Result<Classes, EngineError> {
+    let sets = || graphs::catalog().sets().filter(|set| !set.family.files.is_empty());
+    let wanted: BTreeSet<&str> = sets().flat_map(|set| family_files::classes_of(set)).collect();
+    let due = wanted.into_iter().filter(|class| {
+        family_files::lists_files(class) || known.get(*class).is_none_or(Option::is_none)
+    });
+    let due: Vec<String> = due.map(str::to_owned).collect();
+    let read = |class: String| async move {
+        let description = api.node_class(&class).await?;
+        Ok((class, description))
+    };
+    let read: HashMap<_, _> = stream::iter(due).map(read).buffer_unordered(CONCURRENCY).try_collect().await?;
+    Ok(known.into_iter().chain(read).collect())
+}
+
+fn lora(file: &str) -> EngineLora {
+    EngineLora { key: file.to_owned(), name: stem(file).to_owned(), family: None, handle: json!(file) }
+}

@@ -1,0 +1,96 @@
+//! The LoRAs of a job: the request's, else the preset's.
+
+use wire::openai::fields::{FieldError, Fields};
+
+use super::{
+    ImageRequest,
+    choice::ModelChoice,
+    models::{LoraChoice, LoraUse},
+    template::Template,
+};
+use service::text::prefix;
+
+/// The most LoRAs of a request.
+pub(crate) const MAX_LORAS: usize = 8;
+/// The range of a weight.
+pub(crate) const MAX_WEIGHT: f64 = 4.0;
+const PARAM: &str = "loras";
+/// As many names as an error lists.
+const MAX_LISTED: usize = 20;
+
+/// Reads `loras`: a list of `{"name", "weight"}`; in a form the same as JSON text.
+pub(super) fn read(fields: &Fields) -> Result<Option<Vec<LoraChoice>>, FieldError> {
+    let Some(list) = fields.list(PARAM)? else { return Ok(None) };
+    let expected = || {
+        FieldError::new(
+            PARAM,
+            format!(
+                "loras must be a list of at most {MAX_LORAS} objects {{\"name\": …, \"weight\": …}} with weights from \
+                 -{MAX_WEIGHT} to {MAX_WEIGHT} (1 if there is none)."
+            ),
+        )
+    };
+    if list.len() > MAX_LORAS {
+        return Err(expected());
+    }
+    let choice = |value: &serde_json::Value| {
+        let name = value.get("name")?.as_str()?.trim();
+        let weight = match value.get("weight") {
+            None | Some(serde_json::Value::Null) => 1.0,
+            Some(weight) => weight.as_f64()?,
+        };
+        let is_valid = !name.is_empty() && weight.abs() <= MAX_WEIGHT;
+        is_valid.then(|| LoraChoice { name: name.to_owned(), weight })
+    };
+    list.iter().map(|value| choice(value).ok_or_else(expected)).collect::<Result<_, _>>().map(Some)
+}
+
+/// The LoRAs that the graph gets, vetted against the engine's.
+pub(super) fn resolve(
+    request: &ImageRequest,
+    choice: &ModelChoice,
+    template: Option<&Template>,
+) -> Result<Vec<LoraUse>, FieldError> {
+    let of_preset = || choice.preset.as_deref().map(|preset| preset.loras.as_slice()).unwrap_or_default();
+    let wanted = request.loras.as_deref().unwrap_or_else(of_preset);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let max = template.map_or(0, |template| usize::from(template.max_loras()));
+    let name = &choice.name;
+    if max == 0 {
+        return Err(FieldError::new(PARAM, format!("The model {name:?} takes no LoRAs here: leave loras out.")));
+    }
+    if wanted.len() > max {
+        return Err(FieldError::new(PARAM, format!("The model {name:?} takes at most {max} LoRAs, not {}.", wanted.len())));
+    }
+    wanted.iter().map(|wanted| find(wanted, choice)).collect()
+}
+
+fn find(wanted: &LoraChoice, choice: &ModelChoice) -> Result<LoraUse, FieldError> {
+    let LoraChoice { name, weight } = wanted;
+    let fits = |lora: &&super::models::EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
+    if let Some(lora) = choice.loras.iter().filter(fits).find(|lora| lora.matches_name(name)) {
+        return Ok(LoraUse { lora: lora.clone(), weight: *weight });
+    }
+    let name = prefix(name, 200);
+    let message = match choice.loras.iter().find(|lora| lora.matches_name(name)) {
+        Some(lora) => format!(
+            "The LoRA {name:?} is for {} models, and {:?} is none.",
+            lora.family.as_deref().unwrap_or("other"),
+            choice.name
+        ),
+        None => format!("The engine has no LoRA {name:?}.{}", available(choice)),
+    };
+    Err(FieldError::new(PARAM, message))
+}
+
+fn available(choice: &ModelChoice) -> String {
+    let fits = |lora: &&super::models::EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
+    let names: Vec<_> = choice.loras.iter().filter(fits).map(|lora| lora.name.as_str()).collect();
+    match names.len() {
+        0 => " It has none for this model.".to_owned(),
+        1..=MAX_LISTED => format!(" Available: {}.", names.join(", ")),
+        more => format!(" Available: {} and {} more (GET /v1/models).", names[..MAX_LISTED].join(", "), more - MAX_LISTED),
+    }
+}
