@@ -37,8 +37,8 @@ PROMPT = {"prompt": "a red cat", "size": f"{SIDE}x{SIDE}", "steps": 2, "seed": 7
 GRAPHS = Path(__file__).resolve().parents[2] / "ada2-sidecar/src/engine"
 # These graphs encode their pictures at one megapixel.
 SLOW = {"comfyui": re.compile("^qwen-image-edit"), "invokeai": re.compile("^$")}
-# The engine encodes the picture with noise of no seed.
-UNSEEDED = {("invokeai", "z-image")}
+# InvokeAI encodes the picture with noise of no seed.
+UNSEEDED = {("invokeai", family) for family in ("sd-1", "sdxl", "z-image")}
 NOTHING = "–"
 
 

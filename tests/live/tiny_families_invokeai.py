@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -19,6 +20,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
+
+import tiny_models
 
 # The words that the encoders' prompts are built of, and that their code looks up by number.
 PAD, TURN, TURN_END, SEE, SEE_END, PICTURE, FILM = WORDS = (
@@ -66,6 +69,12 @@ def qwen3(width):
     return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**language(width, 3, head_dim=32)))
 
 
+def mistral(width):
+    # FLUX.2 dev reads layers up to the 30th.
+    sizes = {**language(width, 30, head_dim=32), "num_attention_heads": 1, "intermediate_size": 32}
+    return transformers.MistralForCausalLM(transformers.MistralConfig(**sizes)).to(torch.bfloat16)
+
+
 def qwen25_vl():
     return transformers.Qwen2_5_VLForConditionalGeneration(with_eyes(
         transformers.Qwen2_5_VLConfig, {"mrope_section": [4, 6, 6]}, language(64, 2), fullatt_block_indexes=[0]
@@ -80,8 +89,23 @@ def qwen3_vl():
     ))
 
 
-def flow(dynamic):
-    return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=dynamic)
+def clip(width, heads):
+    """An encoder and its tokenizer: InvokeAI tells both CLIPs of SD 3 by their widths."""
+    with tempfile.TemporaryDirectory() as directory:
+        words = tiny_models.tokenizer(Path(directory) / "clip", tiny_models.END)
+        reader = transformers.CLIPTokenizer.from_pretrained(Path(directory) / "clip")
+    return tiny_models.text_encoder(transformers.CLIPTextModelWithProjection, words, width, heads), reader
+
+
+def t5(width):
+    letters = [(chr(code), -3.0) for code in range(33, 127)]
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *letters]
+    config = transformers.T5Config(vocab_size=len(words) + 100, d_model=width, d_kv=32, d_ff=64, num_layers=1, num_heads=2)
+    return transformers.T5EncoderModel(config), transformers.T5Tokenizer(vocab=words)
+
+
+def flow(dynamic, shift=3.0):
+    return diffusers.FlowMatchEulerDiscreteScheduler(shift=shift, use_dynamic_shifting=dynamic)
 
 
 # Four blocks: a latent pixel is 8 x 8 pixels, as in the real ones.
@@ -89,10 +113,10 @@ BLOCKS = {"block_out_channels": [32] * 4, "norm_num_groups": 32,
           "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
 
 
-def z_image():
-    # Turbo, not base: the scheduler's shift is 3.
+def z_image(shift=3.0):
+    # Turbo, not base, by the scheduler's shift.
     return diffusers.ZImagePipeline(
-        scheduler=flow(False), tokenizer=tokenizer(), text_encoder=qwen3(64),
+        scheduler=flow(False, shift), tokenizer=tokenizer(), text_encoder=qwen3(64),
         vae=diffusers.AutoencoderKL(latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159,
                                     use_quant_conv=False, use_post_quant_conv=False, **BLOCKS),
         transformer=diffusers.ZImageTransformer2DModel(
@@ -100,20 +124,30 @@ def z_image():
     )
 
 
-def flux2_klein():
-    # Klein 4B, not 9B: the transformer takes three times the encoder's width of 2560.
-    return diffusers.Flux2KleinPipeline(
-        scheduler=flow(True), tokenizer=tokenizer(), text_encoder=qwen3(2560), vae=diffusers.AutoencoderKLFlux2(**BLOCKS),
+def flux2(pipeline, encoder, guidance, **more):
+    # Klein 4B, 9B or dev: the transformer takes three times the encoder's width. Base is told by the folder's name.
+    width = encoder.config.hidden_size
+    return pipeline(
+        scheduler=flow(True), tokenizer=tokenizer(), text_encoder=encoder, vae=diffusers.AutoencoderKLFlux2(**BLOCKS),
         transformer=diffusers.Flux2Transformer2DModel(
             num_layers=1, num_single_layers=1, num_attention_heads=1, attention_head_dim=128,
-            joint_attention_dim=3 * 2560, guidance_embeds=False),
+            joint_attention_dim=3 * width, guidance_embeds=guidance),
+        **more,
     )
 
 
-def krea_2():
+def flux2_klein():
+    return flux2(diffusers.Flux2KleinPipeline, qwen3(2560), False)
+
+
+def flux2_dev():
+    return flux2(diffusers.Flux2Pipeline, mistral(5120), True)
+
+
+def krea_2(is_distilled=True):
     # Turbo, not base: it is distilled.
     return diffusers.Krea2Pipeline(
-        scheduler=flow(True), tokenizer=tokenizer(), text_encoder=qwen3_vl(), is_distilled=True,
+        scheduler=flow(True), tokenizer=tokenizer(), text_encoder=qwen3_vl(), is_distilled=is_distilled,
         vae=diffusers.AutoencoderKLQwenImage(base_dim=8),
         transformer=diffusers.Krea2Transformer2DModel(
             num_layers=1, num_attention_heads=2, num_key_value_heads=1, attention_head_dim=32, intermediate_size=64,
@@ -137,8 +171,26 @@ def qwen_image_edit():
     return qwen_image(diffusers.QwenImageEditPlusPipeline, processor=None)
 
 
-PIPELINES = {"tiny-z-image-turbo": z_image, "tiny-flux2-klein-4b": flux2_klein, "tiny-krea-2-turbo": krea_2,
-             "tiny-qwen-image": qwen_image, "tiny-qwen-image-edit": qwen_image_edit}
+def sd_3():
+    (clip_l, reader_l), (clip_g, reader_g), (t5_xxl, reader_t5) = clip(768, 12), clip(1280, 20), t5(768 + 1280)
+    return diffusers.StableDiffusion3Pipeline(
+        scheduler=flow(False), text_encoder=clip_l, tokenizer=reader_l, text_encoder_2=clip_g, tokenizer_2=reader_g,
+        text_encoder_3=t5_xxl, tokenizer_3=reader_t5,
+        vae=diffusers.AutoencoderKL(latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609,
+                                    use_quant_conv=False, use_post_quant_conv=False, **BLOCKS),
+        transformer=diffusers.SD3Transformer2DModel(
+            num_layers=2, num_attention_heads=2, attention_head_dim=32, caption_projection_dim=64, in_channels=16,
+            out_channels=16, joint_attention_dim=768 + 1280, pooled_projection_dim=768 + 1280, qk_norm="rms_norm"),
+    )
+
+
+PIPELINES = {
+    "tiny-z-image-turbo": z_image, "tiny-z-image-base": lambda: z_image(6.0),
+    "tiny-flux2-klein-4b": flux2_klein, "tiny-flux2-klein-base-4b": flux2_klein, "tiny-flux2-dev": flux2_dev,
+    "tiny-krea-2-turbo": krea_2, "tiny-krea-2-base": lambda: krea_2(False),
+    "tiny-qwen-image": qwen_image, "tiny-qwen-image-edit": qwen_image_edit,
+    "tiny-sd-3.5": sd_3,
+}
 # Which layers of which pipeline a LoRA changes: InvokeAI tells its family by their names.
 LORAS = {
     "tiny-z-image-lora": ("tiny-z-image-turbo", "diffusion_model.", r"layers\.\d+\.attention\.to_[qkv]"),
