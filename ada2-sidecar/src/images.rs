@@ -1,5 +1,6 @@
 //! The pure domain: an image request, the model that it means, and the job that it becomes. No clock, no engine, no HTTP.
 
+pub mod capabilities;
 pub mod choice;
 pub mod graph_set;
 mod job;
@@ -9,6 +10,7 @@ pub mod models;
 pub mod parameters;
 mod request;
 mod resolve;
+mod settings;
 mod task;
 pub mod template;
 

@@ -40,6 +40,7 @@ fn parameters() -> String {
             Treatment::Works => "works",
             Treatment::Ignored => "ignored",
             Treatment::Partly => "partly",
+            Treatment::Rejected => "rejected",
         };
         // The graphs of both engines take the same values.
         vec![names.join(", "), treatment.to_owned(), treatment.to_owned(), parameter.description.to_owned()]

@@ -8,27 +8,28 @@ use std::{
 };
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use service::settings::{Settings, number, scalar_text, unknown_key, whole_number, yaml_value};
 use wire::openai::{fields::exact_integer, images::ImageSize};
 
 use crate::{
     config::EngineKind,
     images::{
-        Task,
-        models::Preset,
-        template::{Binding, GraphFormat, Template},
+        Task, loras,
+        models::{LoraChoice, Preset},
+        template::{Binding, FamilyDeclaration, GraphFormat, Template, TemplateError, TemplateFile, TemplateTasks},
     },
     sandbox,
 };
 
-const PRESET_KEYS: [&str; 6] = ["model", "steps", "cfg_scale", "scheduler", "size", "template"];
+const PRESET_KEYS: [&str; 8] =
+    ["model", "family", "steps", "cfg_scale", "scheduler", "size", "loras", "template"];
 
 /// Reads the section; every problem is recorded under `presets`. Paths are relative to `base`. Without a valid engine,
 /// what depends on it is not checked.
 pub(super) fn read(s: &mut Settings, kind: Option<EngineKind>, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
-    let expected = "expected a map of names to {model, steps, cfg_scale, scheduler, size, template}";
+    let expected = "expected a map of names to {model or family, steps, cfg_scale, scheduler, size, loras, template}";
     let Ok(Value::Object(section)) = yaml_value(&text) else {
         s.add_problem("presets", expected);
         return None;
@@ -55,6 +56,31 @@ fn scheduler(name: Option<String>, kind: Option<EngineKind>) -> Result<String, S
         .ok_or_else(|| format!("one of {}", kind.schedulers().join(", ")))
 }
 
+/// The name of a family that this engine has built-in graphs for, or what is expected.
+fn family(name: Option<String>, kind: Option<EngineKind>) -> Result<String, String> {
+    let Some(graphs) = kind.and_then(EngineKind::graphs) else {
+        return name.ok_or_else(|| "the name of a family".to_owned());
+    };
+    let is = |family: &FamilyDeclaration, name: &str| {
+        family.name.eq_ignore_ascii_case(name) || family.base.eq_ignore_ascii_case(name)
+    };
+    name.filter(|name| graphs.sets().any(|set| is(&set.family, name))).ok_or_else(|| {
+        let mut names: Vec<_> = graphs.sets().map(|set| set.family.name.as_str()).collect();
+        names.sort_unstable();
+        format!("one of {}", names.join(", "))
+    })
+}
+
+/// A list of names, or of `{name, weight}`.
+fn loras(value: &Value) -> Option<Vec<LoraChoice>> {
+    let list = value.as_array()?;
+    let lora = |value: &Value| match scalar_text(value) {
+        Some(name) => loras::parse(&json!({"name": name})),
+        None => loras::parse(value),
+    };
+    (list.len() <= loras::MAX_LORAS).then(|| list.iter().map(lora).collect::<Option<Vec<_>>>()).flatten()
+}
+
 fn preset(name: &str, value: &Value, kind: Option<EngineKind>, base: &Path) -> Result<Preset, Vec<String>> {
     let Some(map) = value.as_object() else { return Err(vec!["expected a map of settings".to_owned()]) };
     let mut faults: Vec<String> = map
@@ -69,6 +95,21 @@ fn preset(name: &str, value: &Value, kind: Option<EngineKind>, base: &Path) -> R
         preset.model = text("model");
         if preset.model.is_none() {
             wrong("model", "an engine model's key or name");
+        }
+    }
+    if let Some(value) = map.get("family") {
+        match family(scalar_text(value), kind) {
+            Ok(name) => preset.family = Some(name),
+            Err(expected) => wrong("family", &expected),
+        }
+        if preset.model.is_some() {
+            wrong("family", "no model beside it: a model has its own family");
+        }
+    }
+    if let Some(value) = map.get("loras") {
+        match loras(value) {
+            Some(loras) => preset.loras = loras,
+            None => wrong("loras", &loras::expected()),
         }
     }
     if map.contains_key("steps") {
@@ -118,7 +159,8 @@ fn preset(name: &str, value: &Value, kind: Option<EngineKind>, base: &Path) -> R
 
 /// Settings that none of the preset's graphs takes.
 fn ineffective_settings(preset: &Preset) -> Vec<String> {
-    let uses_built_in = preset.model.is_some() && !preset.templates.contains_key(&Task::Generate);
+    let uses_built_in =
+        (preset.model.is_some() || preset.family.is_some()) && !preset.templates.contains_key(&Task::Generate);
     if preset.templates.is_empty() || uses_built_in {
         return Vec::new();
     }
@@ -158,8 +200,10 @@ fn templates(
     base: &Path,
 ) -> Result<BTreeMap<Task, Arc<Template>>, Vec<String>> {
     let files = match serde_json::from_value(value.clone()) {
-        Ok(TemplateFiles::One(path)) => BTreeMap::from([(Task::Generate, path)]),
-        Ok(TemplateFiles::ByTask(files)) if !files.is_empty() => files,
+        Ok(TemplateFiles::One(path)) => vec![(None, path)],
+        Ok(TemplateFiles::ByTask(files)) if !files.is_empty() => {
+            files.into_iter().map(|(task, path)| (Some(task), path)).collect()
+        }
         Ok(TemplateFiles::ByTask(_)) | Err(_) => {
             return Err(vec![
                 "template: expected a file, or {generate, edit, inpaint} with a file each".to_owned(),
@@ -169,15 +213,20 @@ fn templates(
     let (mut templates, mut faults) = (BTreeMap::new(), Vec::new());
     for (task, path) in files {
         match template(&base.join(path), task, form) {
-            Ok(template) => drop(templates.insert(task, Arc::new(template))),
+            Ok(of_file) => templates.extend(of_file),
             Err(more) => faults.extend(more.into_iter().map(|fault| format!("template: {fault}"))),
         }
     }
     if faults.is_empty() { Ok(templates) } else { Err(faults) }
 }
 
-/// The graph, and beside it its bindings in a file of the same name with the ending `.yaml`.
-fn template(graph: &Path, task: Task, form: GraphFormat) -> Result<Template, Vec<String>> {
+/// The graph, and beside it its bindings in a file of the same name with the ending `.yaml`. Without a task: all that the
+/// file declares, or new images.
+fn template(
+    graph: &Path,
+    task: Option<Task>,
+    form: GraphFormat,
+) -> Result<BTreeMap<Task, Arc<Template>>, Vec<String>> {
     let read = |path: &Path| {
         fs::read_to_string(path).map_err(|error| {
             let hint = sandbox::access_hint(path, error.kind()).unwrap_or_default();
@@ -185,8 +234,27 @@ fn template(graph: &Path, task: Task, form: GraphFormat) -> Result<Template, Vec
         })
     };
     let bindings = graph.with_extension("yaml");
-    let template = Template::read(form, &read(graph)?, &read(&bindings)?)
-        .and_then(|template| template.check_task(task).map(|()| template));
+    let templates = TemplateFile::read(form, &read(graph)?, &read(&bindings)?).and_then(|file| of_task(file, task));
     let files = format!("{} with {}", graph.display(), bindings.display());
-    template.map_err(|faults| faults.into_iter().map(|fault| format!("{files}: {fault}")).collect())
+    templates.map_err(|faults| faults.into_iter().map(|fault| format!("{files}: {fault}")).collect())
+}
+
+fn of_task(file: TemplateFile, task: Option<Task>) -> Result<BTreeMap<Task, Arc<Template>>, Vec<TemplateError>> {
+    if file.family.is_some() {
+        return Err(vec![TemplateError("family: only built-in graphs have one; remove the section".to_owned())]);
+    }
+    match (file.tasks, task) {
+        (TemplateTasks::Undeclared(template), task) => {
+            let task = task.unwrap_or(Task::Generate);
+            template.check_task(task)?;
+            Ok(BTreeMap::from([(task, Arc::new(template))]))
+        }
+        (TemplateTasks::Declared(templates), None) => {
+            Ok(templates.into_iter().map(|(task, template)| (task, Arc::new(template))).collect())
+        }
+        (TemplateTasks::Declared(mut templates), Some(task)) => match templates.remove(&task) {
+            Some(template) => Ok(BTreeMap::from([(task, Arc::new(template))])),
+            None => Err(vec![TemplateError(format!("tasks: the file does not serve {}", task.name()))]),
+        },
+    }
 }

@@ -4,6 +4,7 @@ use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 
 use super::*;
+use crate::images::Task;
 
 fn never() -> CancellationToken {
     CancellationToken::new()
@@ -31,6 +32,39 @@ fn decoded(bytes: &[u8]) -> DynamicImage {
     image::load_from_memory(bytes).unwrap()
 }
 
+/// An image, scaled to exactly this size, with its mask.
+pub(in crate::image_codec) fn prepare_at(
+    image: &[u8],
+    mask: Option<&[u8]>,
+    size: ImageSize,
+    cancel: &CancellationToken,
+) -> Result<SourceImages, FieldError> {
+    let plan = EditPlan {
+        task: Task::Edit,
+        images: 1,
+        size: Some(size),
+        scaling: Scaling::Exactly(size),
+        max_pixels: size.pixels(),
+    };
+    prepare([&Bytes::copy_from_slice(image)], mask, &plan, cancel)
+}
+
+#[test]
+fn further_images_keep_their_size_and_shape_up_to_a_limit() {
+    let image = |width, height| Bytes::from(encoded(&rgb(width, height), ImageFormat::Png));
+    let images = [image(100, 50), image(90, 70), image(400, 200)];
+    let plan = EditPlan {
+        task: Task::Edit,
+        images: 3,
+        size: None,
+        scaling: Scaling::AtMost(10_000),
+        max_pixels: 10_000,
+    };
+    let source = prepare(&images, None, &plan, &never()).unwrap();
+    let sizes: Vec<_> = source.images.iter().map(|png| encoded_size(png).unwrap().to_string()).collect();
+    assert_eq!(sizes, ["100x50", "90x70", "136x64"]);
+}
+
 #[test]
 fn a_decoders_message_ends_with_one_full_stop() {
     let hint = image::error::ImageFormatHint::Exact(ImageFormat::Png);
@@ -44,8 +78,8 @@ fn a_decoders_message_ends_with_one_full_stop() {
 fn an_image_of_the_right_size_keeps_its_pixels() {
     let image = rgb(64, 72);
     for format in [ImageFormat::Png, ImageFormat::WebP] {
-        let source = prepare(&encoded(&image, format), None, ImageSize::new(64, 72), &never()).unwrap();
-        assert_eq!(decoded(&source.image).to_rgb8(), image.to_rgb8(), "{format:?}");
+        let source = prepare_at(&encoded(&image, format), None, ImageSize::new(64, 72), &never()).unwrap();
+        assert_eq!(decoded(&source.images[0]).to_rgb8(), image.to_rgb8(), "{format:?}");
         assert_eq!(source.mask, None);
     }
 }
@@ -56,7 +90,7 @@ fn transparency_of_mask_or_image_selects_what_is_repainted() {
     let mask = encoded(&half_transparent(32, 32), ImageFormat::Png);
     let transparent = encoded(&half_transparent(64, 64), ImageFormat::Png);
     for (image, mask) in [(&image, Some(mask.as_slice())), (&transparent, None)] {
-        let source = prepare(image, mask, ImageSize::new(64, 64), &never()).unwrap();
+        let source = prepare_at(image, mask, ImageSize::new(64, 64), &never()).unwrap();
         let keep = decoded(&source.mask.unwrap()).to_luma8();
         assert_eq!(
             (keep.dimensions(), keep.get_pixel(0, 0)[0], keep.get_pixel(63, 63)[0]),
@@ -73,7 +107,7 @@ fn unusable_input_is_named() {
         ImageFormat::Png,
     );
     let rejection = |image: &[u8], mask: Option<&[u8]>| {
-        let error = prepare(image, mask, ImageSize::new(64, 64), &never()).unwrap_err();
+        let error = prepare_at(image, mask, ImageSize::new(64, 64), &never()).unwrap_err();
         (error.param.unwrap(), error.message)
     };
     assert_eq!(
@@ -177,19 +211,19 @@ fn stripping_removes_text_and_leaves_the_pixels() {
 
 #[test]
 fn the_output_size_is_the_images_own_if_allowed() {
-    let output = |width, height| output_size(ImageSize::new(width, height), 2_000_000).to_string();
+    let output = |width, height| output_size(ImageSize::new(width, height), 2_000_000, 8).to_string();
     assert_eq!(output(512, 768), "512x768");
     assert_eq!(output(101, 75), "96x72");
     assert_eq!(output(10, 10), "64x64");
     assert_eq!(output(4000, 3000), "1632x1224");
-    assert_eq!(output_size(ImageSize::new(4000, 3000), 4_194_304).to_string(), "2360x1768");
-    assert_eq!(output_size(ImageSize::new(3024, 4032), 4_194_304).to_string(), "1768x2360");
+    assert_eq!(output_size(ImageSize::new(4000, 3000), 4_194_304, 8).to_string(), "2360x1768");
+    assert_eq!(output_size(ImageSize::new(3024, 4032), 4_194_304, 8).to_string(), "1768x2360");
 }
 
 proptest! {
     #[test]
     fn the_output_size_is_always_allowed(width in 1..20_000_u32, height in 1..20_000_u32) {
-        let size = output_size(ImageSize::new(width, height), 2_000_000);
+        let size = output_size(ImageSize::new(width, height), 2_000_000, 8);
         prop_assert!([size.width, size.height].iter().all(|side| side.is_multiple_of(8) && *side >= 64));
         prop_assert!(size.pixels() <= 2_000_000, "{}", size);
     }
@@ -197,7 +231,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), png: bool) {
         let bytes = if png { [SIGNATURE, &bytes].concat() } else { bytes };
-        let _ = prepare(&bytes, None, ImageSize::new(64, 64), &never());
+        let _ = prepare_at(&bytes, None, ImageSize::new(64, 64), &never());
         let _ = strip_metadata(&bytes.into());
     }
 }

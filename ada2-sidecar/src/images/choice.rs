@@ -46,14 +46,10 @@ impl ModelChoice {
         }
     }
 
-    /// Whether the preset brings templates of its own.
-    pub fn has_own_templates(&self) -> bool {
-        self.preset.as_deref().is_some_and(|preset| !preset.templates.is_empty())
-    }
-
     /// Whether the engine runs it without a graph.
     pub fn is_in_process(&self) -> bool {
-        !self.has_own_templates()
+        let has_templates = self.preset.as_deref().is_some_and(|preset| !preset.templates.is_empty());
+        !has_templates
             && self.model.as_ref().is_none_or(|model| model.runner == Runner::InProcess)
     }
 }
@@ -149,12 +145,7 @@ fn choose_preset(
     preset: &Arc<Preset>,
     task: Task,
 ) -> Result<ModelChoice, ModelChoiceError> {
-    let named = match (&preset.model, &preset.family) {
-        (Some(name), _) => Some((name, find_model(models, name))),
-        (None, Some(family)) => Some((family, find_of_family(models, family))),
-        (None, None) => None,
-    };
-    let model = match named {
+    let model = match named_model(models, preset) {
         Some((name, model)) => {
             let model = model.ok_or_else(|| not_found(models, presets, name))?;
             if preset.templates.is_empty() {
@@ -169,6 +160,18 @@ fn choose_preset(
         None => None,
     };
     Ok(ModelChoice { name: preset.name.clone(), model, preset: Some(preset.clone()), loras: Arc::default() })
+}
+
+/// The name of the model or family that a preset names, and the engine's model of it.
+fn named_model<'a, 'b>(
+    models: &'a [EngineModel],
+    preset: &'b Preset,
+) -> Option<(&'b str, Option<&'a EngineModel>)> {
+    match (&preset.model, &preset.family) {
+        (Some(name), _) => Some((name, find_model(models, name))),
+        (None, Some(family)) => Some((family, find_of_family(models, family))),
+        (None, None) => None,
+    }
 }
 
 fn not_found(models: &[EngineModel], presets: &[Arc<Preset>], requested: &str) -> ModelChoiceError {
@@ -203,7 +206,11 @@ pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
 /// The presets that can be used with these models.
 pub fn usable_preset_names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
     let is_usable = |preset: &&Arc<Preset>| {
-        [Task::Generate, Task::Edit].into_iter().any(|task| choose_preset(models, presets, preset, task).is_ok())
+        let has_templates = !preset.templates.is_empty();
+        match named_model(models, preset) {
+            Some((_, model)) => model.is_some_and(|model| has_templates || model.is_usable()),
+            None => has_templates || models.iter().any(EngineModel::is_usable),
+        }
     };
     presets.iter().filter(is_usable).map(|preset| preset.name.clone()).collect()
 }

@@ -204,7 +204,8 @@ fn template(choice: &ModelChoice, task: Task) -> Result<Option<Arc<Template>>, F
         return Ok(None);
     }
     let name = &choice.name;
-    if choice.has_own_templates() {
+    if let Some(preset) = choice.preset.as_deref().filter(|preset| !preset.templates.is_empty()) {
+        let name = &preset.name;
         let message = format!("The preset {name:?} has no template for {}.", task.name());
         return Err(FieldError::new("model", message));
     }

@@ -1,14 +1,15 @@
 //! The LoRAs of a job: the request's, else the preset's.
 
+use serde_json::Value;
+use service::text::prefix;
 use wire::openai::fields::{FieldError, Fields};
 
 use super::{
     ImageRequest,
     choice::ModelChoice,
-    models::{LoraChoice, LoraUse},
+    models::{EngineLora, LoraChoice, LoraUse},
     template::Template,
 };
-use service::text::prefix;
 
 /// The most LoRAs of a request.
 pub(crate) const MAX_LORAS: usize = 8;
@@ -21,28 +22,30 @@ const MAX_LISTED: usize = 20;
 /// Reads `loras`: a list of `{"name", "weight"}`; in a form the same as JSON text.
 pub(super) fn read(fields: &Fields) -> Result<Option<Vec<LoraChoice>>, FieldError> {
     let Some(list) = fields.list(PARAM)? else { return Ok(None) };
-    let expected = || {
-        FieldError::new(
-            PARAM,
-            format!(
-                "loras must be a list of at most {MAX_LORAS} objects {{\"name\": …, \"weight\": …}} with weights from \
-                 -{MAX_WEIGHT} to {MAX_WEIGHT} (1 if there is none)."
-            ),
-        )
-    };
+    let expected = || FieldError::new(PARAM, format!("loras must be {}.", expected()));
     if list.len() > MAX_LORAS {
         return Err(expected());
     }
-    let choice = |value: &serde_json::Value| {
-        let name = value.get("name")?.as_str()?.trim();
-        let weight = match value.get("weight") {
-            None | Some(serde_json::Value::Null) => 1.0,
-            Some(weight) => weight.as_f64()?,
-        };
-        let is_valid = !name.is_empty() && weight.abs() <= MAX_WEIGHT;
-        is_valid.then(|| LoraChoice { name: name.to_owned(), weight })
+    list.iter().map(|value| parse(value).ok_or_else(expected)).collect::<Result<_, _>>().map(Some)
+}
+
+/// What is expected, for messages.
+pub(crate) fn expected() -> String {
+    format!(
+        "a list of at most {MAX_LORAS} objects {{\"name\": …, \"weight\": …}} with weights from -{MAX_WEIGHT} to \
+         {MAX_WEIGHT} (1 if there is none)"
+    )
+}
+
+/// One entry.
+pub(crate) fn parse(value: &Value) -> Option<LoraChoice> {
+    let name = value.get("name")?.as_str()?.trim();
+    let weight = match value.get("weight") {
+        None | Some(Value::Null) => 1.0,
+        Some(weight) => weight.as_f64()?,
     };
-    list.iter().map(|value| choice(value).ok_or_else(expected)).collect::<Result<_, _>>().map(Some)
+    let is_valid = !name.is_empty() && weight.abs() <= MAX_WEIGHT;
+    is_valid.then(|| LoraChoice { name: name.to_owned(), weight })
 }
 
 /// The LoRAs that the graph gets, vetted against the engine's.
@@ -69,7 +72,7 @@ pub(super) fn resolve(
 
 fn find(wanted: &LoraChoice, choice: &ModelChoice) -> Result<LoraUse, FieldError> {
     let LoraChoice { name, weight } = wanted;
-    let fits = |lora: &&super::models::EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
+    let fits = |lora: &&EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
     if let Some(lora) = choice.loras.iter().filter(fits).find(|lora| lora.matches_name(name)) {
         return Ok(LoraUse { lora: lora.clone(), weight: *weight });
     }
@@ -86,7 +89,7 @@ fn find(wanted: &LoraChoice, choice: &ModelChoice) -> Result<LoraUse, FieldError
 }
 
 fn available(choice: &ModelChoice) -> String {
-    let fits = |lora: &&super::models::EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
+    let fits = |lora: &&EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
     let names: Vec<_> = choice.loras.iter().filter(fits).map(|lora| lora.name.as_str()).collect();
     match names.len() {
         0 => " It has none for this model.".to_owned(),

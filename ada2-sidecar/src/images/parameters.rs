@@ -10,6 +10,8 @@ pub enum Treatment {
     Ignored,
     /// Some values are rejected with the reason; the others work.
     Partly,
+    /// It is 400, with what to send instead.
+    Rejected,
 }
 
 /// One parameter.
@@ -67,16 +69,26 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["image", "image[]"],
         Treatment::Partly,
-        "edits: PNG, JPEG or WebP up to 40 megapixels each, rotated by their EXIF orientation, in the order of the form's parts, or of their indices (`image[0]`), then those in `ref_images`; in JSON `image` or `images`, a `data:` URL, `{\"image_url\": \"data:…\"}` or a list of these; at most 16, and the graphs take one; rejected for new images, as are `mask` and `ref_images`",
+        "edits: PNG, JPEG or WebP up to 40 megapixels each, rotated by their EXIF orientation, in the order of the form's parts, or of their indices (`image[0]`), then those in `ref_images`; in JSON `image` or `images`, a `data:` URL, `{\"image_url\": \"data:…\"}` or a list of these; at most 16, and as many as the model takes (`capabilities.max_images`); rejected for new images, as are `mask` and `ref_images`",
     ),
     row(
         &["mask"],
         Treatment::Works,
         "edits: transparent where to repaint, rotated by its EXIF orientation; without one, the image's own transparency",
     ),
+    row(
+        &["markup"],
+        Treatment::Rejected,
+        "draw the marks into `image` and say in `prompt` what they mean, or send a `mask`",
+    ),
     row(&["style"], Treatment::Ignored, "describe it in the prompt"),
     row(&["moderation"], Treatment::Ignored, "there is no moderation"),
-    row(&["user", "safety_identifier"], Treatment::Ignored, "users are not distinguished"),
+    row(&["user"], Treatment::Ignored, "users are not distinguished"),
+    row(
+        &["safety_identifier"],
+        Treatment::Works,
+        "returned in the response (not in a stream's events); users are not distinguished",
+    ),
     row(&["input_fidelity"], Treatment::Ignored, "use `strength`"),
     row(
         &["seed"],
@@ -90,6 +102,11 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["strength"],
         Treatment::Works,
-        "edits: 0 (the image unchanged) to 1 (nothing of it remains); usually 0.75, with a mask 1",
+        "edits: 0 (the image unchanged) to 1 (nothing of it remains); usually 0.75, with a mask 1; no effect where images are references",
+    ),
+    row(
+        &["loras"],
+        Treatment::Works,
+        "a list of up to 8 `{\"name\", \"weight\"}`, weights from -4 to 4 (usually 1); the names that `/v1/models/{id}` lists for the model; in a form as JSON text",
     ),
 ];

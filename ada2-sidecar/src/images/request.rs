@@ -32,6 +32,7 @@ pub const REQUEST_FIELDS: &[&str] = &[
     "background",
     "stream",
     "partial_images",
+    "safety_identifier",
 ];
 const MAX_PROMPT_CHARS: usize = 32_000;
 const MAX_STEPS: u64 = 150;
@@ -139,6 +140,7 @@ pub struct ImageRequest {
     pub output: Output,
     /// How many previews to stream; None without streaming.
     pub partial_images: Option<u8>,
+    pub safety_identifier: Option<String>,
     pub parameter_names: ParameterNames,
 }
 
@@ -171,6 +173,7 @@ impl ImageRequest {
             },
             output: output(fields)?,
             partial_images: stream(fields, n)?,
+            safety_identifier: fields.name("safety_identifier")?.map(str::to_owned),
             parameter_names: ParameterNames {
                 steps: steps_name,
                 cfg_scale: cfg_name,

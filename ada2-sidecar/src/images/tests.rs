@@ -1,6 +1,9 @@
 //! Fields, ranges, and what is decided where they are silent.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use picture::Format;
@@ -19,7 +22,8 @@ use crate::{
     engine::comfyui,
     images::{
         choice::ModelChoice,
-        models::{EngineModel, Family, Preset, SD_1, SDXL},
+        graph_set::GraphCatalog,
+        models::{Completion, EngineModel, Family, ModelKind, ModelSettings, Preset, SD_1, SDXL},
         template::Template,
     },
 };
@@ -35,12 +39,34 @@ fn read(json: &serde_json::Value) -> Result<ImageRequest, FieldError> {
     ImageRequest::read(&Fields::parse(json.to_string().as_bytes(), REQUEST_FIELDS).unwrap(), LIMITS)
 }
 
+/// ComfyUI's built-in graphs for checkpoints of SD 1.5 and SDXL alone.
+fn sd_graphs() -> &'static GraphCatalog {
+    static CATALOG: LazyLock<GraphCatalog> = LazyLock::new(|| {
+        let files = [
+            ("sd-1.json", include_str!("../engine/comfyui/graphs/sd-1.json")),
+            ("sd-1.yaml", include_str!("../engine/comfyui/graphs/sd-1.yaml")),
+            ("sdxl.json", include_str!("../engine/comfyui/graphs/sdxl.json")),
+            ("sdxl.yaml", include_str!("../engine/comfyui/graphs/sdxl.yaml")),
+        ];
+        GraphCatalog::read(comfyui::GRAPH_FORMAT, &files).unwrap()
+    });
+    &CATALOG
+}
+
+/// A model of this kind, with what runs it in an engine that has graphs for SD 1.5 and SDXL.
+pub(crate) fn model_of_kind(key: &str, name: &str, kind: ModelKind) -> EngineModel {
+    let completion = Arc::new(Completion { catalog: sd_graphs(), submodels: Vec::new() });
+    let model = EngineModel { kind, settings: ModelSettings::default(), ..EngineModel::in_process(key, name, &SD_1) };
+    let runner = completion.runner(&model);
+    EngineModel { runner, completion: Some(completion), ..model }
+}
+
 fn choice(family: &'static Family) -> ModelChoice {
     with(EngineModel::in_process("key", "name", family), None)
 }
 
 fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
-    ModelChoice { name: model.name.clone(), model: Some(model), preset: preset.map(Arc::new) }
+    ModelChoice { name: model.name.clone(), model: Some(model), preset: preset.map(Arc::new), loras: Arc::default() }
 }
 
 #[test]
@@ -96,7 +122,7 @@ fn every_parameter_that_has_an_effect_is_read() {
     let works = |parameter: &&Parameter| parameter.treatment != Treatment::Ignored;
     let names = PARAMETERS.iter().filter(works).flat_map(|parameter| parameter.names.iter().copied());
     // Images are not fields.
-    let names: Vec<_> = names.filter(|name| !["image", "image[]", "mask"].contains(name)).collect();
+    let names: Vec<_> = names.filter(|name| !["image", "image[]", "mask", "markup"].contains(name)).collect();
     for name in REQUEST_FIELDS {
         assert!(names.contains(name), "{name} is not in the table for people");
     }
@@ -179,14 +205,15 @@ fn streams_and_formats() {
 }
 
 #[test]
-fn missing_values_come_from_the_model_then_from_its_family() {
+fn missing_values_come_from_the_model() {
     let open = read(&json!({"prompt": "a", "quality": "hd", "n": 3, "seed": 4_294_967_295_u64})).unwrap();
     let job = Job::plan(&open, choice(&SDXL), None, 7, LIMITS).unwrap();
     assert_eq!((job.size, job.steps), (Some(ImageSize::new(1024, 1024)), Some(45)));
-    assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), Some("")));
+    assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), None));
     assert_eq!(job.seeds, [u32::MAX.into(), 0, 1], "seeds wrap as the engine's do");
     let model = EngineModel::in_process("key", "name", &SD_1);
-    let own = EngineModel { size: Some(ImageSize::new(640, 512)), steps: Some(8), ..model };
+    let settings = ModelSettings { size: Some(ImageSize::new(640, 512)), steps: Some(8), ..model.settings.clone() };
+    let own = EngineModel { settings, ..model };
     let job = Job::plan(
         &read(&json!({"prompt": "a", "quality": "low"})).unwrap(),
         with(own, None),
@@ -201,7 +228,9 @@ fn missing_values_come_from_the_model_then_from_its_family() {
 #[test]
 fn the_request_wins_over_the_preset_over_the_model() {
     let model = EngineModel::in_process("key", "name", &SD_1);
-    let own = EngineModel { steps: Some(8), cfg_scale: Some(2.0), scheduler: Some("ddim".into()), ..model };
+    let settings =
+        ModelSettings { size: None, steps: Some(8), cfg_scale: Some(2.0), scheduler: Some("ddim".into()) };
+    let own = EngineModel { settings, ..model };
     let preset = Preset {
         steps: Some(4),
         cfg_scale: Some(1.5),
@@ -233,13 +262,13 @@ fn the_models_own_size_is_bounded_too() {
 #[test]
 fn an_edit_depends_on_its_image_and_a_preset_needs_a_template_for_it() {
     let request = read(&json!({"prompt": "a"})).unwrap();
-    let source = |mask: Option<&'static [u8]>| SourceImage {
-        image: Bytes::from_static(b"p"),
+    let source = |mask: Option<&'static [u8]>| SourceImages {
+        images: vec![Bytes::from_static(b"p")],
         mask: mask.map(Bytes::from_static),
     };
     let planned = |choice: &ModelChoice, masked: bool| {
         let size = ImageSize::new(64, 64);
-        let canvas = EditPlan::new(&request, choice, masked, size, size);
+        let canvas = EditPlan::new(&request, choice, (1, masked), size, 1 << 20, |size, _, _| size);
         (Job::plan(&request, choice.clone(), Some(canvas), 7, LIMITS), canvas)
     };
     let plain = choice(&SD_1);

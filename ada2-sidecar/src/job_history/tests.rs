@@ -6,7 +6,7 @@ use crate::images::{
 
 fn job(name: &str) -> Job {
     let model = Some(EngineModel::in_process("k", name, &SD_1));
-    Job::warm_up(ModelChoice { name: name.into(), model, preset: None })
+    Job::warm_up(ModelChoice { name: name.into(), model, preset: None, loras: std::sync::Arc::default() })
 }
 
 fn record(history: &JobHistory, result: &JobOutcome) -> u32 {

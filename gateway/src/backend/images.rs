@@ -83,7 +83,7 @@ pub(crate) struct GeneratedImages {
 pub(crate) struct GeneratedImage {
     /// On the store's disk, without a name yet.
     pub(crate) file: FlushedFile,
-    /// `seed` and `revised_prompt`, as they came.
+    /// `seed`, `revised_prompt` and `settings`, as they came.
     pub(crate) metadata: Map<String, Value>,
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use service::{files::read_no_follow, secret::redact_url};
 use tracing::{info, warn};
 use wire::openai::models::Model;
@@ -46,6 +47,27 @@ struct CachedModels {
     /// The backend's URL when it listed these.
     base_url: String,
     models: Vec<String>,
+    /// What these are and can do, by name; for those of which anything is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    details: BTreeMap<String, Map<String, Value>>,
+}
+
+impl CachedModels {
+    fn new(base_url: String, models: &[Model]) -> Self {
+        let detailed = models.iter().filter(|model| !model.details.is_empty());
+        Self {
+            base_url,
+            models: models.iter().map(|model| model.id.clone()).collect(),
+            details: detailed.map(|model| (model.id.clone(), model.details.clone())).collect(),
+        }
+    }
+
+    fn models(&self, class: &str) -> impl Iterator<Item = Model> {
+        self.models.iter().map(move |id| {
+            let details = self.details.get(id).cloned().unwrap_or_default();
+            Model { details, ..Model::new(id, 0, class) }
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,7 +98,7 @@ impl ModelCache {
         for backend in &backends.all {
             let base_url = redact_url(&backend.base_url);
             let same = previous.get(&backend.class).filter(|one| one.base_url == base_url);
-            let entry = same.cloned().unwrap_or(CachedModels { base_url, models: Vec::new() });
+            let entry = same.cloned().unwrap_or_else(|| CachedModels::new(base_url, &[]));
             entries.insert(backend.class.clone(), entry);
         }
         if *entries != previous {
@@ -87,8 +109,7 @@ impl ModelCache {
     pub(super) fn models_of(&self, backend: &Backend) -> Arc<[Model]> {
         let entries = self.entries();
         let here = entries.get(&backend.class).filter(|one| one.base_url == redact_url(&backend.base_url));
-        let ids = here.map(|one| one.models.as_slice()).unwrap_or_default();
-        ids.iter().map(|id| Model::new(id, 0, &backend.class)).collect()
+        here.into_iter().flat_map(|one| one.models(&backend.class)).collect()
     }
 
     /// Stores a backend's new list, and waits briefly until it is on the disk.
@@ -122,15 +143,16 @@ impl ModelCache {
         let Some(one) = entries.get_mut(&backend.class).filter(|one| one.base_url == base_url) else {
             return;
         };
-        if !one.models.iter().eq(models.iter().map(|model| &model.id)) {
-            one.models = models.iter().map(|model| model.id.clone()).collect();
+        let listed = CachedModels::new(base_url, models);
+        if *one != listed {
+            *one = listed;
             self.is_saved.store(false, Ordering::Release);
         }
     }
 
     fn to_json(&self) -> String {
         let contents = CacheFile { backends: self.entries().clone() };
-        serde_json::to_string_pretty(&contents).expect("strings always serialize")
+        serde_json::to_string(&contents).expect("strings always serialize")
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, CachedModels>> {
@@ -240,6 +262,24 @@ mod tests {
         let text = fs::read_to_string(directory.join(FILE_NAME)).unwrap();
         assert!(!text.contains("llama") && !text.contains("qwen"), "{text}");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[tokio::test]
+    async fn details_survive_a_restart_and_a_file_without_them_is_read() {
+        let directory = temporary("cache-details");
+        let heavy = at("heavy", "http://a:1");
+        let details = Map::from_iter([("family".to_owned(), "z-image".into())]);
+        let mut list = models(&["z-image-turbo", "sd"]);
+        list[0].details = details.clone();
+        let cache = opened(&directory, &[&heavy]);
+        cache.store_models(&heavy, &list).await;
+        let restored = opened(&directory, &[&heavy]).models_of(&heavy);
+        assert_eq!((&restored[0].details, &restored[1].details), (&details, &Map::new()));
+        list[0].details = Map::new();
+        cache.store_models(&heavy, &list).await;
+        let text = fs::read_to_string(directory.join(FILE_NAME)).unwrap();
+        assert!(!text.contains("details"), "as without them: {text}");
+        assert_eq!(ids(&opened(&directory, &[&heavy]), &heavy), ["z-image-turbo", "sd"]);
     }
 
     #[tokio::test]

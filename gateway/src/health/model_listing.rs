@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 use service::outbound::{ReadBodyError, read_limited};
 use wire::openai::{
     models::Model,
@@ -17,6 +17,10 @@ use crate::config::Backend;
 pub(super) const MAX_LIST_BYTES: usize = 1 << 20;
 /// Further entries are skipped.
 const MAX_MODELS: usize = 10_000;
+/// What a model is and can do, as `ada2-sidecar` says it. Other members of an entry are not passed on.
+const DETAILS: &[&str] = &["family", "variant", "capabilities", "files"];
+/// An entry with more of it loses it.
+const MAX_DETAILS_BYTES: usize = 16 << 10;
 
 /// A backend's last model list.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +75,8 @@ fn parse_listing(body: &[u8], class: &str) -> Result<ModelListing, &'static str>
     let not_an_object = "did not return a JSON object";
     let text = str::from_utf8(body).map_err(|_| not_an_object)?;
     let list = JsonObject::parse_with(text, &["data"], Duplicates::KeepLast).map_err(|_| not_an_object)?;
-    let (mut models, mut count, mut skipped) = (Vec::new(), 0_usize, SkippedEntries::default());
+    let (mut models, mut count) = (Vec::new(), 0_usize);
+    let (mut skipped, mut reduced) = (EntryProblems::default(), EntryProblems::default());
     let mut seen_ids = HashSet::new();
     let each = |entry| {
         count += 1;
@@ -79,7 +84,13 @@ fn parse_listing(body: &[u8], class: &str) -> Result<ModelListing, &'static str>
             // Of duplicates, the first counts.
             Ok(id) if !seen_ids.insert(id.clone()) => {}
             Ok(_) if models.len() == MAX_MODELS => skipped.add(count, "there are too many"),
-            Ok(id) => models.push(Model::new(id, created(entry), class)),
+            Ok(id) => {
+                let details = details(entry).unwrap_or_else(|why| {
+                    reduced.add(count, why);
+                    Map::new()
+                });
+                models.push(Model { details, ..Model::new(id, created(entry), class) });
+            }
             Err(why) => skipped.add(count, why),
         }
         true
@@ -88,25 +99,27 @@ fn parse_listing(body: &[u8], class: &str) -> Result<ModelListing, &'static str>
         Some(data) if data.get() == "null" || for_each_element(data, each) => {}
         Some(_) | None => return Err("returned JSON without a list `data`"),
     }
-    Ok(ModelListing { models: models.into(), warning: skipped.warning(count) })
+    let warnings = [skipped.warning(count, "ignored"), reduced.warning(count, "without their details")];
+    let warning = warnings.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+    Ok(ModelListing { models: models.into(), warning })
 }
 
 #[derive(Debug, Default)]
-struct SkippedEntries {
+struct EntryProblems {
     count: usize,
     /// The number of the first entry, and what is wrong with it.
     first: Option<(usize, &'static str)>,
 }
 
-impl SkippedEntries {
+impl EntryProblems {
     fn add(&mut self, nth: usize, why: &'static str) {
         self.count += 1;
         self.first.get_or_insert((nth, why));
     }
 
-    fn warning(&self, all: usize) -> Option<String> {
-        let (nth, why) = self.first?;
-        Some(format!("model list: {} of {all} entries ignored; the first is entry {nth}: {why}", self.count))
+    fn warning(&self, all: usize, outcome: &str) -> Option<String> {
+        let ((nth, why), count) = (self.first?, self.count);
+        Some(format!("model list: {count} of {all} entries {outcome}; the first is entry {nth}: {why}"))
     }
 }
 
@@ -123,6 +136,17 @@ fn id(entry: &RawValue) -> Result<String, &'static str> {
     if id.trim().is_empty() { Err("its `id` is empty") } else { Ok(id) }
 }
 
+fn details(entry: &RawValue) -> Result<Map<String, Value>, &'static str> {
+    let unusable = "they cannot be parsed";
+    let object = JsonObject::parse_with(entry.get(), DETAILS, Duplicates::KeepLast).map_err(|_| unusable)?;
+    let members: Vec<_> = DETAILS.iter().filter_map(|name| Some((*name, object.get(name)?.get()))).collect();
+    if members.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>() > MAX_DETAILS_BYTES {
+        return Err("they have more than 16 KiB");
+    }
+    let parsed = members.into_iter().map(|(name, text)| Ok((name.to_owned(), serde_json::from_str(text)?)));
+    parsed.collect::<Result<_, serde_json::Error>>().map_err(|_| unusable)
+}
+
 /// Unix seconds; 0 without a usable number. Some backends give fractions.
 fn created(entry: &RawValue) -> u64 {
     let number = || serde_json::from_str::<f64>(member(entry, "created")?.get()).ok();
@@ -132,6 +156,8 @@ fn created(entry: &RawValue) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn ids(body: &str) -> (Vec<String>, Option<String>) {
@@ -163,6 +189,32 @@ mod tests {
             let message = format!("model list: 2 of 4 entries ignored; the first is entry 2: {why}");
             assert_eq!(warning, Some(message), "{entry}");
         }
+    }
+
+    #[test]
+    fn what_a_model_is_and_can_do_is_kept_up_to_a_limit() {
+        let details = json!({"family": "z-image", "variant": null, "capabilities": {"max_images": 3, "tasks": ["edit"]}});
+        let entry = |id: &str, more: &Value| {
+            let mut entry = json!({"id": id, "root": "/home/me/m", "owned_by": "invokeai"});
+            entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            entry
+        };
+        let long = json!({"family": "f", "files": ["x".repeat(MAX_DETAILS_BYTES)]});
+        let list = json!({"data": [entry("a", &details), entry("b", &json!({})), entry("c", &long)]});
+        let listing = parse_listing(list.to_string().as_bytes(), "gpu_heavy").unwrap();
+        let kept = json!([{"id": "a", "object": "model", "created": 0, "owned_by": "gpu_heavy", "family": "z-image",
+                "capabilities": {"max_images": 3, "tasks": ["edit"]}},
+            {"id": "b", "object": "model", "created": 0, "owned_by": "gpu_heavy"},
+            {"id": "c", "object": "model", "created": 0, "owned_by": "gpu_heavy"}]);
+        assert_eq!(serde_json::to_value(&listing.models[..]).unwrap(), kept);
+        let warning = "model list: 1 of 3 entries without their details; the first is entry 3: they have more than 16 KiB";
+        assert_eq!(listing.warning.as_deref(), Some(warning));
+        let both = json!({"data": [7, entry("c", &long)]}).to_string();
+        let warning = parse_listing(both.as_bytes(), "c").unwrap().warning.unwrap();
+        assert!(
+            warning.contains("1 of 2 entries ignored") && warning.contains("; model list: 1 of 2"),
+            "{warning}"
+        );
     }
 
     #[test]

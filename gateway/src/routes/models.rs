@@ -46,10 +46,14 @@ fn available_models(app: &App) -> Vec<Model> {
     let (backends, aliases) = (&app.config.backends, &app.config.routing.aliases);
     let lists = app.health.ready_models();
     let ready = |class: &str| lists.iter().any(|(backend, _)| backend.class == class);
+    let listed = || lists.iter().flat_map(|(_, models)| models.iter());
     let named = aliases.iter().filter_map(|(name, alias)| {
         let class = &backends.resolve(&alias.backend)?.class;
-        ready(class).then(|| Model::new(name, app.started_at, class))
+        let meant = |model: &&Model| model.owned_by == *class && model.id == alias.model;
+        ready(class).then(|| {
+            let details = listed().find(meant).map(|model| model.details.clone()).unwrap_or_default();
+            Model { details, ..Model::new(name, app.started_at, class) }
+        })
     });
-    let listed = lists.iter().flat_map(|(_, models)| models.iter());
-    listed.filter(|model| !aliases.contains_key(&model.id)).cloned().chain(named).collect()
+    listed().filter(|model| !aliases.contains_key(&model.id)).cloned().chain(named).collect()
 }

@@ -9,8 +9,8 @@ use crate::bounded;
 pub struct SseReader {
     answer: reqwest::Response,
     unread: String,
-    /// Comment lines so far.
-    pub comments: usize,
+    /// The texts of comment lines so far.
+    pub comments: Vec<String>,
 }
 
 impl SseReader {
@@ -22,7 +22,7 @@ impl SseReader {
             "{} {kind}",
             answer.status()
         );
-        Self { answer, unread: String::new(), comments: 0 }
+        Self { answer, unread: String::new(), comments: Vec::new() }
     }
 
     /// The next event's data; none at the stream's end. A broken connection is an error.
@@ -55,7 +55,7 @@ impl SseReader {
         let mut data = None;
         for line in block.lines() {
             match line.split_once(':') {
-                Some(("", _)) => self.comments += 1,
+                Some(("", text)) => self.comments.push(text.trim().to_owned()),
                 Some(("data", text)) => data = Some(serde_json::from_str(text.trim()).expect("JSON")),
                 Some(("event", name)) => assert!(!name.trim().is_empty()),
                 _ => {}

@@ -89,31 +89,35 @@ pub(super) fn mask_as_rgb(png: &[u8]) -> Result<Bytes, EngineError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use image::{ColorType, DynamicImage, GrayImage};
 
     use super::*;
     use crate::{
-        engine::comfyui::graphs,
         images::{
-            Task,
+            SourceImages, Task,
             choice::ModelChoice,
-            models::{EngineModel, SD_1},
+            models::{Evidence, ModelKind, SD_1},
+            tests::model_of_kind,
         },
     };
 
     const ID: &str = "8a78ad0b-6603-483f-83fb-0d1e5425ac53";
 
-    fn job() -> Job {
-        let mut model = EngineModel::in_process("m.safetensors", "m", &SD_1);
+    fn job(task: Task) -> Job {
+        let mut model = model_of_kind("m.safetensors", "m", ModelKind::main(&SD_1, Evidence::Name));
         model.handle = json!("m.safetensors");
-        let job = Job::warm_up(ModelChoice { name: "m".into(), model: Some(model), preset: None });
-        Job { scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }
+        let choice = ModelChoice { name: "m".into(), model: Some(model), preset: None, loras: Arc::default() };
+        let template = choice.template(task).cloned();
+        let job = Job { template, ..Job::warm_up(choice) };
+        Job { task, scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }
     }
 
     #[test]
     fn values_are_set_where_comfyui_reads_them() {
-        let template = &graphs::all()[&Task::Generate];
-        let payload = prompt_payload(template, &job(), &ComfyUiUploads::default(), 7, ID, "tag.1");
+        let job = job(Task::Generate);
+        let payload = prompt_payload(&job.graph().unwrap(), &job, &ComfyUiUploads::default(), 7, ID, "tag.1");
         assert_eq!((&payload["prompt_id"], &payload["client_id"]), (&json!(ID), &json!("tag.1")));
         assert_eq!(payload["extra_data"], json!({"preview_method": "none"}));
         let graph = &payload["prompt"];
@@ -127,11 +131,11 @@ mod tests {
 
     #[test]
     fn a_discarded_image_is_temporary_and_bypasses_the_cache() {
-        let template = &graphs::all()[&Task::Inpaint];
         let uploads =
-            ComfyUiUploads { image: Some("a.png [temp]".into()), mask: Some("b.png [temp]".into()) };
-        let job = Job { discard: true, previews: true, ..job() };
-        let payload = prompt_payload(template, &job, &uploads, 7, ID, "tag.1");
+            ComfyUiUploads { images: vec!["a.png [temp]".into()], mask: Some("b.png [temp]".into()) };
+        let source = SourceImages { images: vec![Bytes::new()], mask: Some(Bytes::new()) };
+        let job = Job { discard: true, previews: true, source: Some(Arc::new(source)), ..job(Task::Inpaint) };
+        let payload = prompt_payload(&job.graph().unwrap(), &job, &uploads, 7, ID, "tag.1");
         assert_eq!(payload["extra_data"], json!({"preview_method": "latent2rgb"}));
         let graph = &payload["prompt"];
         assert_eq!(graph["save"]["class_type"], "PreviewImage");

@@ -156,6 +156,11 @@ fn settings(model: &Value) -> ModelSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::invokeai::graphs;
+
+    fn read(listed: &Value) -> Option<EngineModel> {
+        InstalledModels::read(std::slice::from_ref(listed), graphs::catalog()).main.first().cloned()
+    }
 
     fn main(base: &str, variant: &Value) -> Value {
         json!({"key": "k", "hash": "h", "name": "Dream", "base": base, "type": "main", "variant": variant,
@@ -164,14 +169,15 @@ mod tests {
 
     #[test]
     fn models_have_their_own_settings() {
-        let read = model(&main("sd-1", &Value::Null)).unwrap();
-        assert_eq!(read.size, Some(ImageSize::new(512, 512)));
-        assert_eq!((read.steps, read.cfg_scale, read.scheduler.as_deref()), (Some(12), None, Some("ddim")));
+        let model = read(&main("sd-1", &Value::Null)).unwrap();
+        let settings = &model.settings;
+        assert_eq!(settings.size, Some(ImageSize::new(512, 512)));
+        assert_eq!((settings.steps, settings.cfg_scale, settings.scheduler.as_deref()), (Some(12), None, Some("ddim")));
         assert_eq!(
-            read.handle,
+            model.handle,
             json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main"})
         );
-        assert_eq!(model(&json!({"key": "k", "base": "sd-1"})), None, "no loader could take it");
+        assert_eq!(read(&json!({"key": "k", "base": "sd-1", "type": "main"})), None, "no loader could take it");
     }
 
     #[test]
@@ -194,10 +200,8 @@ mod tests {
             ("external", Value::Null, "\"external\""),
             ("unknown", Value::Null, "of unknown kind"),
         ] {
-            let kind = model(&main(base, &variant)).unwrap().kind;
+            let kind = read(&main(base, &variant)).unwrap().kind;
             assert_eq!(kind.to_string(), expected, "{base} {variant}");
-            let is_suitable = matches!(expected, "SD 1.5" | "SDXL");
-            assert_eq!(kind.is_default_candidate(), is_suitable, "{base} {variant}");
         }
         assert_eq!(kind("flux", Some("dev"), "FLUX.1 Kontext dev").to_string(), "FLUX.1 edit");
         assert_eq!(kind("sd-1", Some("normal"), "my edit").to_string(), "SD 1.5", "the engine tells these");

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::image_codec::{prepare, strip_for_decoder, upright_size};
+use crate::image_codec::{strip_for_decoder, tests::prepare_at, upright_size};
 
 const WIDTH: u32 = 72;
 const HEIGHT: u32 = 64;
@@ -79,9 +79,9 @@ fn upright_dimensions(orientation: u16) -> ImageSize {
 
 fn prepared(file: &[u8], mask: Option<&[u8]>) -> (ImageSize, RgbImage, Option<RgbImage>) {
     let size = upright_size("image", file).unwrap();
-    let source = prepare(file, mask, size, &CancellationToken::new()).unwrap();
+    let source = prepare_at(file, mask, size, &CancellationToken::new()).unwrap();
     let pixels = |png: &[u8]| image::load_from_memory(png).unwrap().into_rgb8();
-    (size, pixels(&source.image), source.mask.map(|mask| pixels(&mask)))
+    (size, pixels(&source.images[0]), source.mask.map(|mask| pixels(&mask)))
 }
 
 #[test]

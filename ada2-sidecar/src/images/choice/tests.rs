@@ -7,6 +7,7 @@ use crate::{
     engine::comfyui,
     images::{
         models::{Evidence, Family, ModelKind, ModelVariant, family_named},
+        tests::model_of_kind,
         template::Template,
     },
 };
@@ -23,7 +24,7 @@ fn models() -> Vec<EngineModel> {
 fn names_and_aliases_resolve() {
     let models = models();
     let key = |requested, default| {
-        resolve(&models, &[], requested, default).map(|choice| choice.model.unwrap().key)
+        resolve(&models, &[], requested, default, Task::Generate).map(|choice| choice.model.unwrap().key)
     };
     for (requested, default, expected) in [
         (Some("k2"), None, "k2"),
@@ -42,13 +43,10 @@ fn names_and_aliases_resolve() {
 
 #[test]
 fn base_is_a_token_and_adapters_are_never_chosen() {
-    let file = |name: &str| EngineModel {
-        kind: crate::images::models::classify_checkpoint(None, name),
-        ..EngineModel::in_process(name, name, &SDXL)
-    };
+    let file = |name: &str| model_of_kind(name, name, crate::images::models::classify_checkpoint(None, name));
     let resolved = |names: &[&str], requested| {
         let models: Vec<_> = names.iter().map(|name| file(name)).collect();
-        resolve(&models, &[], requested, None).map(|choice| choice.name)
+        resolve(&models, &[], requested, None, Task::Generate).map(|choice| choice.name)
     };
     let files =
         ["a_sdxl_lora", "juggernautXL", "baseballXL", "sd_xl_base_1.0", "sd_xl_offset_example-lora_1.0"];
@@ -63,19 +61,19 @@ fn base_is_a_token_and_adapters_are_never_chosen() {
 #[test]
 fn an_unknown_model_is_rejected_with_the_known_ones() {
     let models = models();
-    let error = resolve(&models, &[], Some("flux"), None).unwrap_err();
+    let error = resolve(&models, &[], Some("flux"), None, Task::Generate).unwrap_err();
     assert_eq!(
         error.to_string(),
         "The model \"flux\" does not exist. Available: Juggernaut XL, Dreamshaper 8, \
          stable-diffusion-xl-base-1-0, sd-xl-base-1.0, sd-v1-5."
     );
     assert!(
-        resolve(&models, &[], None, Some("gone")).is_err(),
+        resolve(&models, &[], None, Some("gone"), Task::Generate).is_err(),
         "a default that is gone is never replaced silently"
     );
-    assert!(resolve(&[], &[], Some("gpt-image-1"), None).is_err());
+    assert!(resolve(&[], &[], Some("gpt-image-1"), None, Task::Generate).is_err());
     let only_xl = &models[..1];
-    assert!(resolve(only_xl, &[], Some("sd-v1-5"), None).is_err(), "never another kind of model");
+    assert!(resolve(only_xl, &[], Some("sd-v1-5"), None, Task::Generate).is_err(), "never another kind of model");
     assert_eq!(names(only_xl, &[]), ["Juggernaut XL", "sd-xl-base-1.0"]);
 }
 
@@ -91,24 +89,23 @@ fn a_preset_is_a_name_for_a_model_and_its_settings() {
         preset("lost", Some("gone")),
     ];
     let key =
-        |requested| resolve(&models, &presets, Some(requested), None).map(|choice| choice.model.unwrap().key);
+        |requested| resolve(&models, &presets, Some(requested), None, Task::Generate).map(|choice| choice.model.unwrap().key);
     assert_eq!(key("GPU_FAST"), Ok("k2".to_owned()));
     assert_eq!(key("gpt-image-1"), Ok("k3".to_owned()), "an OpenAI name can be a preset");
     assert_eq!(key("dall-e-3"), Ok("k1".to_owned()));
     assert!(key("lost").unwrap_err().to_string().starts_with("The model \"gone\" does not exist"));
     let names = names(&models, &presets);
     assert_eq!(names[..2], ["gpu_fast", "gpt-image-1"], "a preset without its model is not offered");
-    assert_eq!(resolve(&models, &presets, None, Some("gpu_fast")).unwrap().name, "gpu_fast");
+    assert_eq!(resolve(&models, &presets, None, Some("gpu_fast"), Task::Generate).unwrap().name, "gpu_fast");
 }
 
 fn of_kind(name: &str, family: &'static Family, variant: ModelVariant) -> EngineModel {
     let kind = ModelKind { variant, ..ModelKind::main(family, Evidence::Name) };
-    EngineModel { kind, ..EngineModel::in_process(&format!("{name}.safetensors"), name, &SD_1) }
+    model_of_kind(&format!("{name}.safetensors"), name, kind)
 }
 
 fn unknown(name: &str) -> EngineModel {
-    let model = EngineModel::in_process(&format!("{name}.safetensors"), name, &SD_1);
-    EngineModel { kind: ModelKind::unknown(ModelVariant::Main), ..model }
+    model_of_kind(&format!("{name}.safetensors"), name, ModelKind::unknown(ModelVariant::Main))
 }
 
 fn family(name: &str) -> &'static Family {
@@ -129,7 +126,7 @@ fn name_of(
     presets: &[Arc<Preset>],
     requested: Option<&str>,
 ) -> Result<String, ModelChoiceError> {
-    resolve(models, presets, requested, None).map(|choice| choice.name)
+    resolve(models, presets, requested, None, Task::Generate).map(|choice| choice.name)
 }
 
 #[test]
@@ -154,7 +151,7 @@ fn only_text_to_image_models_are_chosen_without_being_named() {
         assert_eq!(name_of(&models, &[], requested), Ok(expected.to_owned()), "{requested:?}");
     }
     let plain = Arc::new(Preset { name: "plain".into(), ..Preset::default() });
-    let choice = resolve(&models, &[plain], Some("plain"), None).unwrap();
+    let choice = resolve(&models, &[plain], Some("plain"), None, Task::Generate).unwrap();
     assert_eq!(choice.model.unwrap().name, "juggernautXL");
     assert_eq!(
         names(&models, &[]),
@@ -192,8 +189,7 @@ fn an_unusable_model_is_not_reported_as_missing() {
         assert!(!refused.is_not_found() && refused.to_string().contains(expected), "{requested}: {refused}");
     }
     assert!(name_of(&models, &[], Some("gone")).unwrap_err().is_not_found());
-    let of_engine =
-        EngineModel { kind: ModelKind::main(family("flux"), Evidence::Engine), ..models[0].clone() };
+    let of_engine = model_of_kind("k", "flux1-dev", ModelKind::main(family("flux"), Evidence::Engine));
     let refused = name_of(&[of_engine], &[], Some("flux1-dev")).unwrap_err().to_string();
     assert!(!refused.contains("declare"), "{refused}");
 }
@@ -235,7 +231,7 @@ fn a_single_preset_with_a_template_is_the_default_without_models_and_of_several_
         assert!(refused.to_string().contains("Available: one, two."), "{refused}");
     }
     let presets = [one.clone(), two];
-    assert_eq!(resolve(&flux, &presets, None, Some("two")).unwrap().name, "two");
+    assert_eq!(resolve(&flux, &presets, None, Some("two"), Task::Generate).unwrap().name, "two");
     let suitable = [of_kind("sdxl", family("sdxl"), ModelVariant::Main)];
     assert_eq!(name_of(&suitable, &[one], None), Ok("sdxl".to_owned()), "a model comes first");
     assert!(name_of(&flux, &[], None).unwrap_err().is_not_found());

@@ -9,7 +9,12 @@ use super::*;
 use crate::{
     config::EngineKind,
     engine::comfyui,
-    images::{Job, REQUEST_FIELDS, SourceImage, choice::ModelChoice, models::SD_1},
+    images::{
+        Job, REQUEST_FIELDS, SourceImages,
+        choice::ModelChoice,
+        models::{EngineModel, Evidence, ModelKind, SD_1},
+        tests::model_of_kind,
+    },
 };
 
 const LIMITS: Limits = Limits {
@@ -40,13 +45,16 @@ fn choice(task: Task, bound: &str, size: &str, preset: Preset) -> ModelChoice {
     template.check_task(task).unwrap();
     let templates = BTreeMap::from([(task, Arc::new(template))]);
     let model = preset.model.as_ref().map(|name| EngineModel {
-        size: Some(ImageSize::new(512, 512)),
-        steps: Some(20),
-        cfg_scale: Some(7.0),
-        scheduler: Some("ddim".into()),
-        ..EngineModel::in_process(name, name, &SD_1)
+        settings: ModelSettings {
+            size: Some(ImageSize::new(512, 512)),
+            steps: Some(20),
+            cfg_scale: Some(7.0),
+            scheduler: Some("ddim".into()),
+        },
+        ..model_of_kind(name, name, ModelKind::main(&SD_1, Evidence::Engine))
     });
-    ModelChoice { name: "p".into(), model, preset: Some(Arc::new(Preset { templates, ..preset })) }
+    let preset = Some(Arc::new(Preset { templates, ..preset }));
+    ModelChoice { name: "p".into(), model, preset, loras: Arc::default() }
 }
 
 fn generate(body: &Value, bound: &str, size: &str, preset: Preset) -> Result<Job, FieldError> {
@@ -134,9 +142,9 @@ fn an_edit_has_the_size_of_its_source_unscaled_if_the_template_takes_no_size() {
     let (source_size, to_make) = (ImageSize::new(101, 77), ImageSize::new(96, 72));
     let edit = |body: Value, bound: &str, size: &str| {
         let (request, choice) = (request(&body), choice(Task::Edit, bound, size, Preset::default()));
-        let canvas = EditPlan::new(&request, &choice, false, source_size, to_make);
+        let canvas = EditPlan::new(&request, &choice, (1, false), source_size, 1 << 20, |_, _, _| to_make);
         let job = Job::plan(&request, choice, Some(canvas), 7, LIMITS)?;
-        Ok::<_, FieldError>((canvas.size, job.size, job.strength, job.ignored))
+        Ok::<_, FieldError>((canvas.size.unwrap(), job.size, job.strength, job.ignored))
     };
     let sides = "width: [a.width], height: [a.height], strength: [a.denoise]";
     let open = json!({"prompt": "a"});
@@ -165,14 +173,13 @@ fn a_preset_supports_the_tasks_of_its_templates() {
     };
     let error = Job::plan(&open, inpaint(None), None, 7, LIMITS).unwrap_err();
     assert!(error.message.ends_with("has no template for generate."), "{error}");
-    assert!(
-        Job::plan(&open, inpaint(Some("m")), None, 7, LIMITS).unwrap().template.is_none(),
-        "the built-in one"
-    );
+    let built_in = Job::plan(&open, inpaint(Some("m")), None, 7, LIMITS).unwrap().template.unwrap();
+    assert!(built_in.binds(Binding::CfgScale), "the model's own graph");
+    let size = ImageSize::new(64, 64);
     // The image's own transparency may be a mask, which is known when it is decoded.
-    let canvas = EditPlan::new(&open, &inpaint(None), false, ImageSize::new(64, 64), ImageSize::new(64, 64));
+    let canvas = EditPlan::new(&open, &inpaint(None), (1, false), size, 1 << 20, |size, _, _| size);
     let planned = || Job::plan(&open, inpaint(None), Some(canvas), 7, LIMITS).unwrap();
-    let source = |mask: bool| SourceImage { image: "p".into(), mask: mask.then(|| "m".into()) };
+    let source = |mask: bool| SourceImages { images: vec!["p".into()], mask: mask.then(|| "m".into()) };
     let decoded = |mask| planned().with_source(source(mask), &open, &inpaint(None), canvas, LIMITS);
     assert_eq!(decoded(true).unwrap().task, Task::Inpaint);
     assert!(decoded(false).unwrap_err().message.ends_with("has no template for edit."));
@@ -183,9 +190,9 @@ fn transparency_is_no_mask_if_the_preset_cannot_inpaint() {
     let open = request(&json!({"prompt": "a"}));
     let edit = choice(Task::Edit, "", "size: ignore", Preset::default());
     let size = ImageSize::new(64, 64);
-    let canvas = |masked| EditPlan::new(&open, &edit, masked, size, size);
+    let canvas = |masked| EditPlan::new(&open, &edit, (1, masked), size, 1 << 20, |size, _, _| size);
     let planned = Job::plan(&open, edit.clone(), Some(canvas(false)), 7, LIMITS).unwrap();
-    let source = SourceImage { image: "p".into(), mask: Some("m".into()) };
+    let source = SourceImages { images: vec!["p".into()], mask: Some("m".into()) };
     let job = planned.with_source(source, &open, &edit, canvas(false), LIMITS).unwrap();
     assert_eq!((job.task, &job.source.unwrap().mask), (Task::Edit, &None));
     let sent = Job::plan(&open, edit.clone(), Some(canvas(true)), 7, LIMITS).unwrap_err();
@@ -195,7 +202,7 @@ fn transparency_is_no_mask_if_the_preset_cannot_inpaint() {
 #[test]
 fn strength_without_a_source_is_listed_as_ignored_for_built_in_graphs_too() {
     let model = Some(EngineModel::in_process("k", "n", &SD_1));
-    let built_in = ModelChoice { name: "n".into(), model, preset: None };
+    let built_in = ModelChoice { name: "n".into(), model, preset: None, loras: Arc::default() };
     let job =
         Job::plan(&request(&json!({"prompt": "a", "strength": 0.5})), built_in, None, 7, LIMITS).unwrap();
     assert_eq!(job.ignored, ["strength"]);

@@ -193,6 +193,7 @@ fn rules() -> Rules {
 
 fn engine() -> EngineState {
     let status = EngineStatus {
+        loras: Arc::default(),
         version: "6.14.2".into(),
         warning: None,
         paused: false,

@@ -23,6 +23,7 @@ pub(super) struct ImageResponder {
     output: Output,
     strip_metadata: bool,
     base_url: BaseUrl,
+    safety_identifier: Option<String>,
     pub(super) quality: &'static str,
     /// The size the images will have, if it is known before they are made.
     pub(super) size: Option<ImageSize>,
@@ -36,6 +37,7 @@ impl ImageResponder {
             output: request.output,
             strip_metadata: app.config.strip_metadata,
             base_url,
+            safety_identifier: request.safety_identifier.clone(),
             quality: request.quality.name(),
             size: job.expected_size(),
         }
@@ -49,6 +51,7 @@ impl ImageResponder {
             output: Output { format: picture::Format::Png, quality: 100 },
             strip_metadata: false,
             base_url: BaseUrl(String::new()),
+            safety_identifier: None,
             quality: "medium",
             size: Some(ImageSize::new(64, 64)),
         }
@@ -63,7 +66,7 @@ impl ImageResponder {
         // All images of a job have the same size.
         let size = images.first().map(image_size).transpose()?;
         let data =
-            images.into_iter().map(|image| self.image_object(image, cancel)).collect::<Result<_, _>>()?;
+            images.into_iter().map(|image| self.image_object(image, job, cancel)).collect::<Result<_, _>>()?;
         let response = ImagesResponse {
             created: unix_now(),
             data,
@@ -72,6 +75,7 @@ impl ImageResponder {
             quality: Some(self.quality.to_owned()),
             size: size.map(|size| size.to_string()),
             ignored: job.ignored.iter().map(|name| (*name).to_owned()).collect(),
+            safety_identifier: self.safety_identifier.clone(),
             usage: Some(Usage::default()),
         };
         serde_json::to_vec(&response).map_err(|error| EngineError::Failed(error.to_string()))
@@ -80,17 +84,21 @@ impl ImageResponder {
     fn image_object(
         &self,
         image: GeneratedImage,
+        job: &Job,
         cancel: &CancellationToken,
     ) -> Result<ImageObject, EngineError> {
+        let size = image_size(&image)?;
         let image = self.encode_image(image, cancel)?;
-        let seed = Some(image.seed);
+        let object = ImageObject {
+            seed: Some(image.seed),
+            settings: Some(job.settings(image.seed, Some(size))),
+            ..ImageObject::default()
+        };
         Ok(match self.response_format {
-            ResponseFormat::B64Json => {
-                ImageObject { b64_json: Some(encode_base64(&image.bytes)), seed, ..ImageObject::default() }
-            }
+            ResponseFormat::B64Json => ImageObject { b64_json: Some(encode_base64(&image.bytes)), ..object },
             ResponseFormat::Url => {
                 let url = format!("{}/v1/images/files/{}", self.base_url.0, self.image_cache.insert(&image));
-                ImageObject { url: Some(url), seed, ..ImageObject::default() }
+                ImageObject { url: Some(url), ..object }
             }
         })
     }

@@ -37,7 +37,9 @@ pub(super) fn final_event(responder: ImageResponder, route: ImageRoute) -> Finis
         let missing = || EngineError::Failed("the engine returned no image".to_owned());
         let image = responder.encode_image(images.pop().ok_or_else(missing)?, cancel)?;
         let mut body = event_fields(&responder, route, "completed");
-        body["size"] = json!(image_size(&image)?.to_string());
+        let size = image_size(&image)?;
+        body["size"] = json!(size.to_string());
+        body["settings"] = json!(job.settings(image.seed, Some(size)));
         body["b64_json"] = json!(encode_base64(&image.bytes));
         body["seed"] = json!(image.seed);
         body["usage"] = json!(Usage::default());
@@ -48,7 +50,8 @@ pub(super) fn final_event(responder: ImageResponder, route: ImageRoute) -> Finis
     })
 }
 
-/// A job and the events sent for it: up to `partial_images` previews, spread over its steps, then the image.
+/// A job and the events sent for it: up to `partial_images` previews, spread over its steps, then the image; its progress as
+/// comments in between.
 pub(super) struct JobStream {
     job: JobHandle<Event>,
     progress: watch::Receiver<JobProgress>,
@@ -56,6 +59,8 @@ pub(super) struct JobStream {
     route: ImageRoute,
     partial_images: u8,
     partials_sent: u8,
+    /// The last comment that was sent.
+    last_comment: String,
     deadline: Instant,
     time_limit: Duration,
     ended: bool,
@@ -76,6 +81,7 @@ impl JobStream {
             route,
             partial_images,
             partials_sent: 0,
+            last_comment: String::new(),
             deadline,
             time_limit,
             ended: false,
@@ -109,18 +115,31 @@ impl JobStream {
         loop {
             let outcome = tokio::select! {
                 outcome = self.job.wait() => outcome.map_err(ApiError::from),
-                Ok(()) = self.progress.changed(), if self.partials_sent < self.partial_images => {
-                    let progress = self.progress.borrow_and_update().clone();
-                    match progress.preview.filter(|_| is_due(progress.fraction, self.partials_sent, self.partial_images)) {
-                        Some(preview) => return self.partial_event(&preview),
-                        None => continue,
-                    }
-                }
+                Ok(()) = self.progress.changed() => match self.progress_event() {
+                    Some(event) => return event,
+                    None => continue,
+                },
                 () = tokio::time::sleep_until(self.deadline) => Err(ApiError::Timeout(self.time_limit)),
             };
             self.ended = true;
             return outcome.unwrap_or_else(error_event);
         }
+    }
+
+    /// A preview if one is due, else a comment if the progress has changed by a hundredth.
+    fn progress_event(&mut self) -> Option<Event> {
+        let progress = self.progress.borrow_and_update().clone();
+        if is_due(progress.fraction, self.partials_sent, self.partial_images)
+            && let Some(preview) = progress.preview
+        {
+            return Some(self.partial_event(&preview));
+        }
+        let comment = format!("progress {:.2}", progress.fraction);
+        if comment == self.last_comment {
+            return None;
+        }
+        self.last_comment.clone_from(&comment);
+        Some(Event::default().comment(comment))
     }
 
     fn partial_event(&mut self, preview: &Preview) -> Event {
@@ -148,7 +167,7 @@ fn event_fields(responder: &ImageResponder, route: ImageRoute, event: &str) -> V
 
 /// The first of two partials is due at a third of the work, the second at two thirds.
 fn is_due(fraction: f64, sent: u8, partials: u8) -> bool {
-    fraction >= f64::from(sent + 1) / f64::from(partials + 1)
+    sent < partials && fraction >= f64::from(sent + 1) / f64::from(partials + 1)
 }
 
 fn error_event(error: ApiError) -> Event {
@@ -182,7 +201,7 @@ mod tests {
         let lifecycle = Lifecycle::new();
         let jobs = Jobs::new(Engine::builtin(), 1, lifecycle.clone(), Metrics::default());
         let model = Some(EngineModel::in_process("k", "n", &SD_1));
-        let choice = ModelChoice { name: "n".into(), model, preset: None };
+        let choice = ModelChoice { name: "n".into(), model, preset: None, loras: std::sync::Arc::default() };
         let job = Job { steps: Some(150), previews: true, ..Job::warm_up(choice) }; // 3 s
         let spec = JobSpec {
             job,
@@ -195,7 +214,8 @@ mod tests {
         let responder = ImageResponder::for_tests();
         let stream = JobStream::new(handle, responder, ImageRoute::Generations, 30, deadline);
         let mut events = Box::pin(stream.into_events(&lifecycle));
-        assert!(format!("{:?}", events.next().await).contains("partial_image"));
+        assert!(format!("{:?}", events.next().await).contains(": progress 0.01"));
+        while format!("{:?}", events.next().await).contains(": progress 0.0") {}
         tokio::time::sleep(Duration::from_millis(1100)).await;
         assert_eq!(jobs.slots().available(), 1);
         assert!(format!("{:?}", events.next().await).contains("engine_timeout"), "the last event says why");
@@ -207,7 +227,7 @@ mod tests {
         let partial_steps = |steps: u32, partials: u8| {
             let mut sent = 0;
             let due = |step: &u32| {
-                let due = sent < partials && is_due(f64::from(*step) / f64::from(steps), sent, partials);
+                let due = is_due(f64::from(*step) / f64::from(steps), sent, partials);
                 sent += u8::from(due);
                 due
             };

@@ -15,6 +15,10 @@ use crate::backend::BackendError;
 pub(super) const MAX_IMAGES: usize = 10;
 /// The fields of an entry that are passed on besides its image.
 const METADATA_FIELDS: [&str; 2] = ["seed", "revised_prompt"];
+/// How an image was made: an object, which is passed on as well.
+const SETTINGS_FIELD: &str = "settings";
+/// Larger ones are left out.
+const MAX_SETTINGS_BYTES: usize = 16 << 10;
 
 #[derive(Debug)]
 pub(super) struct ImagesResponse {
@@ -105,7 +109,7 @@ fn object<'a>(json: &'a [u8], names: &[&'static str]) -> Option<JsonObject<'a>> 
 }
 
 fn parse_entry(entry: &RawValue, base: &Url) -> Result<ImageEntry, &'static str> {
-    let names = ["b64_json", "url", METADATA_FIELDS[0], METADATA_FIELDS[1]];
+    let names = ["b64_json", "url", METADATA_FIELDS[0], METADATA_FIELDS[1], SETTINGS_FIELD];
     let entry = object(entry.get().as_bytes(), &names).ok_or("an entry is not an object")?;
     let index = |text: &str| (!text.is_empty()).then(|| JsonScanner::image_index(text));
     let inline = entry.get("b64_json").and_then(|text| with_str(text, index)).flatten();
@@ -122,7 +126,16 @@ fn parse_entry(entry: &RawValue, base: &Url) -> Result<ImageEntry, &'static str>
     let metadata = METADATA_FIELDS
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), scalar(entry.get(name)?.get()).ok()?)));
-    Ok(ImageEntry { source, metadata: metadata.collect() })
+    let settings = settings(&entry).map(|settings| (SETTINGS_FIELD.to_owned(), settings));
+    Ok(ImageEntry { source, metadata: metadata.chain(settings).collect() })
+}
+
+fn settings(entry: &JsonObject<'_>) -> Option<Value> {
+    let text = entry.get(SETTINGS_FIELD)?.get();
+    if text.len() > MAX_SETTINGS_BYTES {
+        return None;
+    }
+    serde_json::from_str(text).ok().map(Value::Object)
 }
 
 fn same_origin_url(text: &str, base: &Url) -> Result<ImageSource, &'static str> {
@@ -193,6 +206,21 @@ mod tests {
         let base = "http://a".parse().unwrap();
         for body in ["", "<html>", "[]", "{}"] {
             assert!(parse_images_response(body.as_bytes().to_vec(), &base).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn settings_are_passed_on_if_they_are_a_short_object() {
+        let of = |settings: &Value| {
+            let body = json!({"data": [{"b64_json": "@0", "seed": 7, "settings": settings}]}).to_string();
+            let parsed = parse_images_response(body.into_bytes(), &"http://a".parse().unwrap()).unwrap();
+            Value::Object(parsed.entries[0].metadata.clone())
+        };
+        let settings = json!({"model": "m", "cfg_scale": 3.5, "loras": [{"name": "l", "weight": 1.0}]});
+        assert_eq!(of(&settings), json!({"seed": 7, "settings": settings}));
+        let long = json!({"prompt": "x".repeat(MAX_SETTINGS_BYTES)});
+        for unusable in [json!(null), json!([]), json!("m"), json!(7), long] {
+            assert_eq!(of(&unusable), json!({"seed": 7}));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     fields::FieldError,
-    inline_images::{REFERENCE_MEMBER, check_count, either_not_both},
+    inline_images::{MARKUP_MEMBER, REFERENCE_MEMBER, check_count, either_not_both, markup_not_supported},
 };
 
 /// A part of a form that holds an image.
@@ -17,10 +17,13 @@ pub struct FormImage {
 impl FormImage {
     /// Finds them in a form's parts, of which each is its name and its content: `image`, `image[]`, `image[0]` or the same in
     /// the plural, once or several times, in their order, or that of their indices; then those in `ref_images`. Empty parts
-    /// count as absent, and so does an empty list of the latter.
+    /// count as absent, and so does an empty list of the latter. `markup` is an error.
     pub fn find<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Vec<Self>, FieldError> {
         let mut found = Vec::new();
         for (part, (name, content)) in parts.into_iter().enumerate() {
+            if name == MARKUP_MEMBER && !content.is_empty() {
+                return Err(markup_not_supported());
+            }
             let Some((param, index)) = image_name(name) else { continue };
             let is_reference = param == REFERENCE_MEMBER;
             let is_empty_list = is_reference && matches!(content.trim_ascii(), b"" | b"[]" | b"null");
@@ -103,6 +106,8 @@ mod tests {
         }
         let both = find(&[("images[]", "x"), ("image", "x")]).unwrap_err();
         assert!(both.message.contains("not both"), "{both}");
+        assert_eq!(find(&[("image", "x"), ("markup", "x")]), Err(markup_not_supported()));
+        assert_eq!(find(&[("image", "x"), ("markup", "")]), Ok(vec![("image", 0)]));
         assert_eq!(find(&[("image[]", "x"); 16]).map(|images| images.len()), Ok(16));
         let mut parts = vec![("image[]", "x"); 16];
         parts.push(("ref_images", "x"));

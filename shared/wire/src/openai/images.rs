@@ -1,6 +1,7 @@
 //! The response of the Images API. Requests are parsed with [`super::fields`] by each program.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// `{"created":…,"data":[…]}`. Absent fields are omitted, never null.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct ImagesResponse {
     /// `WxH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// That of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety_identifier: Option<String>,
     /// Token counts; zeros, because local engines have none and the SDKs' types require them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -44,6 +48,9 @@ pub struct ImageObject {
     /// The seed (an extension): the same request with it gives the same image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// How it was made (an extension).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Map<String, Value>>,
 }
 
 /// Token counts.

@@ -10,13 +10,17 @@ use super::{
 };
 
 /// The members of an edit's body that may hold images.
-pub const EDIT_MEMBERS: &[&str] = &["image", "images", "image[]", "images[]", "ref_images", "mask"];
+pub const EDIT_MEMBERS: &[&str] =
+    &["image", "images", "image[]", "images[]", REFERENCE_MEMBER, "mask", MARKUP_MEMBER];
 /// The members that may hold the images to edit: one of these pairs, in this order.
 const IMAGE_MEMBERS: [[&str; 2]; 2] = [["image", "image[]"], ["images", "images[]"]];
 /// Further images, after the others; used by some clients.
 pub(super) const REFERENCE_MEMBER: &str = "ref_images";
 /// The members with images of various clients that a generation must not have.
-pub const GENERATION_MEMBERS: &[&str] = &["image", "images", "image[]", "mask", "ref_images"];
+pub const GENERATION_MEMBERS: &[&str] =
+    &["image", "images", "image[]", "mask", REFERENCE_MEMBER, MARKUP_MEMBER];
+/// An image with marks that say what to change where, for which local models have no counterpart.
+pub(super) const MARKUP_MEMBER: &str = "markup";
 /// The name in OpenAI's own JSON form, for an error without any image.
 const DEFAULT_MEMBER: &str = "images";
 /// Images of one edit, as many as OpenAI accepts. Further ones are checked and counted, but their URLs are not kept, so that
@@ -46,6 +50,9 @@ impl<'a> InlineImages<'a> {
     /// with one, or a list of these; then those in `ref_images`; `mask` likewise. Only `data:` URLs are accepted.
     pub fn parse(object: &JsonObject<'a>) -> Result<Self, FieldError> {
         let present = |name: &'static str| Some((name, present_value(object, name)?));
+        if present(MARKUP_MEMBER).is_some() {
+            return Err(markup_not_supported());
+        }
         let members = match IMAGE_MEMBERS.map(|pair| pair.iter().any(|name| present(name).is_some())) {
             [true, true] => return Err(either_not_both()),
             [true, false] => IMAGE_MEMBERS[0],
@@ -77,6 +84,13 @@ pub(super) fn either_not_both() -> FieldError {
     FieldError::new("images", "Send either image or images, not both.")
 }
 
+/// The error for marks: unused, they would be missing from the result.
+pub(super) fn markup_not_supported() -> FieldError {
+    let message = "markup is not supported: draw the marks into image itself and say in prompt what they mean, or send a \
+                   mask that is transparent where to repaint.";
+    FieldError::new(MARKUP_MEMBER, message)
+}
+
 /// Refuses more images than an edit may have.
 pub(super) fn check_count(param: &str, count: usize) -> Result<(), FieldError> {
     if count <= MAX_IMAGES {
@@ -91,6 +105,7 @@ pub(super) fn check_count(param: &str, count: usize) -> Result<(), FieldError> {
 pub fn reject_images(object: &JsonObject<'_>) -> Result<(), FieldError> {
     match GENERATION_MEMBERS.iter().find(|name| present_value(object, name).is_some()) {
         None => Ok(()),
+        Some(&MARKUP_MEMBER) => Err(markup_not_supported()),
         Some(name) => {
             let message = format!(
                 "{name} is not supported here: to edit an image, use POST /v1/images/edits with image and, optionally, mask."
@@ -273,6 +288,11 @@ mod tests {
             let both = parse(&json!({one: DATA, other: [DATA]})).unwrap_err();
             assert!(both.message.contains("not both"), "{both}");
         }
+        for value in [json!(DATA), json!({"image_url": DATA}), json!({"file_id": "f"}), json!([DATA])] {
+            let error = parse(&json!({"image": DATA, "markup": value})).unwrap_err();
+            assert_eq!(error, markup_not_supported(), "{value}");
+        }
+        assert_eq!(parse(&json!({"image": DATA, "markup": null})), Ok(("image", 1, false)));
         let masks = parse(&json!({"image": DATA, "mask": [DATA, DATA]})).unwrap_err();
         assert_eq!(masks, FieldError::new("mask", "mask must be one image."));
     }
@@ -283,7 +303,8 @@ mod tests {
             let text = body.to_string();
             reject_images(&JsonObject::parse(text.as_bytes(), GENERATION_MEMBERS).unwrap()).err()
         };
-        for name in GENERATION_MEMBERS {
+        assert_eq!(refused(json!({"prompt": "p", "markup": DATA})), Some(markup_not_supported()));
+        for name in GENERATION_MEMBERS.iter().filter(|name| **name != MARKUP_MEMBER) {
             for value in [json!(DATA), json!([DATA]), json!({"image_url": DATA}), json!("http://x/y.png")] {
                 let error = refused(json!({"prompt": "p", *name: value})).unwrap();
                 assert_eq!(error.param.as_deref(), Some(*name));

@@ -1,6 +1,7 @@
 //! `GET /v1/models`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// A list of models, `{"object":"list","data":[…]}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,12 +33,21 @@ pub struct Model {
     /// The engine in the sidecar, the backend class in the gateway.
     #[serde(default)]
     pub owned_by: String,
+    /// What it is and can do (an extension): members beside the others.
+    #[serde(flatten)]
+    pub details: Map<String, Value>,
 }
 
 impl Model {
     /// A model.
     pub fn new(id: impl Into<String>, created: u64, owned_by: impl Into<String>) -> Self {
-        Self { id: id.into(), object: object_model(), created, owned_by: owned_by.into() }
+        Self {
+            id: id.into(),
+            object: object_model(),
+            created,
+            owned_by: owned_by.into(),
+            details: Map::new(),
+        }
     }
 }
 

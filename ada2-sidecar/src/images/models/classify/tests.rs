@@ -185,27 +185,28 @@ fn metadata_wins_over_the_name_and_missing_metadata_means_nothing() {
 }
 
 #[test]
-fn files_that_are_not_models_have_no_graphs() {
+fn files_that_are_not_models_are_of_no_kind_that_runs() {
     for part in ["lora", "textual-inversion", "controlnet", "vae", "control-lora", "tensorrt", "anything"] {
         let kind =
             classify_checkpoint(Some(&metadata(&format!("stable-diffusion-xl-v1-base/{part}"), "")), "sdxl");
-        assert!(kind.graphs().is_none() && !kind.is_unknown(), "{part}");
+        assert!(kind.variant == ModelVariant::Other && !kind.is_unknown(), "{part}");
     }
     let network = ModelMetadata { network: Some("networks.lora".into()), ..metadata("", "sdxl_base_v1-0") };
-    assert!(classify_checkpoint(Some(&network), "sdxl").graphs().is_none());
+    assert_eq!(classify_checkpoint(Some(&network), "sdxl").variant, ModelVariant::Other);
 }
 
 proptest! {
     #[test]
     fn only_known_phrases_make_a_model_a_default(name in "[a-z_]{1,20}") {
         let kind = classify_checkpoint(None, &name);
+        let is_sd = matches!(kind.family_name(), Some("sd-1" | "sdxl")) && kind.variant == ModelVariant::Main;
         let says = ["xl", "pony", "illustrious", "noob", "animagine", "emaonly"];
-        prop_assert!(!kind.is_default_candidate() || says.iter().any(|word| name.contains(word)), "{name}");
+        prop_assert!(!is_sd || says.iter().any(|word| name.contains(word)), "{name}");
     }
 
     #[test]
     fn any_text_is_read(name in "\\PC{0,60}", architecture in "\\PC{0,60}", version in "\\PC{0,60}") {
         let kind = classify_checkpoint(Some(&metadata(&architecture, &version)), &name);
-        prop_assert!(!kind.is_default_candidate() || kind.graphs().is_some());
+        prop_assert!(!kind.is_unknown() || kind.family_name().is_none());
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         Task,
         models::{Evidence, ModelDeclaration, ModelKind, ModelVariant, Preset, family_named},
         template::Template,
+        tests::model_of_kind,
     },
 };
 
@@ -128,10 +129,7 @@ fn an_engine_without_supported_models_is_ready_only_with_a_preset() {
         let templates = BTreeMap::from([(Task::Generate, template)]);
         Arc::new(Preset { name: name.into(), templates, ..Preset::default() })
     };
-    let of = |name: &str, kind: ModelKind| EngineModel {
-        kind,
-        ..EngineModel::in_process(name, name, &SD_1)
-    };
+    let of = |name: &str, kind: ModelKind| model_of_kind(name, name, kind);
     let flux = of("flux1-dev", ModelKind::main(family_named("flux").unwrap(), Evidence::Name));
     let unknown = of("dreamshaper_8", ModelKind::unknown(ModelVariant::Main));
     for models in [vec![], vec![flux.clone(), unknown.clone()]] {
