@@ -70,6 +70,7 @@ const MORE_EXAMPLES: &[HelpEntry] = &[
         "like nvidia-smi --query-gpu",
     ),
     ("sudo ada2-sidecar reload", "apply a changed configuration file"),
+    ("ada2-sidecar template propose mine.json > mine.yaml", "which inputs of a workflow take what"),
     ("sudo ada2-sidecar check-port", "which process holds the port"),
     ("sudo ada2-sidecar ack", "acknowledge a fatal error of the GPU"),
     (
@@ -103,6 +104,7 @@ fn commands() -> Vec<Command> {
         reload(),
         check_port(),
         ack(),
+        template(),
     ]
 }
 
@@ -195,6 +197,50 @@ fn ack() -> Command {
         "Such an error keeps the service from being ready, across restarts, until it is acknowledged or the driver is \
          loaded anew.",
     )
+}
+
+fn template() -> Command {
+    Command::new("template")
+        .about("Turn a workflow of your own into a template, and try it")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(propose())
+        .subcommand(try_one())
+}
+
+fn propose() -> Command {
+    let workflow = Arg::new("workflow").value_name("WORKFLOW").required(true);
+    Command::new("propose")
+        .about("Print the binding file for a workflow, with the reason for each line")
+        .arg(workflow.help("ComfyUI's workflow saved with Export (API), or InvokeAI's export"))
+        .after_help(
+            "Prints the binding file on standard output, and on standard error what is not bound and why. Needs no running \
+             engine. Save it beside the workflow, name both in a preset, and check them:\n\n  \
+             ada2-sidecar template propose mine.json > mine.yaml\n  \
+             presets: {mine: {template: mine.json}}     # in the configuration; {template: {edit: mine.json}} for an edit\n  \
+             ada2-sidecar check-config --live\n  \
+             ada2-sidecar template try mine\n\n\
+             Exits with 0 if the file can be used for the task that it names, else 1 with the reasons.",
+        )
+}
+
+fn try_one() -> Command {
+    let name = Arg::new("name").value_name("NAME").required(true).help("A preset or a model");
+    let image =
+        option("image", "FILE", "A picture to edit; several times for several pictures, in their order");
+    Command::new("try")
+        .about("Make one picture with a preset or model through the running service")
+        .arg(name)
+        .arg(option("prompt", "TEXT", "What to paint [default: a red apple on a wooden table]"))
+        .arg(image.action(ArgAction::Append))
+        .arg(option("mask", "FILE", "Where to repaint: a picture that is transparent there"))
+        .arg(option("seed", "NUMBER", "The seed [default: random]"))
+        .arg(option("output", "FILE", "Where to write it [default: NAME.png]"))
+        .arg(flag("force", "Overwrite the file"))
+        .after_help(
+            "Takes GPU time. Prints what ran, how long it took and the file. Exits with 0, or with 1 and the service's own \
+             words.",
+        )
 }
 
 fn json() -> Arg {

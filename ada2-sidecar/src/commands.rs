@@ -10,6 +10,7 @@ mod move_in;
 mod reload;
 mod show;
 mod systemd;
+mod template;
 
 use std::{io, process::ExitCode};
 
@@ -44,6 +45,7 @@ pub fn run_without_config(
             Some(unit) => check_port::check_unit(unit),
             None => check_port::check_configured(config::read_listen_settings(matches, environment)),
         },
+        "template" => template::propose(arguments)?,
         _ => return None,
     };
     Some(into_exit_code(name, result))
@@ -56,6 +58,7 @@ pub fn run(matches: &ArgMatches, config: &Config) -> Option<ExitCode> {
         "gpu" => show::gpu(arguments, config),
         "readyz" => show::readyz(arguments, config),
         "ack" => ack::ack(config),
+        "template" => template::try_one(arguments, config)?,
         _ => return None,
     };
     Some(into_exit_code(name, result))

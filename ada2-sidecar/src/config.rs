@@ -27,6 +27,7 @@ use service::{
 pub use crate::engine::EngineKind;
 use crate::{
     admin,
+    engine::{EngineLogin, EngineSetup},
     gpu::{GpuSamplerConfig, KernelPaths},
     host,
     images::models::Preset,
@@ -58,6 +59,8 @@ pub struct Config {
     pub guard: Guard,
     /// The engine's address; none for the builtin engine.
     pub engine_url: Option<Url>,
+    /// The user that we are to an engine that has users.
+    pub engine_login: Option<EngineLogin>,
     /// The engine's systemd unit.
     pub engine_unit: String,
     /// Names for models with their settings.
@@ -155,8 +158,10 @@ fn load_layers(
         Some(config) if problems.is_empty() => {
             let admin = admin::AdminPaths::find(&settings, environment);
             let mut config = Config { state_dirs, admin, ..config };
-            let named = KEYS.iter().find(|key| key.name == "token_file").and_then(|key| file.get(key));
-            config.warnings.extend(sandbox::overridden_token_file(&settings, named));
+            for (name, _) in sandbox::CREDENTIALS {
+                let named = KEYS.iter().find(|key| key.name == name).and_then(|key| file.get(key));
+                config.warnings.extend(sandbox::overridden_secret_file(&settings, name, named));
+            }
             config.warnings.extend(settings.overridden());
             config.warnings.extend(variables.misspelled().iter().map(ToString::to_string));
             config.warnings.extend(variables.unused_with_prefix("ADA2_"));
@@ -200,7 +205,8 @@ fn read(
 ) -> Option<Config> {
     let before = settings.problems.len();
     settings.secret_from_file("token", "token_file");
-    sandbox::add_token_file_hint(settings, before);
+    sandbox::add_secret_file_hint(settings, "token_file", before);
+    let engine_login = read_engine_login(settings);
     let values = SettingValues::read(settings);
     settings.report_conflicts();
     let guard = Guard::from_settings(settings, "allowed_hosts", "allowed_origins");
@@ -215,6 +221,7 @@ fn read(
         guard: guard?,
         engine_url: values.explicit_engine_url.clone().or_else(|| kind.default_url()),
         engine_unit: values.explicit_engine_unit.clone().unwrap_or_else(|| kind.default_unit().to_owned()),
+        engine_login: engine_login?,
         presets: presets?,
         instance: instance?,
         state_dirs: Vec::new(),
@@ -223,6 +230,29 @@ fn read(
         warnings: settings.deprecated(),
         values,
     })
+}
+
+/// `engine_auth_file`. `None` means a problem, which is noted; its content is never quoted.
+fn read_engine_login(settings: &mut Settings) -> Option<Option<EngineLogin>> {
+    const KEY: &str = "engine_auth_file";
+    let before = settings.problems.len();
+    let Some((text, source)) = settings.secret_text(KEY) else {
+        sandbox::add_secret_file_hint(settings, KEY, before);
+        return (settings.problems.len() == before).then_some(None);
+    };
+    let kind = settings.raw("engine").and_then(EngineKind::parse);
+    if let Some(kind) = kind.filter(|kind| !kind.has_login()) {
+        let expected = format!("has no effect: {} has no login; remove it, or correct engine", kind.name());
+        settings.add_problem(KEY, expected);
+        return None;
+    }
+    match EngineLogin::read(&text) {
+        Ok(login) => Some(Some(login)),
+        Err(expected) => {
+            settings.problems.push(Problem::new(source, KEY, expected));
+            None
+        }
+    }
 }
 
 impl Config {
@@ -235,6 +265,11 @@ impl Config {
             engine_unit: self.engine_unit.clone(),
             kernel: KernelPaths::default(),
         }
+    }
+
+    /// What an engine is made from; `tag` marks our jobs in it.
+    pub fn engine_setup<'a>(&'a self, tag: &'a str) -> EngineSetup<'a> {
+        EngineSetup { url: self.engine_url.as_ref(), tag, model_dir: self.engine_model_dir.as_deref() }
     }
 
     /// What is sampled of the host.

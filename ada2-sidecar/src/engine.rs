@@ -7,6 +7,7 @@ mod event_socket;
 mod http;
 pub(crate) mod invokeai;
 mod job_context;
+mod login;
 pub mod monitor;
 mod previews;
 mod registry;
@@ -15,7 +16,6 @@ mod upload;
 use std::{fmt, ops::Deref, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use reqwest::Url;
 use service::lifecycle::Lifecycle;
 use tokio::sync::watch;
 
@@ -23,7 +23,8 @@ use self::{builtin::Builtin, error::sanitize_message, monitor::EngineState};
 pub use self::{
     error::EngineError,
     job_context::{GeneratedImage, JobContext, JobOutcome, JobProgress, Preview},
-    registry::{EngineAccess, EngineFixes, EngineKind, EngineSpec},
+    login::EngineLogin,
+    registry::{EngineAccess, EngineFixes, EngineKind, EngineSetup, EngineSpec},
 };
 use crate::images::{
     Job,
@@ -61,6 +62,9 @@ pub trait ImageEngine: fmt::Debug + Send + Sync {
     /// Follows its events for as long as the service lasts; none for an engine without.
     fn follow_events(self: Arc<Self>) -> Option<BoxFuture<'static, ()>>;
 
+    /// Logs in with this from now on, if the engine asks for it. An engine without users has no login.
+    fn set_login(&self, _login: Option<EngineLogin>) {}
+
     /// Whether it runs graphs at all.
     fn runs_graphs(&self) -> bool {
         true
@@ -72,13 +76,14 @@ pub trait ImageEngine: fmt::Debug + Send + Sync {
 pub struct Engine(Arc<dyn ImageEngine>);
 
 impl Engine {
-    /// The engine at this URL, by default its usual one; `tag` marks our jobs in it.
-    pub fn new(kind: EngineKind, url: Option<&Url>, tag: &str) -> Self {
+    /// The engine of this kind.
+    pub fn new(kind: EngineKind, setup: &EngineSetup) -> Self {
         Self(match &kind.spec().access {
             EngineAccess::InProcess(make) => make(),
             EngineAccess::Http { default_url, connect, .. } => {
-                let url = url.cloned().unwrap_or_else(|| default_url.parse().expect("checked by a test"));
-                connect(url, tag)
+                let url = setup.url.cloned();
+                let url = url.unwrap_or_else(|| default_url.parse().expect("checked by a test"));
+                connect(url, setup)
             }
         })
     }

@@ -149,13 +149,14 @@ pub async fn serve(
         admin::start(directory, addresses, reloads.clone(), &lifecycle);
     }
     let grace = config.shutdown_grace;
-    let engine = Engine::new(config.engine, config.engine_url.as_ref(), config.instance.tag());
+    let engine = Engine::new(config.engine, &config.engine_setup(config.instance.tag()));
+    engine.set_login(config.engine_login.clone());
     let gpu = gpu::start(config.gpu_sampler_config()).map_err(ServeError::Start)?;
     let engine_state = engine.start(&lifecycle);
     let metrics = Metrics::default();
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
     let host = host::start(config.host_sampler_config()).map_err(ServeError::Start)?;
-    let live = LiveConfig::new(config, jobs.slots().clone());
+    let live = LiveConfig::new(config, jobs.clone());
     let (readiness, evaluation) = start_readiness(&live, gpu, host, &engine_state, &jobs, &lifecycle);
     let config = live.config.load();
     let engine_url = config.engine_url.as_ref();

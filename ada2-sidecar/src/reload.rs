@@ -7,12 +7,12 @@ use service::{
     lifecycle::Lifecycle,
     reload::{ReloadHandle, Reloadable},
     settings::Problem,
-    slots::Slots,
 };
 
 use crate::{
     config::{Config, LoadedConfig},
     graph_validation,
+    jobs::Jobs,
     readiness::{
         EvaluationTrigger,
         rules::{CardRules, HostRules, Rules},
@@ -57,17 +57,18 @@ pub(crate) fn readiness_rules(config: &Config) -> Rules {
 pub(crate) struct LiveConfig {
     pub(crate) config: Reloadable<Arc<Config>>,
     pub(crate) rules: Reloadable<Rules>,
-    slots: Arc<Slots>,
+    jobs: Jobs,
 }
 
 impl LiveConfig {
-    pub(crate) fn new(config: Config, slots: Arc<Slots>) -> Self {
+    pub(crate) fn new(config: Config, jobs: Jobs) -> Self {
         let rules = Reloadable::new(readiness_rules(&config));
-        Self { config: Reloadable::new(Arc::new(config)), rules, slots }
+        Self { config: Reloadable::new(Arc::new(config)), rules, jobs }
     }
 
     fn apply(&self, config: Arc<Config>) {
-        self.slots.set_limit(config.max_inflight);
+        self.jobs.slots().set_limit(config.max_inflight);
+        self.jobs.engine().set_login(config.engine_login.clone());
         self.rules.replace(readiness_rules(&config));
         self.config.replace(config);
     }

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::{
         config,
-        engine::Engine,
+        engine::{Engine, EngineSetup},
         gpu,
         graph_validation::GraphErrors,
         host::{HostSample, OutputDisk},
@@ -180,7 +180,7 @@ mod tests {
         let flags = [&["ada2-sidecar"], &flags[..]].concat();
         let config = config::load(&crate::cli::command().get_matches_from(flags), &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
-        let engine = Engine::new(config.engine, None, "");
+        let engine = Engine::new(config.engine, &EngineSetup::default());
         let state = engine.start(&lifecycle);
         let metrics = Metrics::default();
         let jobs = Jobs::new(engine, 1, lifecycle.clone(), metrics.clone());

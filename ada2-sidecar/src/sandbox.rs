@@ -7,33 +7,38 @@ use service::settings::{SettingSource, SettingSpec, Settings};
 
 /// Hidden by `ProtectHome=yes`.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
-/// The token's name in `LoadCredential=`.
-const CREDENTIAL: &str = "token";
+/// Settings that name a file with a secret, and what that file is called in `LoadCredential=`.
+pub(crate) const CREDENTIALS: [(&str, &str); 2] =
+    [("token_file", "token"), ("engine_auth_file", "engine_auth")];
 
-/// A systemd credential named `token` is the token's file.
+fn credential_of(key: &str) -> Option<&'static str> {
+    CREDENTIALS.iter().find(|(setting, _)| *setting == key).map(|(_, credential)| *credential)
+}
+
+/// A systemd credential with the name of a secret is its file.
 pub(crate) fn credential(
     environment: &dyn Fn(&str) -> Option<String>,
     key: &SettingSpec,
 ) -> Option<(String, SettingSource)> {
-    if key.name != "token_file" {
-        return None;
-    }
-    let file = Path::new(&environment("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
-    file.is_file().then(|| (file.display().to_string(), SettingSource::Credential(CREDENTIAL)))
+    let credential = credential_of(key.name)?;
+    let file = Path::new(&environment("CREDENTIALS_DIRECTORY")?).join(credential);
+    file.is_file().then(|| (file.display().to_string(), SettingSource::Credential(credential)))
 }
 
-/// Warns that the credential overrides the token file in the configuration file.
-pub(crate) fn overridden_token_file(
+/// Warns that a credential overrides the file of a secret in the configuration file.
+pub(crate) fn overridden_secret_file(
     s: &Settings,
+    key: &str,
     configured: Option<(String, SettingSource)>,
 ) -> Option<String> {
-    let (used, (path, source)) = (s.source("token_file"), configured?);
+    let (used, (path, source)) = (s.source(key), configured?);
     let path = path.trim();
-    let is_other = !path.is_empty() && Some(path) != s.raw("token_file");
-    (is_other && matches!(used, SettingSource::Credential(_))).then(|| {
+    let is_other = !path.is_empty() && Some(path) != s.raw(key);
+    let SettingSource::Credential(credential) = &used else { return None };
+    is_other.then(|| {
         format!(
-            "{source}: token_file: no effect: {used} takes precedence; remove token_file, or remove \
-             LoadCredential={CREDENTIAL}: from the unit"
+            "{source}: {key}: no effect: {used} takes precedence; remove {key}, or remove LoadCredential={credential}: \
+             from the unit"
         )
     })
 }
@@ -59,26 +64,27 @@ pub(crate) fn access_hint(path: &Path, error: ErrorKind) -> Option<String> {
         .then(|| format!("; the service's user cannot read it: run `sudo chmod a+r {}`", path.display()))
 }
 
-/// Completes the problem of an unreadable token file, if it is the one at `since`. A secret must not become readable for
-/// everyone: systemd passes it in.
-pub(crate) fn add_token_file_hint(s: &mut Settings, since: usize) {
-    if matches!(s.source("token_file"), SettingSource::Credential(_)) {
+/// Completes the problem of an unreadable file with a secret, if it is the one at `since`. A secret must not become readable
+/// for everyone: systemd passes it in.
+pub(crate) fn add_secret_file_hint(s: &mut Settings, key: &str, since: usize) {
+    let Some(credential) = credential_of(key) else { return };
+    if matches!(s.source(key), SettingSource::Credential(_)) {
         return;
     }
-    let path = s.raw("token_file").unwrap_or_default().trim().to_owned();
+    let path = s.raw(key).unwrap_or_default().trim().to_owned();
     let Some(problem) = s.problems.get_mut(since) else { return };
     let Err(error) = File::open(&path) else { return };
-    if let Some(hint) = token_file_hint(Path::new(&path), error.kind()) {
+    if let Some(hint) = secret_file_hint(Path::new(&path), key, credential, error.kind()) {
         problem.expected.push_str(&hint);
     }
 }
 
-fn token_file_hint(path: &Path, error: ErrorKind) -> Option<String> {
+fn secret_file_hint(path: &Path, key: &str, credential: &str, error: ErrorKind) -> Option<String> {
     let is_hidden = is_in_home_dir(path) && error == ErrorKind::NotFound;
     (is_hidden || error == ErrorKind::PermissionDenied).then(|| {
         format!(
             "; the service's user cannot read it: let systemd pass it in. Run `sudo systemctl edit ada2-sidecar`, add \
-             LoadCredential={CREDENTIAL}:{} to [Service], and remove token_file",
+             LoadCredential={credential}:{} to [Service], and remove {key}",
             path.display()
         )
     })
@@ -115,10 +121,17 @@ mod tests {
 
     #[test]
     fn an_unreadable_token_file_names_the_credential() {
-        let hint = |path: &str, error| token_file_hint(Path::new(path), error);
+        let hint = |path: &str, error| secret_file_hint(Path::new(path), "token_file", "token", error);
         let denied = hint("/etc/ada2-sidecar/token", ErrorKind::PermissionDenied).unwrap();
         assert!(denied.contains("LoadCredential=token:/etc/ada2-sidecar/token"), "{denied}");
         assert!(hint("/home/x/token", ErrorKind::NotFound).unwrap().contains("LoadCredential"));
         assert_eq!(hint("/etc/ada2-sidecar/token", ErrorKind::NotFound), None);
+        let login =
+            secret_file_hint(Path::new("/root/l"), "engine_auth_file", "engine_auth", ErrorKind::NotFound);
+        assert!(
+            login
+                .unwrap()
+                .ends_with("LoadCredential=engine_auth:/root/l to [Service], and remove engine_auth_file")
+        );
     }
 }

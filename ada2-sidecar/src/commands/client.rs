@@ -27,6 +27,9 @@ use crate::{
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
+/// Its routes for images.
+pub(super) const GENERATIONS: &str = "/v1/images/generations";
+pub(super) const EDITS: &str = "/v1/images/edits";
 pub(super) const PROMPT: &str = "a red apple on a wooden table";
 
 /// Runs async work of a command to its end.
@@ -111,21 +114,23 @@ impl SidecarClient {
         sample: &Value,
         limit: Duration,
     ) -> Result<(StatusCode, Value), String> {
-        match self.post_generation(token, sample, limit).await? {
+        match self.post(GENERATIONS, token, sample, limit).await? {
             (StatusCode::BAD_REQUEST, _) => {
-                self.post_generation(token, &json!({"prompt": PROMPT, "n": 1}), limit).await
+                self.post(GENERATIONS, token, &json!({"prompt": PROMPT, "n": 1}), limit).await
             }
             response => Ok(response),
         }
     }
 
-    async fn post_generation(
+    /// Posts JSON to one of the image routes.
+    pub(super) async fn post(
         &self,
+        path: &str,
         token: Option<&Secret>,
         body: &Value,
         limit: Duration,
     ) -> Result<(StatusCode, Value), String> {
-        let request = self.http.post(format!("http://{}/v1/images/generations", self.address));
+        let request = self.http.post(format!("http://{}{path}", self.address));
         let request = match token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,

@@ -8,11 +8,13 @@ mod card;
 mod configuration;
 mod driver;
 mod engine;
+mod engine_auth;
 mod engine_unit;
 mod fixes;
 mod generate;
 mod host;
 mod installation;
+mod model_dir;
 mod network;
 mod output_dir;
 mod port;
@@ -72,6 +74,7 @@ pub(super) fn doctor(
     }
     doctor.settings(probe.as_ref())?;
     doctor.add_all(token.evaluate())?;
+    doctor.add_all(engine_auth::check(&context))?;
     doctor.readiness(probe)?;
     doctor.host()?;
     if flag("generate") {
@@ -209,6 +212,11 @@ impl Doctor<'_> {
             };
             self.add_all([facts.evaluate()])?;
             self.explained_checks.push("disk");
+        }
+        if let Some(dir) = &config.engine_model_dir {
+            let facts =
+                model_dir::ModelDirFacts { dir, engine: config.engine, service, fixes: &context.fixes };
+            self.add_all([facts.evaluate()])?;
         }
         let facts = settings::SettingsFacts {
             config,

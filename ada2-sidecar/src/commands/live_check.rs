@@ -18,7 +18,8 @@ use crate::{
 /// One line for each problem. Nothing is run, and the engine does not change.
 pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
     // Without a tag: only the service may claim jobs.
-    let engine = Engine::new(config.engine, config.engine_url.as_ref(), "");
+    let engine = Engine::new(config.engine, &config.engine_setup(""));
+    engine.set_login(config.engine_login.clone());
     let kind = config.engine.name();
     let installed = block_on(engine.list_models())?.unwrap_or_default();
     for warning in model_warnings(&installed, &config.models, &config.presets) {

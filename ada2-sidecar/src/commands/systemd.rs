@@ -121,7 +121,12 @@ impl SystemdUnit {
 
     /// The file behind `LoadCredential=token:FILE`.
     pub(crate) fn token_credential(&self) -> Option<PathBuf> {
-        let path = |value: &String| value.strip_prefix("token:").map(PathBuf::from);
+        self.credential("token")
+    }
+
+    /// The file behind `LoadCredential=NAME:FILE`.
+    pub(crate) fn credential(&self, name: &str) -> Option<PathBuf> {
+        let path = |value: &String| value.strip_prefix(name)?.strip_prefix(':').map(PathBuf::from);
         self.values_in_files("LoadCredential").iter().rev().find_map(path)
     }
 

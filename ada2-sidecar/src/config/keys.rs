@@ -85,6 +85,12 @@ service::settings! {
                 .url().requires_restart().value_name("URL")
                 .default_help("local port 9090, or 8188 for comfyui").common();
 
+            row SettingSpec::new(
+                "engine_auth_file",
+                "ADA2_ENGINE_AUTH_FILE",
+                "File with user name and password, one line each, for an InvokeAI in multi-user mode",
+            ).value_name("FILE").default_help("none");
+
             pub explicit_engine_unit: Option<String> = Parser::expecting("a unit name like invokeai.service", non_empty) =>
             row SettingSpec::new(
                 "engine_unit",
@@ -93,6 +99,13 @@ service::settings! {
             )
             .requires_restart().value_name("UNIT")
             .default_help("invokeai.service or comfyui.service, by engine");
+
+            pub engine_model_dir: Option<PathBuf> = Parser::expecting("an absolute path", absolute) =>
+            row SettingSpec::new(
+                "engine_model_dir",
+                "ADA2_ENGINE_MODEL_DIR",
+                "ComfyUI's models directory on this host; tells what a model is if its metadata does not",
+            ).requires_restart().value_name("DIR");
 
             pub discard_outputs: bool = Parser::expecting("keep or discard", |text| either(text, "keep", "discard")) =>
             row SettingSpec::new(

@@ -10,9 +10,12 @@ mod family_files;
 mod graph_format;
 mod graphs;
 mod history;
+mod model_dir;
 mod models;
+mod node_inputs;
 mod payload;
 mod prompts;
+mod propose_rules;
 mod queue;
 mod rejection;
 mod run;
@@ -36,12 +39,13 @@ pub(crate) use self::graph_format::GRAPH_FORMAT;
 use self::{
     api::ComfyUiApi,
     events::ComfyUiEvent,
+    model_dir::ModelDir,
     models::{InstalledModels, ModelCache},
     version::{InterruptsById, Version},
 };
 use super::{
-    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSpec, EngineStatus, ImageEngine,
-    JobContext, JobOutcome,
+    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSetup, EngineSpec, EngineStatus,
+    ImageEngine, JobContext, JobOutcome,
     event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };
@@ -60,7 +64,7 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     graph_format: Some(GRAPH_FORMAT),
     access: EngineAccess::Http {
         default_url: "http://127.0.0.1:8188",
-        connect: |url, tag| Arc::new(ComfyUi::new(url, tag.to_owned())),
+        connect: |url, setup| Arc::new(ComfyUi::new(url, setup)),
         fixes: EngineFixes {
             loopback: "start it with --listen 127.0.0.1",
             model_location: "in its models/checkpoints",
@@ -95,17 +99,19 @@ struct ComfyUiState {
     orphans: HashSet<String>,
     /// Forgotten when the engine is gone, because another version may start.
     version: Option<Version>,
+    /// Whether this version has no route that cancels one job; not known before the first cancel.
+    lacks_job_cancel: bool,
 }
 
 impl ComfyUi {
-    pub(super) fn new(url: Url, tag: String) -> Self {
+    fn new(url: Url, setup: &EngineSetup) -> Self {
         let engine = Self {
             api: ComfyUiApi::new(url),
             events: EventSocket::default(),
             previews: PreviewStore::default(),
-            tag,
+            tag: setup.tag.to_owned(),
             state: Mutex::default(),
-            models: ModelCache::default(),
+            models: ModelCache::new(setup.model_dir.map(|dir| ModelDir::new(dir.to_owned()))),
         };
         engine.renew_client_id();
         engine
@@ -140,6 +146,11 @@ impl ComfyUi {
         self.state().version.as_ref().and_then(Version::interrupts_by_id)
     }
 
+    /// Whether the current engine has, or may have, a route that cancels one job.
+    fn may_cancel_jobs(&self) -> bool {
+        !self.state().lacks_job_cancel
+    }
+
     /// What an operator should know although the engine works.
     fn warning(&self, version: &Version) -> Option<String> {
         let message = "the engine's WebSocket (/ws) is not connected, so finished images are detected late: check for a proxy or \
@@ -165,6 +176,7 @@ impl ComfyUi {
             if state.version.as_ref() != Some(&version) {
                 self.models.invalidate();
                 state.version = Some(version.clone());
+                state.lacks_job_cancel = false;
             }
             state.active_prompts.clone()
         };
@@ -291,7 +303,7 @@ mod tests {
 
     #[test]
     fn interrupting_depends_on_the_current_version() {
-        let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
+        let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), &EngineSetup::default());
         assert!(engine.interrupts_by_id().is_none(), "never before it was read");
         engine.state().version = Some(Version::read("0.33.0"));
         assert!(engine.interrupts_by_id().is_some());

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    tungstenite::{Message, Utf8Bytes, protocol::WebSocketConfig},
 };
 use tracing::debug;
 
@@ -58,7 +58,7 @@ pub(super) trait EventSource: Sync {
 #[derive(Debug)]
 pub(super) struct Received<E> {
     /// To be sent back.
-    pub(super) reply: Option<&'static str>,
+    pub(super) reply: Option<Utf8Bytes>,
     /// Whether events arrive from now on.
     pub(super) is_subscribed: bool,
     pub(super) event: Option<E>,
@@ -227,7 +227,7 @@ mod tests {
             match frame {
                 Message::Text(text) if text.as_str() == "no" => Err("rejected"),
                 Message::Text(text) if text.as_str() == "subscribe" => {
-                    Ok(Received { reply: Some("welcome"), is_subscribed: true, ..received })
+                    Ok(Received { reply: Some("welcome".into()), is_subscribed: true, ..received })
                 }
                 Message::Text(text) => {
                     Ok(Received { event: Some(Event::Text(text.to_string())), ..received })

@@ -9,6 +9,7 @@ mod graphs;
 mod item;
 mod models;
 mod payload;
+mod propose_rules;
 mod run;
 mod workflow;
 
@@ -31,8 +32,8 @@ use self::{
     models::InstalledModels,
 };
 use super::{
-    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineSpec, EngineStatus, ImageEngine,
-    JobContext, JobOutcome,
+    EngineAccess, EngineError, EngineFixes, EngineIdentity, EngineLogin, EngineSpec, EngineStatus,
+    ImageEngine, JobContext, JobOutcome,
     event_socket::{self, EventSocket, EventSource, Received},
     previews::PreviewStore,
 };
@@ -51,7 +52,7 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
     graph_format: Some(GRAPH_FORMAT),
     access: EngineAccess::Http {
         default_url: "http://127.0.0.1:9090",
-        connect: |url, tag| Arc::new(InvokeAi::new(url, tag.to_owned())),
+        connect: |url, setup| Arc::new(InvokeAi::new(url, setup.tag.to_owned())),
         fixes: EngineFixes {
             loopback: "write host: 127.0.0.1 into its invokeai.yaml",
             model_location: "in its model manager",
@@ -199,8 +200,9 @@ impl ImageEngine for InvokeAi {
             let mut state = self.state();
             state.is_unreachable = matches!(result, Err(EngineError::ConnectionRefused(_)));
             if matches!(result, Err(EngineError::ConnectionRefused(_) | EngineError::UnexpectedResponse(_))) {
-                // It may come back as another process with other models.
+                // It may come back as another process with other models and users.
                 state.models = None;
+                self.api.forget_refusal();
             }
             drop(state);
             result
@@ -235,6 +237,10 @@ impl ImageEngine for InvokeAi {
         async { Ok(self.models(&self.api.version().await?).await?.main) }.boxed()
     }
 
+    fn set_login(&self, login: Option<EngineLogin>) {
+        self.api.set_login(login);
+    }
+
     fn check_events(&self) -> BoxFuture<'_, Result<(), String>> {
         event_socket::probe(self.api.events_url(), "0{").boxed()
     }
@@ -258,9 +264,9 @@ impl EventSource for InvokeAi {
         let received = |reply, is_subscribed, event| Ok(Received { reply, is_subscribed, event });
         let Message::Text(text) = frame else { return received(None, false, None) };
         match Frame::read(text) {
-            Frame::Open => received(Some(events::CONNECT), false, None),
-            Frame::Connected => received(Some(events::SUBSCRIBE), true, None),
-            Frame::Ping => received(Some(events::PONG), false, None),
+            Frame::Open => received(Some(events::connect(self.api.token()).into()), false, None),
+            Frame::Connected => received(Some(events::SUBSCRIBE.into()), true, None),
+            Frame::Ping => received(Some(events::PONG.into()), false, None),
             Frame::Rejected => Err("refused"),
             Frame::Event(event) => received(None, true, Some(event)),
             Frame::Progress { event, preview } => {
@@ -293,4 +299,31 @@ fn unknown_inputs(template: &Template, node_types: &NodeTypes) -> Vec<TemplateEr
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The metadata node keeps every field that it is given, and the page reads ones that it does not declare.
+    #[test]
+    fn metadata_takes_undeclared_inputs_and_no_other_node_does() {
+        let node_types: NodeTypes = [("flux_denoise", &["seed"][..]), ("core_metadata", &["seed"])]
+            .map(|(kind, inputs)| (kind.to_owned(), inputs.iter().map(|input| (*input).to_owned()).collect()))
+            .into();
+        let graph = |kind: &str| json!({"id": "g", "nodes": {"n": {"id": "n", "type": kind, "seed": 1, "guidance": 4, "prompt": ""}}, "edges": []});
+        let errors = |kind: &str| {
+            let yaml = "output: n\nbindings: {prompt: [n.prompt], seed: [n.seed], cfg_scale: [n.guidance]}";
+            let template = Template::read(GRAPH_FORMAT, &graph(kind).to_string(), yaml).unwrap();
+            unknown_inputs(&template, &node_types).into_iter().map(|error| error.0).collect::<Vec<_>>()
+        };
+        assert_eq!(errors("core_metadata"), [""; 0]);
+        assert_eq!(
+            errors("flux_denoise"),
+            ["prompt", "guidance"]
+                .map(|input| format!("the node \"n\" (flux_denoise) takes no input {input:?}"))
+        );
+    }
 }

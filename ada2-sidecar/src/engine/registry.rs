@@ -1,6 +1,6 @@
 //! The table of engines: one row each. Everything that depends on the engine alone stands in its row.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use reqwest::Url;
 
@@ -26,6 +26,17 @@ pub struct EngineSpec {
     pub access: EngineAccess,
 }
 
+/// What is configured of an engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EngineSetup<'a> {
+    /// Its address; by default its usual one.
+    pub url: Option<&'a Url>,
+    /// Marks our jobs in it. Empty: jobs of others stay untouched.
+    pub tag: &'a str,
+    /// Its models directory as this host sees it, for what its own lists do not say.
+    pub model_dir: Option<&'a Path>,
+}
+
 /// How an engine is reached.
 #[derive(Debug)]
 pub enum EngineAccess {
@@ -35,8 +46,8 @@ pub enum EngineAccess {
     Http {
         /// Where it listens, unless configured.
         default_url: &'static str,
-        /// Makes the engine from its URL and the tag of our jobs.
-        connect: fn(Url, &str) -> Arc<dyn ImageEngine>,
+        /// Makes the engine at this URL.
+        connect: fn(Url, &EngineSetup) -> Arc<dyn ImageEngine>,
         /// What an operator does to it, for messages.
         fixes: EngineFixes,
     },
@@ -124,6 +135,11 @@ impl EngineKind {
             EngineAccess::InProcess(_) => None,
             EngineAccess::Http { fixes, .. } => Some(fixes),
         }
+    }
+
+    /// Whether it can ask for a login of its own.
+    pub fn has_login(self) -> bool {
+        self.fixes().is_some_and(|fixes| fixes.login.is_some())
     }
 
     /// Whether it runs in this process.

@@ -4,6 +4,7 @@ pub(super) mod classify;
 mod completion;
 mod declarations;
 mod families;
+mod header;
 pub(super) mod kind;
 mod lora;
 mod model;
@@ -14,10 +15,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use wire::openai::images::ImageSize;
 
 pub use self::{
-    classify::{ModelMetadata, classify_checkpoint, has_word, variant_from_name},
+    classify::{ModelMetadata, classify_checkpoint, has_word, lora_family, variant_from_name},
     completion::{Completion, Submodel},
     declarations::{ModelDeclaration, apply_declarations, undeclared_model_warnings},
     families::{Family, SD_1, SDXL, all as families, by_name as family_named},
+    header::{Tensors, kind_from_header},
     kind::{DetectedFamily, Evidence, ModelKind, ModelVariant},
     lora::{EngineLora, LoraChoice, LoraUse},
     model::{EngineModel, ModelSettings, Runner},

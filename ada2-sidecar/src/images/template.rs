@@ -8,6 +8,7 @@ mod edges;
 mod family;
 mod format;
 mod parse;
+mod propose;
 mod repeat;
 mod rules;
 mod structure;
@@ -29,6 +30,7 @@ pub use self::{
     edges::GraphEdge,
     family::{FamilyDeclaration, ModelSelector, SubmodelChoice, SubmodelQuery, SubmodelSelector},
     format::{BatchInput, GraphFormat, GraphSyntax, Node, ParsedGraph},
+    propose::{Pictures, Proposal, ProposeRules, SizeInputs, Texts, propose},
     rules::{DEFAULT_MULTIPLE, GraphRules},
 };
 

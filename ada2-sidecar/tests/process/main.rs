@@ -10,6 +10,8 @@ mod commands;
 mod costs;
 /// `ada2-sidecar doctor`.
 mod doctor;
+/// The login at an InvokeAI in multi-user mode.
+mod engine_login;
 /// SIGHUP.
 mod reload;
 /// The harness.
@@ -18,5 +20,7 @@ mod running;
 mod service;
 /// The first moments after the start.
 mod start;
+/// `ada2-sidecar template`.
+mod template;
 /// What earlier versions left.
 mod upgrade;

@@ -29,6 +29,13 @@ fn interrupts(engine: &FakeComfy) -> Vec<Value> {
     interrupts.map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
 }
 
+/// The prompts that were cancelled by the route for one job, with the first refusal of a version without it.
+fn job_cancels(engine: &FakeComfy) -> Vec<String> {
+    let requests = engine.requests().into_iter();
+    let id = |path: String| Some(path.strip_prefix("/api/jobs/")?.strip_suffix("/cancel")?.to_owned());
+    requests.filter_map(|request| id(request.path)).collect()
+}
+
 fn status_of(engine: &FakeComfy, prompt: &str) -> PromptStatus {
     engine.items().into_iter().find(|item| item.prompt_id == prompt).unwrap().status
 }
@@ -198,14 +205,49 @@ async fn a_disconnect_cancels_its_own_job_by_name_in_every_version() {
             statuses_of_ours(&engine),
             [PromptStatus::Interrupted, PromptStatus::Deleted, PromptStatus::Deleted]
         );
-        let interrupts = interrupts(&engine);
-        assert!(!interrupts.is_empty() && interrupts.iter().all(|body| body["prompt_id"] != json!(foreign)));
-        assert!(
-            interrupts.iter().all(|body| body["prompt_id"].is_string()),
-            "never without a name: {interrupts:?}"
-        );
+        let (interrupts, job_cancels) = (interrupts(&engine), job_cancels(&engine));
+        assert!(!job_cancels.contains(&foreign));
+        if version == ComfyVersion::V0_33_0 {
+            let deletes = engine
+                .requests()
+                .iter()
+                .filter(|request| request.method == "POST" && request.path == "/queue")
+                .count();
+            assert_eq!((interrupts.len(), deletes), (0, 0), "one route does both");
+            assert!(job_cancels.len() >= 3, "each of three: {job_cancels:?}");
+        } else {
+            assert_eq!(job_cancels.len(), 1, "asked once, and not again: {job_cancels:?}");
+            assert!(
+                !interrupts.is_empty() && interrupts.iter().all(|body| body["prompt_id"] != json!(foreign))
+            );
+            assert!(
+                interrupts.iter().all(|body| body["prompt_id"].is_string()),
+                "never without a name: {interrupts:?}"
+            );
+        }
         assert_eq!(status_of(&engine, &foreign), PromptStatus::Running, "{version}");
     }
+}
+
+#[tokio::test]
+async fn an_engine_that_was_updated_is_asked_again_whether_it_cancels_single_jobs() {
+    let (engine, sidecar) = held(ComfyVersion::V0_12_1, &[]).await;
+    let asked = async |expected: usize| {
+        disconnect_when(&engine, &sidecar, &request(), ours_is(JobState::Running)).await;
+        sidecar.until_inflight(0).await;
+        engine.until_idle().await;
+        assert!(job_cancels(&engine).len() >= expected, "{:?}", job_cancels(&engine));
+    };
+    asked(1).await;
+    let interrupted = interrupts(&engine).len();
+    assert_eq!((job_cancels(&engine).len(), interrupted), (1, 1));
+    engine.script(|script| script.version = ComfyVersion::V0_33_0);
+    fakes::eventually("the new version is seen", async || {
+        (sidecar.readyz().await.engine.version.as_deref() == Some("0.33.0")).then_some(())
+    })
+    .await;
+    asked(2).await;
+    assert_eq!(interrupts(&engine).len(), interrupted, "it is cancelled by the new route");
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ mod gpu_readings;
 mod gpu_sampler;
 /// What only an InvokeAI has: graphs, models, batches, a bounded queue.
 mod invokeai;
+/// An InvokeAI in multi-user mode, which asks the sidecar for a login.
+mod invokeai_login;
 /// No import runs against the layers of ARCHITECTURE.md.
 mod layers;
 /// Models: which are ready, listed and the default, and which are refused.

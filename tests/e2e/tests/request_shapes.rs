@@ -12,6 +12,7 @@ use fakes::{
     TestResponse,
     comfyui::FakeComfy,
     form::{KIND, file, form, text},
+    sse::SseReader,
     upstream::{Upstream, UpstreamReply},
 };
 use serde_json::{Value, json};
@@ -300,6 +301,46 @@ async fn both_programs_count_the_images_of_a_form_alike() {
         refused(&post(names).await, Some(param), text, &names.join(" "));
     }
     made(&post(&["image[0]"]).await, "one image");
+}
+
+#[tokio::test]
+async fn openais_newest_fields_are_refused_or_returned() {
+    let both = both().await;
+    let data = address(PORTRAIT);
+    let body = with(least(), &json!({"markup": data}));
+    refused(&both.generate(&body).await, Some("markup"), "draw the marks into image", "a new image");
+    let edit = with(body, &json!({"image": data}));
+    refused(&both.edit(&edit).await, Some("markup"), "draw the marks into image", "an edit");
+    let parts = [
+        (file("markup", "a.png"), PORTRAIT),
+        (file("image", "a.jpg"), PORTRAIT),
+        (text("prompt"), &b"a"[..]),
+    ];
+    let parts: Vec<_> = parts.iter().map(|(head, content)| (head.as_str(), *content)).collect();
+    let answers = both.post("/v1/images/edits", KIND, &form(&parts)).await;
+    refused(&answers, Some("markup"), "draw the marks into image", "a form");
+    for answer in both.generate(&with(least(), &json!({"safety_identifier": "user-1", "markup": ""}))).await {
+        assert_eq!((answer.status, &answer.json["safety_identifier"]), (200, &json!("user-1")), "{answer:?}");
+    }
+    for answer in both.generate(&least()).await {
+        assert_eq!(answer.json.get("safety_identifier"), None, "only if it was sent");
+    }
+}
+
+#[tokio::test]
+async fn comments_of_a_stream_carry_its_progress() {
+    let both = both().await;
+    let body = with(least(), &json!({"stream": true, "steps": 4})).to_string();
+    for base in [&both.sidecar.url, &both.gateway.url] {
+        let request = fakes::http().post(format!("{base}/v1/images/generations")).bearer_auth(TOKEN);
+        let request = request.header("content-type", JSON).body(body.clone());
+        let mut events = SseReader::new(request.send().await.unwrap());
+        while events.next().await.unwrap().is_some() {}
+        let fractions = events.comments.iter().filter_map(|comment| comment.strip_prefix("progress "));
+        let fractions: Vec<f64> = fractions.map(|fraction| fraction.parse().unwrap()).collect();
+        assert!(!fractions.is_empty() && fractions.is_sorted() && fractions.len() <= 4, "{fractions:?}");
+        assert!(fractions.iter().all(|fraction| (0.0..=1.0).contains(fraction)), "{fractions:?}");
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ async fn opaque_mask_pixels_keep_the_source_byte_for_byte_on_both_engines() {
         (&json!(0.0), &json!(0))
     );
     let uploads = fake.requests_of(RequestKind::Upload);
+    assert_eq!(uploads.len(), 4, "two edits of a picture with its mask");
     assert!(
         uploads.iter().all(|upload| upload.path.contains("is_intermediate=true")),
         "out of sight of the gallery"

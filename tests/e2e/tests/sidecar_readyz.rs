@@ -45,6 +45,7 @@ async fn an_invokeai_in_multi_user_mode_is_reported_as_such() {
     let check = sidecar.until_fails("engine_reachable").await;
     assert!(check.message.contains("asks for a login"), "{}", check.message);
     assert!(check.message.contains("multi-user mode") && check.message.contains("multiuser: false"));
+    assert!(check.message.contains("engine_auth_file"), "{}", check.message);
     assert!(!check.message.contains("--engine-url"), "{}", check.message);
     refused(&sidecar, "multi-user mode").await;
     fake.script(|script| script.users = Users::Single);

@@ -1,8 +1,12 @@
 //! A fake ComfyUI, 0.33.0 unless the script says otherwise: one worker, one queue, HTTP and WebSocket, playing
-//! recordings of the real one. No graph is run: an image is painted from prompt, seed and size.
+//! recordings of the real one. It checks a graph as the real one does and follows its links, but no model runs: a sampler
+//! paints from prompt, seed, size and a digest of all that it is given.
 
 mod api;
+mod declarations;
+mod evaluation;
 mod files;
+mod graph;
 mod prompt;
 mod queue;
 mod recording;
@@ -10,6 +14,7 @@ mod script;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod validation;
 mod worker;
 
 use std::{
@@ -40,6 +45,18 @@ impl FakeComfy {
     /// Names of the files in its three directories, for example `output/ada2_00001_.png`.
     pub fn files(&self) -> Vec<String> {
         self.look(|state| state.files.keys().cloned().collect())
+    }
+
+    /// The workflow that was accepted last.
+    pub fn last_graph(&self) -> Value {
+        self.look(|state| state.items.last().map(|item| item.graph.clone()).unwrap_or_default())
+    }
+
+    /// The bytes of the pictures that a prompt's outputs depend on, in the graph's order; masks are none of them.
+    pub fn pictures_of(&self, prompt: &ComfyPrompt) -> Vec<Bytes> {
+        self.look(|state| {
+            prompt.pictures().into_iter().filter_map(|name| files::input(state, name).cloned()).collect()
+        })
     }
 
     /// Sends this binary frame to every socket.
@@ -128,7 +145,7 @@ impl FakeEngine for ComfyState {
             cancelled_by: item.prompt_id.clone(),
             owner: item.client_id.clone(),
             state,
-            seed: item.int("seed"),
+            seed: item.seed(),
             denoise: item.input("denoise").and_then(Value::as_f64).unwrap_or(1.0),
             finished: self.finished.get(&item.prompt_id).copied(),
         }

@@ -16,8 +16,9 @@ use crate::process::{Core, EngineRequest, Process};
 
 /// The state of a fake engine, and what the tests must know about the engine's API.
 ///
-/// A fake replays recordings of the real engine: it answers in recorded shapes, sends recorded events, and paints
-/// its images from prompt, seed and size (an edit mixes in its source, and does not change what a mask keeps).
+/// A fake replays recordings of the real engine: it answers in recorded shapes, sends recorded events, and refuses the
+/// graphs that the real one refuses. It follows a graph's links from its output: pictures are scaled, masked and pasted as
+/// the graph says, and a sampler paints from prompt, seed, size and a digest of all else that reaches it.
 /// It runs one job at a time, in the engine's order, and must provide:
 ///
 /// - the engine's HTTP routes that the sidecar uses ([`FakeEngine::router`]), with [`crate::process::record`] as the

@@ -1,13 +1,20 @@
-//! A fake InvokeAI 6.14: one worker, one queue, HTTP and Socket.IO, playing recordings of the real one. No graph is
-//! run: an image is painted from prompt, seed and size.
+//! A fake InvokeAI 6.14: one worker, one queue, HTTP and Socket.IO, playing recordings of the real one. It
+//! checks a graph as the real one does and follows its edges, but no model runs: a denoiser paints from prompt, seed, size
+//! and a digest of all that it is given.
 
 mod api;
+mod evaluation;
+mod faults;
+mod graph;
+mod login;
+mod nodes;
 mod queue;
 mod recording;
 mod script;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod validation;
 mod worker;
 
 use std::{
@@ -16,6 +23,7 @@ use std::{
 };
 
 use axum::Router;
+use bytes::Bytes;
 use picture::Format;
 use serde_json::{Value, json};
 
@@ -25,6 +33,7 @@ use crate::{
     },
     process::{self, ConnectionHandle, EngineRequest},
 };
+pub use login::{PASSWORD, USER};
 pub use queue::{InvokeState, ItemStatus, QueueItem};
 pub use script::{InvokeImageBytes, InvokeScript, Users};
 
@@ -39,9 +48,37 @@ impl FakeInvoke {
         self.look(|state| state.images.keys().cloned().collect())
     }
 
+    /// The graph of the item that was accepted last.
+    pub fn last_graph(&self) -> Value {
+        self.look(|state| state.items.last().map(|item| item.graph.clone()).unwrap_or_default())
+    }
+
+    /// The bytes of the pictures that an item's picture depends on, in the graph's order, as far as they are still stored.
+    /// Masks are none of them.
+    pub fn pictures_of(&self, item: &QueueItem) -> Vec<Bytes> {
+        self.look(|state| {
+            item.pictures().into_iter().filter_map(|name| state.images.get(name).cloned()).collect()
+        })
+    }
+
     /// Sends this frame to every socket.
     pub fn broadcast_raw(&self, frame: &str) {
         self.change(|state| state.emit(frame.to_owned(), None));
+    }
+
+    /// Makes every token invalid that it gave out.
+    pub fn expire_tokens(&self) {
+        self.change(|state| state.tokens.clear());
+    }
+
+    /// Every token that is valid now, oldest first.
+    pub fn tokens(&self) -> Vec<String> {
+        self.look(|state| state.tokens.clone())
+    }
+
+    /// The logins that were tried.
+    pub fn logins(&self) -> usize {
+        self.requests().iter().filter(|request| request.path == "/api/v1/auth/login").count()
     }
 
     /// Pauses or resumes the queue, as the web page does.

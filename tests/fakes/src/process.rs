@@ -11,7 +11,7 @@ use axum::{
     Extension, Router,
     body::Body,
     extract::{Request, State},
-    http::StatusCode,
+    http::{StatusCode, header::AUTHORIZATION},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -38,6 +38,8 @@ pub struct EngineRequest {
     pub path: String,
     /// The client's port: the same for all requests of one connection.
     pub connection: u16,
+    /// The header of that name.
+    pub authorization: Option<String>,
     /// As sent.
     pub body: Bytes,
     /// When it had arrived completely.
@@ -195,6 +197,10 @@ pub async fn record<E: FakeEngine>(
         method: parts.method.to_string(),
         path: parts.uri.to_string(),
         connection: connection.peer_port,
+        authorization: parts
+            .headers
+            .get(AUTHORIZATION)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         body: body.clone(),
         at: Instant::now(),
     };

@@ -19,6 +19,7 @@ use crate::{
     cli,
     commands::systemd::{ServiceEnvironment, SidecarUnits, SystemdUnit, exec_arguments},
     config::{self, Config, GpuSettings, KEYS},
+    sandbox,
 };
 
 const NAME: &str = "configuration";
@@ -192,22 +193,22 @@ fn targets_other_service(matches: &ArgMatches) -> bool {
     is_given("config") || KEYS.iter().any(|key| is_given(key.name))
 }
 
-/// With the credentials directory: systemd's while the service runs, else the one that the token comes from.
+/// With the credentials directory: systemd's while the service runs, else the one that a secret comes from.
 fn variables_with_credential(
     environment: &ServiceEnvironment,
     service: &SystemdUnit,
 ) -> std::collections::BTreeMap<String, String> {
     let mut variables = environment.variables.clone();
-    if let Some(file) = service.token_credential() {
-        let running = PathBuf::from("/run/credentials").join(&service.name);
-        let dir = if running.join("token").is_file() {
-            Some(running)
-        } else {
-            file.parent().filter(|_| file.file_name().is_some_and(|name| name == "token")).map(Path::to_owned)
-        };
-        if let Some(dir) = dir {
-            variables.insert("CREDENTIALS_DIRECTORY".to_owned(), dir.display().to_string());
+    let running = PathBuf::from("/run/credentials").join(&service.name);
+    let dir = sandbox::CREDENTIALS.iter().find_map(|(_, credential)| {
+        let file = service.credential(credential)?;
+        if running.join(credential).is_file() {
+            return Some(running.clone());
         }
+        file.parent().filter(|_| file.file_name().is_some_and(|name| name == *credential)).map(Path::to_owned)
+    });
+    if let Some(dir) = dir {
+        variables.insert("CREDENTIALS_DIRECTORY".to_owned(), dir.display().to_string());
     }
     variables
 }
@@ -215,14 +216,14 @@ fn variables_with_credential(
 /// What only root may read is not a problem of the configuration.
 fn permission_denied_path(problems: &[Problem], file: &Path, root: bool) -> Option<PathBuf> {
     let denied = |problem: &Problem| {
-        matches!(problem.key.as_str(), WHOLE_FILE | "token_file")
-            && problem.expected.contains("ermission denied")
+        let names_file = sandbox::CREDENTIALS.iter().any(|(setting, _)| problem.key == *setting);
+        (problem.key == WHOLE_FILE || names_file) && problem.expected.contains("ermission denied")
     };
     let denied = problems.iter().find(|problem| !root && denied(problem))?;
     Some(if denied.key == WHOLE_FILE {
         file.to_owned()
     } else {
-        PathBuf::from(format!("token_file of {}", file.display()))
+        PathBuf::from(format!("{} of {}", denied.key, file.display()))
     })
 }
 

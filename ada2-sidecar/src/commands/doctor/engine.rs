@@ -63,7 +63,8 @@ impl<'a> EngineFacts<'a> {
     ) -> Option<Self> {
         let url = config.engine_url.as_ref()?;
         // Without a tag: only the service may claim jobs.
-        let engine = Engine::new(config.engine, Some(url), "");
+        let engine = Engine::new(config.engine, &config.engine_setup(""));
+        engine.set_login(config.engine_login.clone());
         let (identity, rest) = block_on(async {
             let identity = with_timeout(engine.identity()).await;
             if identity.is_err() {

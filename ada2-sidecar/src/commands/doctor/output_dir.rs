@@ -51,7 +51,7 @@ impl OutputDirFacts<'_> {
             let message = format!("engine_output_dir {dir} does not exist: its disk is not monitored");
             return Finding::warn(NAME, message, self.fixes.edit("correct engine_output_dir in"));
         }
-        let hidden = self.is_hidden_by_unit();
+        let hidden = is_hidden_by_unit(self.dir, self.service);
         if !self.visible_to_service.unwrap_or(!hidden) {
             return self.invisible(hidden);
         }
@@ -82,16 +82,16 @@ impl OutputDirFacts<'_> {
         let message = format!("the service's user cannot enter {dir}: its disk is not monitored");
         Finding::warn(NAME, message, format!("sudo chmod a+x {dir} # and its parent directories"))
     }
+}
 
-    /// Whether it is in a home directory, and the unit exposes nothing below that.
-    fn is_hidden_by_unit(&self) -> bool {
-        let Some(service) = self.service else { return false };
-        let home = ["/home", "/root", "/run/user"].into_iter().find(|home| self.dir.starts_with(home));
-        // systemd quotes and escapes paths: any exposed path in the home is reason enough for doubt.
-        let hides_all =
-            |home: &str| !["BindReadOnlyPaths", "BindPaths"].iter().any(|of| service.get(of).contains(home));
-        matches!(service.get("ProtectHome"), "yes" | "tmpfs") && home.is_some_and(hides_all)
-    }
+/// Whether it is in a home directory, and the unit exposes nothing below that.
+pub(super) fn is_hidden_by_unit(dir: &Path, service: Option<&SystemdUnit>) -> bool {
+    let Some(service) = service else { return false };
+    let home = ["/home", "/root", "/run/user"].into_iter().find(|home| dir.starts_with(home));
+    // systemd quotes and escapes paths: any exposed path in the home is reason enough for doubt.
+    let hides_all =
+        |home: &str| !["BindReadOnlyPaths", "BindPaths"].iter().any(|of| service.get(of).contains(home));
+    matches!(service.get("ProtectHome"), "yes" | "tmpfs") && home.is_some_and(hides_all)
 }
 
 #[cfg(test)]

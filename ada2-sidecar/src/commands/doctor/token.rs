@@ -114,7 +114,7 @@ fn restrict_fix(file: &Path) -> String {
     format!("sudo chmod 600 {}", file.display())
 }
 
-fn is_world_readable(file: &Path) -> bool {
+pub(super) fn is_world_readable(file: &Path) -> bool {
     fs::metadata(file)
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & WORLD_READABLE != 0)
 }

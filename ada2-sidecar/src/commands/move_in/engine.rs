@@ -16,7 +16,7 @@ use super::{
 use crate::{
     commands::client::block_on,
     config::EngineKind,
-    engine::{Engine, EngineError},
+    engine::{Engine, EngineError, EngineSetup},
     port::{self, Process},
 };
 
@@ -119,7 +119,7 @@ pub(crate) fn find(
     let mut attempts = Vec::new();
     for url in candidates(flags, file, targets) {
         for kind in kinds(flags, file) {
-            let engine = Engine::new(kind, Some(&url), "");
+            let engine = Engine::new(kind, &EngineSetup { url: Some(&url), ..EngineSetup::default() });
             let response =
                 block_on(async { tokio::time::timeout(RESPONSE_TIMEOUT, engine.identity()).await });
             let response = response.map_err(|error| MoveError::from_cause(STEP, "no HTTP client", error))?;

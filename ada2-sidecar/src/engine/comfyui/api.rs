@@ -29,6 +29,7 @@ const DIALECT: HttpDialect = HttpDialect {
     name: "ComfyUI",
     // ComfyUI itself has no login.
     login_hint: "a custom node or a proxy in front requires one; remove it, or use ComfyUI's own address",
+    login: None,
     error_message: |status, path, body| {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         match body.get("error") {
@@ -157,6 +158,22 @@ impl ComfyUiApi {
             Some(errors) if errors.is_empty() => Ok(()),
             Some(_) => Err(EngineError::Failed(rejection::rejection_message(&response))),
             None => Err(self.0.unexpected_response("/prompt")),
+        }
+    }
+
+    /// Cancels this prompt, whether it waits or runs, and no other; one that has ended stays as it is. False if the server
+    /// has no such route: versions up to 0.25.0.
+    pub(super) async fn cancel_job(&self, prompt: &str) -> Result<bool, EngineError> {
+        let request = self.0.pooled.post(self.url(&["api", "jobs", prompt, "cancel"]));
+        let response = request.timeout(RESPONSE_TIMEOUT).send().await;
+        let response = response.map_err(|error| transport_error(&error))?;
+        if !response.status().is_success() {
+            return Ok(false);
+        }
+        match self.0.read::<Value>(response).await {
+            Ok(answer) => Ok(answer["cancelled"].is_boolean()),
+            Err(EngineError::UnexpectedResponse(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

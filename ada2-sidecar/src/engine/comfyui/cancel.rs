@@ -57,11 +57,10 @@ async fn try_cancel(
     prompts: &[String],
     last_interrupt: &mut Option<Instant>,
 ) -> Result<bool, EngineError> {
-    let api = &engine.api;
-    if last_interrupt.is_none() {
-        api.delete_from_queue(prompts).await?;
+    if last_interrupt.is_none() && cancel(engine, prompts, &[]).await? == CancelRoute::Job {
+        *last_interrupt = Some(Instant::now());
     }
-    let queue = api.queue().await?;
+    let queue = engine.api.queue().await?;
     let ours = |queued: &[QueuedPrompt]| -> Vec<String> {
         queued.iter().map(|prompt| prompt.prompt_id.clone()).filter(|id| prompts.contains(id)).collect()
     };
@@ -69,21 +68,51 @@ async fn try_cancel(
     if pending.is_empty() && running.is_empty() {
         return Ok(true);
     }
-    if !pending.is_empty() {
-        api.delete_from_queue(&pending).await?;
-    }
     let due = last_interrupt.is_none_or(|last_interrupt| last_interrupt.elapsed() >= INTERRUPT_RETRY);
-    if let Some(allowed) = engine.interrupts_by_id()
-        && due
-    {
-        for prompt in &running {
-            api.interrupt(prompt, allowed).await?;
-        }
-    }
+    cancel(engine, &pending, if due { &running } else { &[] }).await?;
     if due {
         *last_interrupt = Some(Instant::now());
     }
     Ok(false)
+}
+
+/// How prompts were cancelled.
+#[derive(Debug, PartialEq, Eq)]
+enum CancelRoute {
+    /// Each by the route for one job, whether it waited or ran.
+    Job,
+    /// Those that waited by the queue, those that ran by an interrupt with their id, if the engine honours that.
+    Queue,
+}
+
+/// Cancels prompts that wait, and prompts that run.
+async fn cancel(
+    engine: &ComfyUi,
+    pending: &[String],
+    running: &[String],
+) -> Result<CancelRoute, EngineError> {
+    if engine.may_cancel_jobs() {
+        // The last one first: none may start in the place of the one that runs.
+        let also_running = running.iter().filter(|prompt| !pending.contains(prompt));
+        for prompt in pending.iter().rev().chain(also_running) {
+            if !engine.api.cancel_job(prompt).await? {
+                engine.state().lacks_job_cancel = true;
+                break;
+            }
+        }
+        if engine.may_cancel_jobs() {
+            return Ok(CancelRoute::Job);
+        }
+    }
+    if !pending.is_empty() {
+        engine.api.delete_from_queue(pending).await?;
+    }
+    if let Some(allowed) = engine.interrupts_by_id() {
+        for prompt in running {
+            engine.api.interrupt(prompt, allowed).await?;
+        }
+    }
+    Ok(CancelRoute::Queue)
 }
 
 /// Cancels orphans: prompts of ours without a request, left by an earlier process or a submission whose response was lost.
@@ -113,14 +142,7 @@ pub(super) async fn cancel_orphans(
         state.orphans = all;
         (pending, running)
     };
-    if !pending.is_empty() {
-        engine.api.delete_from_queue(&pending).await?;
-    }
-    if let Some(allowed) = engine.interrupts_by_id() {
-        // A waiting one may have started since the poll.
-        for prompt in pending.iter().chain(&running) {
-            engine.api.interrupt(prompt, allowed).await?;
-        }
-    }
-    Ok(())
+    // A waiting one may have started since the poll.
+    let may_run: Vec<_> = pending.iter().chain(&running).cloned().collect();
+    cancel(engine, &pending, &may_run).await.map(drop)
 }

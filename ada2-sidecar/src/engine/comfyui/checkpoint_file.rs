@@ -43,14 +43,15 @@ pub(super) struct FileStamp {
     pub(super) size: u64,
 }
 
-/// A checkpoint. Clients name it by its file, with or without extension.
+/// A checkpoint. Clients name it by its file, with or without extension. `header`: what its header says.
 pub(super) fn model(
     file: &str,
     metadata: Option<&models::ModelMetadata>,
+    header: Option<ModelKind>,
     completion: &Arc<Completion>,
 ) -> EngineModel {
     let model = unclassified(file);
-    let kind = classify_checkpoint(metadata, &model.name);
+    let kind = classify_checkpoint(metadata, &model.name).with_header(header);
     let mut model = EngineModel { kind, completion: Some(completion.clone()), ..model };
     model.runner = completion.runner(&model);
     model
@@ -78,10 +79,10 @@ fn unclassified(file: &str) -> EngineModel {
 }
 
 /// A diffusion model without text encoder and VAE.
-pub(super) fn diffusion_model(file: &str) -> EngineModel {
+pub(super) fn diffusion_model(file: &str, header: Option<ModelKind>) -> EngineModel {
     let model = unclassified(file);
-    let kind = ModelKind { variant: ModelVariant::Split, ..classify_checkpoint(None, &model.name) };
-    EngineModel { kind, ..model }
+    let kind = classify_checkpoint(None, &model.name).with_header(header);
+    EngineModel { kind: ModelKind { variant: ModelVariant::Split, ..kind }, ..model }
 }
 
 #[cfg(test)]
@@ -98,7 +99,7 @@ mod tests {
             ("dreamshaper_8", "dreamshaper_8", "of unknown kind"),
         ] {
             let completion = Completion { catalog: super::super::graphs::catalog(), submodels: Vec::new() };
-            let read = model(file, None, &Arc::new(completion));
+            let read = model(file, None, None, &Arc::new(completion));
             assert_eq!((read.key.as_str(), read.name.as_str()), (file, name));
             assert_eq!((read.kind.to_string().as_str(), &read.handle), (kind, &json!(file)));
         }

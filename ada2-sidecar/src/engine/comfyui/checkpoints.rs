@@ -1,5 +1,6 @@
-//! Lists and classifies checkpoints. The server does not classify them, but it reads a file's metadata on request. Each file
-//! is read once per change, and a few at a time, so that a poll stays short however many files there are.
+//! Lists and classifies checkpoints. The server does not classify them, but it reads a file's metadata on request; where that
+//! says nothing, the file's header may be read on this host (`model_dir.rs`). Each file is read once per change, and a few at
+//! a time, so that a poll stays short however many files there are.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,11 +12,12 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     api::ComfyUiApi,
-    checkpoint_file::{self, FileStamp, WITH_METADATA},
+    checkpoint_file::{self, stem, FileStamp, WITH_METADATA},
+    model_dir::{Folder, ModelDir},
 };
 use crate::{
     engine::EngineError,
-    images::models::{Completion, EngineModel, ModelMetadata},
+    images::models::{Completion, EngineModel, Evidence, ModelMetadata, classify_checkpoint},
 };
 
 /// The list is read again after this, because files come and go.
@@ -27,8 +29,11 @@ const READ_DEADLINE: Duration = Duration::from_secs(15);
 /// Files read at once.
 const READ_CONCURRENCY: usize = 4;
 
-#[derive(Debug, Default)]
-pub(super) struct CheckpointCache(Mutex<CheckpointCacheState>);
+#[derive(Debug)]
+pub(super) struct CheckpointCache {
+    state: Mutex<CheckpointCacheState>,
+    model_dir: Option<ModelDir>,
+}
 
 #[derive(Debug, Default)]
 struct CheckpointCacheState {
@@ -41,8 +46,13 @@ struct CheckpointCacheState {
 }
 
 impl CheckpointCache {
+    /// `model_dir`: the engine's models directory, if this host has it.
+    pub(super) fn new(model_dir: Option<ModelDir>) -> Self {
+        Self { state: Mutex::default(), model_dir }
+    }
+
     fn lock(&self) -> MutexGuard<'_, CheckpointCacheState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another server may start, with other files.
@@ -64,7 +74,11 @@ impl CheckpointCache {
         }
         let files = api.checkpoints().await?;
         let diffusion_models = api.diffusion_models().await?;
-        let reading = self.read_metadata(api, &files);
+        let reading = async {
+            let result = self.read_metadata(api, &files).await;
+            self.read_headers(&files, &diffusion_models).await;
+            result
+        };
         let result_in_time = tokio::time::timeout(READ_BUDGET, reading).await;
         let mut state = self.lock();
         let present: HashSet<_> = files.iter().collect();
@@ -83,14 +97,30 @@ impl CheckpointCache {
         {
             return Ok((list.clone(), 0));
         }
-        let list = files.iter().map(|file| checkpoint_file::model(file, state.metadata(file), completion));
-        let list: Arc<[_]> =
-            list.chain(diffusion_models.iter().map(|file| checkpoint_file::diffusion_model(file))).collect();
+        let header = |folder, file: &str| self.model_dir.as_ref()?.kind(folder, file);
+        let checkpoints = files.iter().map(|file| {
+            checkpoint_file::model(file, state.metadata(file), header(Folder::Checkpoints, file), completion)
+        });
+        let diffusion_models = diffusion_models
+            .iter()
+            .map(|file| checkpoint_file::diffusion_model(file, header(Folder::DiffusionModels, file)));
+        let list: Arc<[_]> = checkpoints.chain(diffusion_models).collect();
         if is_complete || since.elapsed() >= READ_DEADLINE {
             state.complete_list = Some((Instant::now(), list.clone()));
             return Ok((list, 0));
         }
         Ok((list, unread.max(1)))
+    }
+
+    /// Reads the headers of files whose metadata does not say what they are.
+    async fn read_headers(&self, checkpoints: &[String], diffusion_models: &[String]) {
+        let Some(model_dir) = &self.model_dir else { return };
+        let is_open = |file: &&String| {
+            classify_checkpoint(self.lock().metadata(file), stem(file)).evidence == Evidence::Name
+        };
+        let checkpoints = checkpoints.iter().filter(is_open).map(|file| (Folder::Checkpoints, file.clone()));
+        let diffusion_models = diffusion_models.iter().map(|file| (Folder::DiffusionModels, file.clone()));
+        model_dir.read(checkpoints.chain(diffusion_models).collect()).await;
     }
 
     /// Reads files that are new or have changed.

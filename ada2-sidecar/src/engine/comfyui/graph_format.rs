@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::samplers;
+use super::{propose_rules::RULES, samplers};
 use crate::images::template::{
-    Binding, GraphEdge, GraphFormat, GraphSyntax, Node, NodeInput, ParsedGraph, TemplateError,
+    Binding, GraphEdge, GraphFormat, GraphSyntax, Node, NodeInput, ParsedGraph, ProposeRules, TemplateError,
 };
 
 /// ComfyUI's.
@@ -22,8 +22,8 @@ impl GraphSyntax for ComfyUiGraphs {
 
     /// The web page's own format has lists of nodes and links, and cannot be run.
     fn parse(&self, document: Value) -> Result<ParsedGraph, TemplateError> {
-        let graph = unwrap_prompt(document);
-        if graph.get("nodes").is_some_and(Value::is_array) {
+        let graph = unwrapped(&document).clone();
+        if is_page_format(&graph) {
             return Err(TemplateError(
                 "this is ComfyUI's own workflow format: export it with Export (API)".to_owned(),
             ));
@@ -36,6 +36,19 @@ impl GraphSyntax for ComfyUiGraphs {
             }
             Some(None) => Ok(ParsedGraph::without_batches(graph)),
         }
+    }
+
+    fn recognizes(&self, document: &Value) -> bool {
+        let graph = unwrapped(document);
+        is_page_format(graph) || graph.as_object().is_some_and(has_nodes)
+    }
+
+    fn title<'a>(&self, graph: &'a Value, id: &str) -> Option<&'a str> {
+        graph.get(id)?.get("_meta")?.get("title")?.as_str()
+    }
+
+    fn propose_rules(&self) -> &'static ProposeRules {
+        &RULES
     }
 
     fn nodes<'a>(&self, graph: &'a Value) -> Vec<Node<'a>> {
@@ -106,14 +119,23 @@ fn links(id: &str, inputs: &Map<String, Value>) -> Vec<GraphEdge> {
     inputs.iter().filter_map(link).collect()
 }
 
-/// As posted to `/prompt`, the graph lies in `prompt`, perhaps beside a `client_id` and `extra_data`.
-fn unwrap_prompt(mut document: Value) -> Value {
-    let is_node = |value: &Value| value.get("class_type").is_some();
-    let members = document.as_object();
-    let is_wrapped = members.is_some_and(|members| {
-        members.get("prompt").is_some_and(Value::is_object) && !members.values().any(is_node)
-    });
-    if is_wrapped { document["prompt"].take() } else { document }
+/// The web page's own format.
+fn is_page_format(graph: &Value) -> bool {
+    graph.get("nodes").is_some_and(Value::is_array)
+}
+
+/// The graph within what is posted: to `/prompt` in `prompt`, to public workers in `workflow` or in `workflow` of `input`,
+/// beside other members. A node may have any of these names as its id.
+fn unwrapped(document: &Value) -> &Value {
+    if document.as_object().is_some_and(has_nodes) {
+        return document;
+    }
+    let places = [document.get("prompt"), document.get("workflow"), document["input"].get("workflow")];
+    places.into_iter().flatten().find(|graph| graph.is_object()).unwrap_or(document)
+}
+
+fn has_nodes(members: &Map<String, Value>) -> bool {
+    members.values().any(|member| member.get("class_type").is_some())
 }
 
 /// A list that begins with a number is a value to ComfyUI, not a link.

@@ -9,10 +9,10 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::{api::ComfyUiApi, checkpoint_file::stem, checkpoints::CheckpointCache, family_files, graphs, validate::Classes};
+use super::{api::ComfyUiApi, checkpoint_file::stem, checkpoints::CheckpointCache, family_files, graphs, model_dir::ModelDir, validate::Classes};
 use crate::{
     engine::EngineError,
-    images::models::{Completion, EngineLora, EngineModel},
+    images::models::{Completion, EngineLora, EngineModel, lora_family},
 };
 
 /// The lists of files are read again after this.
@@ -44,14 +44,16 @@ struct FamilyCache {
     found: Option<(Instant, Arc<[EngineModel]>, Arc<[EngineLora]>)>,
 }
 
-impl Default for ModelCache {
-    fn default() -> Self {
-        let completion = Completion { catalog: graphs::catalog(), submodels: Vec::new() };
-        Self { checkpoints: CheckpointCache::default(), completion: Arc::new(completion), families: Mutex::default() }
-    }
-}
-
 impl ModelCache {
+    pub(super) fn new(model_dir: Option<ModelDir>) -> Self {
+        let completion = Completion { catalog: graphs::catalog(), submodels: Vec::new() };
+        Self {
+            checkpoints: CheckpointCache::new(model_dir),
+            completion: Arc::new(completion),
+            families: Mutex::default(),
+        }
+    }
+
     /// Another server may start, with other nodes and files.
     pub(super) fn invalidate(&self) {
         self.checkpoints.invalidate();
@@ -111,5 +113,10 @@ async fn read_classes(api: &ComfyUiApi, known: Classes) -> Result<Classes, Engin
 }
 
 fn lora(file: &str) -> EngineLora {
-    EngineLora { key: file.to_owned(), name: stem(file).to_owned(), family: None, handle: json!(file) }
+    EngineLora {
+        key: file.to_owned(),
+        name: stem(file).to_owned(),
+        family: lora_family(None, stem(file)).map(|family| family.name.to_owned()),
+        handle: json!(file),
+    }
 }

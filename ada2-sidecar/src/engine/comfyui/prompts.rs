@@ -59,10 +59,11 @@ impl Drop for ActivePrompts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineSetup;
 
     #[test]
     fn a_panicking_job_becomes_an_orphan() {
-        let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), "tag".into());
+        let engine = ComfyUi::new("http://127.0.0.1:9".parse().unwrap(), &EngineSetup::default());
         let prompt = Prompt::new(1);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _active = ActivePrompts::register(&engine, std::slice::from_ref(&prompt));

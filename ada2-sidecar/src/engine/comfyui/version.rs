@@ -4,8 +4,8 @@
 const CLIENT_IDS: [u64; 3] = [0, 3, 45];
 /// `/interrupt` honours its `prompt_id`. Before, it stops whatever runs.
 const INTERRUPT_BY_ID: [u64; 3] = [0, 3, 57];
-/// Recorded from and tested with the first; the others gave the same responses.
-const TESTED: &[&str] = &["0.33", "0.12", "0.3.64"];
+/// Tested at both ends and in between: the oldest, and the first that is too new.
+const TESTED: std::ops::Range<[u64; 3]> = [0, 3, 64]..[0, 34, 0];
 
 /// A version as the server reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,15 +46,14 @@ impl Version {
     /// What an operator should know about this version.
     pub(super) fn warning(&self) -> Option<String> {
         let text = &self.text;
-        let is = |tested: &&str| text == *tested || text.starts_with(&format!("{tested}."));
         if self.interrupts_by_id().is_none() {
             return Some(format!(
                 "ComfyUI {text} cannot interrupt a single job, so a cancelled job keeps running and keeps its slot: update \
                  to 0.3.57 or later"
             ));
         }
-        let tested = TESTED[0];
-        (!TESTED.iter().any(is)).then(|| format!("ComfyUI {text} is untested here; tested is {tested}"))
+        let is_tested = self.numbers.is_some_and(|numbers| TESTED.contains(&numbers));
+        (!is_tested).then(|| format!("ComfyUI {text} is untested here; tested are 0.3.64 to 0.33"))
     }
 }
 
@@ -85,11 +84,14 @@ mod tests {
 
     #[test]
     fn an_untested_version_is_a_warning() {
-        for tested in ["0.33.0", "0.33.7", "0.12.1", "0.3.64"] {
+        for tested in ["0.33.0", "0.33.7", "0.20.0", "0.12.1", "0.3.64"] {
             assert_eq!(Version::read(tested).warning(), None, "{tested}");
         }
-        assert!(Version::read("0.37.0").warning().unwrap().contains("0.37.0 is untested"));
-        assert!(Version::read("0.3.640").warning().is_some());
+        let warning = Version::read("0.37.0").warning().unwrap();
+        assert_eq!(warning, "ComfyUI 0.37.0 is untested here; tested are 0.3.64 to 0.33");
+        for untested in ["0.34.0", "0.3.63", "1.33.0"] {
+            assert!(Version::read(untested).warning().is_some(), "{untested}");
+        }
         assert!(Version::read("0.3.50").warning().unwrap().contains("update to 0.3.57"));
     }
 }

@@ -11,6 +11,7 @@ use super::item::QueueItem;
 use crate::engine::{
     EngineError,
     http::{EngineClient, HttpDialect, RESPONSE_TIMEOUT, with_json},
+    login::{EngineLogin, LoginDialect},
     sanitize_message,
     upload::png_form,
 };
@@ -18,7 +19,15 @@ use crate::engine::{
 const DIALECT: HttpDialect = HttpDialect {
     name: "InvokeAI",
     // Only its version needs no login.
-    login_hint: "its multi-user mode is on; write `multiuser: false` into its invokeai.yaml and restart it",
+    login_hint: "its multi-user mode is on; name a file with user name and password, one line each, as engine_auth_file \
+                 (--engine-auth-file), or write `multiuser: false` into its invokeai.yaml and restart it",
+    login: Some(LoginDialect {
+        path: "/api/v1/auth/login",
+        // With `remember_me` a token lasts a week, and without a day.
+        body: |user| json!({"email": user.user.expose(), "password": user.password.expose(), "remember_me": true}),
+        token: "token",
+        refreshed: "x-refreshed-token",
+    }),
     error_message: |status, _, body| {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let message = detail_message(&body["detail"]);
@@ -89,6 +98,22 @@ impl InvokeAiApi {
         url.set_path("/ws/socket.io/");
         url.set_query(Some("EIO=4&transport=websocket"));
         url.into()
+    }
+
+    /// Logs in with this from now on.
+    pub(super) fn set_login(&self, login: Option<EngineLogin>) {
+        self.0.session.set_login(login);
+    }
+
+    /// The server is gone, and may come back with other users.
+    pub(super) fn forget_refusal(&self) {
+        self.0.session.forget_refusal();
+    }
+
+    /// The token of our login, if the server has asked for one.
+    pub(super) fn token(&self) -> Option<String> {
+        let value = self.0.session.token()?;
+        service::secret::bearer(value.to_str().ok()?).map(str::to_owned)
     }
 
     /// The version: proof that InvokeAI answers, and no other program.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use service::text::prefix;
 
 use crate::engine::previews::MAX_PREVIEW;
@@ -74,8 +74,11 @@ pub(in crate::engine) enum InvokeAiEvent {
     Resync,
 }
 
-/// Connects to the namespace.
-pub(super) const CONNECT: &str = "40";
+/// Connects to the namespace; in multi-user mode with the token of our login.
+pub(super) fn connect(token: Option<String>) -> String {
+    token.map_or_else(|| "40".to_owned(), |token| format!("40{}", json!({ "token": token })))
+}
+
 /// Asks for the queue's events.
 pub(super) const SUBSCRIBE: &str = r#"42["subscribe_queue",{"queue_id":"default"}]"#;
 /// Answers a ping.

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::workflow::{self, nested_inputs_key};
+use super::{
+    propose_rules::RULES,
+    workflow::{self, nested_inputs_key},
+};
 use crate::images::template::{
-    GraphEdge, GraphFormat, GraphSyntax, Node, NodeInput, ParsedGraph, TemplateError,
+    GraphEdge, GraphFormat, GraphSyntax, Node, NodeInput, ParsedGraph, ProposeRules, TemplateError,
 };
 
 /// InvokeAI's.
@@ -22,6 +25,15 @@ impl GraphSyntax for InvokeAiGraphs {
 
     fn parse(&self, document: Value) -> Result<ParsedGraph, TemplateError> {
         workflow::convert_workflow(document)
+    }
+
+    fn recognizes(&self, document: &Value) -> bool {
+        let is_graph = document["nodes"].is_object();
+        is_graph || (document["nodes"].is_array() && document["edges"].is_array())
+    }
+
+    fn propose_rules(&self) -> &'static ProposeRules {
+        &RULES
     }
 
     fn nodes<'a>(&self, graph: &'a Value) -> Vec<Node<'a>> {

@@ -109,7 +109,7 @@ impl fmt::Display for ModelChoiceError {
             }
             Self::UnknownKind { model } => write!(
                 f,
-                "The model {model:?} exists, but its kind could not be detected from its metadata or name: declare it in the \
+                "The model {model:?} exists, but its kind could not be detected from its file or name: declare it in the \
                  sidecar's configuration (models: {{{model:?}: {{base: sd-1}}}}; or sdxl …), or name a preset for it that \
                  brings a graph of its own."
             ),

@@ -182,7 +182,7 @@ fn an_unusable_model_is_not_reported_as_missing() {
         ("FLUX1-dev.safetensors", "(presets: {NAME: {model: \"flux1-dev\", template: FILE}})"),
         ("flux1-dev", "The kind was guessed from its name; if it is wrong, declare it"),
         ("sd_xl_refiner", "(SDXL refiner)"),
-        ("dreamshaper_8", "its kind could not be detected from its metadata or name: declare it"),
+        ("dreamshaper_8", "its kind could not be detected from its file or name: declare it"),
         ("dreamshaper_8.safetensors", "(models: {\"dreamshaper_8\": {base: sd-1}}"),
     ] {
         let refused = name_of(&models, &[], Some(requested)).unwrap_err();

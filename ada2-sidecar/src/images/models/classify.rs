@@ -1,5 +1,8 @@
 //! Classifies checkpoint files by their metadata, else by unambiguous tokens in their names.
 
+mod lora;
+
+pub use self::lora::lora_family;
 use super::{
     DetectedFamily, Evidence, ModelKind, ModelVariant,
     families::{self, Family},
@@ -44,6 +47,9 @@ const VARIANTS: &[(&str, ModelVariant)] = &[
     ("lineart", ModelVariant::Other),
     ("softedge", ModelVariant::Other),
     ("unclip", ModelVariant::Other),
+    // Text encoders.
+    ("qwen 3", ModelVariant::Other),
+    ("qwen 2 5 vl", ModelVariant::Other),
     ("upscale", ModelVariant::Other),
     ("upscaler", ModelVariant::Other),
     ("esrgan*", ModelVariant::Other),
@@ -61,6 +67,7 @@ const VARIANTS: &[(&str, ModelVariant)] = &[
     ("*inpaint*", ModelVariant::Inpaint),
     ("*outpaint*", ModelVariant::Inpaint),
     ("fill dev", ModelVariant::Inpaint),
+    ("flux fill", ModelVariant::Inpaint),
     ("*refiner*", ModelVariant::Refiner),
     ("edit", ModelVariant::Edit),
     ("kontext", ModelVariant::Edit),

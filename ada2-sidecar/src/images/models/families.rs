@@ -19,7 +19,8 @@ pub struct Family {
     pub phrases: &'static [&'static str],
     /// Phrases that suggest it, unless the name has another family's `phrases` as well.
     pub hints: &'static [&'static str],
-    /// Families whose phrases also match its names: `flux 2` contains `flux`, and means this one.
+    /// Families whose phrases also match its names (`flux 2` contains `flux`, and means this one), or whose tensors are named
+    /// and shaped like its own.
     pub overrides: &'static [&'static str],
 }
 

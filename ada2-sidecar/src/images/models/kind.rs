@@ -55,6 +55,8 @@ pub enum Evidence {
     Engine,
     /// The file's own metadata.
     Metadata,
+    /// The file's tensors.
+    Header,
     /// Its name, or nothing.
     Name,
 }

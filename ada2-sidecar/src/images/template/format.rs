@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use serde_json::{Map, Value};
 
-use super::{NodeInput, TemplateError, edges::GraphEdge};
+use super::{NodeInput, ProposeRules, TemplateError, edges::GraphEdge};
 
 /// The syntax of an engine's graphs.
 pub type GraphFormat = &'static dyn GraphSyntax;
@@ -19,6 +19,17 @@ pub trait GraphSyntax: fmt::Debug + Sync {
 
     /// Turns a file of the user's into the graph that the engine is sent.
     fn parse(&self, document: Value) -> Result<ParsedGraph, TemplateError>;
+
+    /// Whether a file of the user's is meant for this engine.
+    fn recognizes(&self, document: &Value) -> bool;
+
+    /// What people call a node of a parsed graph.
+    fn title<'a>(&self, _graph: &'a Value, _id: &str) -> Option<&'a str> {
+        None
+    }
+
+    /// What the engine calls things, for proposals.
+    fn propose_rules(&self) -> &'static ProposeRules;
 
     /// The nodes of a parsed graph.
     fn nodes<'a>(&self, graph: &'a Value) -> Vec<Node<'a>>;

@@ -68,7 +68,7 @@ pub(super) fn parse_bindings(declaration: &str) -> Result<BindingFile, Vec<Templ
 }
 
 /// Editors on Windows write a byte order mark.
-fn strip_bom(text: &str) -> &str {
+pub(super) fn strip_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 

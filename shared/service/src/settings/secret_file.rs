@@ -8,26 +8,37 @@ impl Settings {
     /// Where `file_key` names a file, its text is the value of `key`. Naming both is a problem, since one of them was
     /// forgotten; so is a file that cannot be read.
     pub fn secret_from_file(&mut self, key: &'static str, file_key: &'static str) {
-        let Some(path) = self.raw(file_key).map(str::trim).filter(|path| !path.is_empty()) else { return };
-        let path = PathBuf::from(path);
-        if self.values.contains_key(key) {
+        if self.secret_path(file_key).is_some() && self.values.contains_key(key) {
             let other = self.source(key);
             let expected = format!("expected either this or {key}, found both ({key}: {other})");
             return self.add_problem(file_key, expected);
         }
+        if let Some((text, source)) = self.secret_text(file_key) {
+            self.values.insert(key, (text.trim().to_owned(), source));
+        }
+    }
+
+    /// The text of the file that `file_key` names, and where it comes from. A file that cannot be read is a problem.
+    pub fn secret_text(&mut self, file_key: &'static str) -> Option<(String, SettingSource)> {
+        let path = self.secret_path(file_key)?;
         match std::fs::read_to_string(&path) {
             Ok(text) => {
                 let source = match self.source(file_key) {
                     credential @ SettingSource::Credential(_) => credential,
                     _ => SettingSource::File(path),
                 };
-                self.values.insert(key, (text.trim().to_owned(), source));
+                Some((text, source))
             }
             Err(error) => {
                 let expected = format!("expected a readable file: {}", describe_read_error(&path, &error));
                 self.add_problem(file_key, expected);
+                None
             }
         }
+    }
+
+    fn secret_path(&self, file_key: &str) -> Option<PathBuf> {
+        self.raw(file_key).map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 }
 

@@ -164,6 +164,39 @@ async fn a_json_edit_with_inline_images_is_relayed() {
 }
 
 #[tokio::test]
+async fn several_images_reach_the_backend_in_order() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let contents = [b"first", &b"second"[..], b"third"];
+    for names in [
+        ["image[]"; 3],
+        ["image"; 3],
+        ["image[0]", "image[1]", "image[2]"],
+        ["image", "ref_images", "ref_images"],
+    ] {
+        let heads = names.map(|name| file(name, "a.png"));
+        let prompt = text("prompt");
+        let images = heads.iter().zip(contents).map(|(head, content)| (head.as_str(), content));
+        let parts: Vec<RawPart> = images.chain([(prompt.as_str(), &b"p"[..])]).collect();
+        assert_eq!(send(&gateway, &parts).await.status, 200, "{names:?}");
+        let request = upstream.edits().pop().unwrap();
+        let files: Vec<_> = request.parts.iter().filter(|part| part.file.is_some()).collect();
+        assert_eq!(files.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), names);
+        assert_eq!(files.iter().map(|part| &part.bytes[..]).collect::<Vec<_>>(), contents, "{names:?}");
+    }
+    let [a, b, c] = contents
+        .map(|content| format!("data:image/png;base64,{}", base64_simd::STANDARD.encode_to_string(content)));
+    for images in [json!({"image": [a, b, {"image_url": c}]}), json!({"images": [a], "ref_images": [b, c]})] {
+        let mut body = images;
+        body["prompt"] = json!("p");
+        let request = gateway.edit("application/json", body.to_string());
+        assert_eq!(TestResponse::read(request.send().await.unwrap()).await.status, 200, "{body}");
+        body["response_format"] = json!("b64_json");
+        assert_eq!(upstream.edits().pop().unwrap().body, body);
+    }
+}
+
+#[tokio::test]
 async fn an_edit_that_cannot_be_made_is_refused_before_the_backend_gets_it() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;

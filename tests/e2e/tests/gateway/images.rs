@@ -27,6 +27,30 @@ async fn gpu_heavy_makes_the_image_and_the_response_has_its_url() {
 }
 
 #[tokio::test]
+async fn how_each_image_was_made_is_passed_on() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let settings = |seed: u64| json!({"model": "z-image-turbo", "steps": 9, "seed": seed, "loras": [{"name": "l", "weight": 0.5}]});
+    let image = |seed: u64| {
+        let bytes = fake_image("p", seed, ImageSize::new(8, 8));
+        json!({"b64_json": base64_simd::STANDARD.encode_to_string(bytes), "seed": seed, "settings": settings(seed)})
+    };
+    let reply = json!({"created": 1, "data": [image(1), image(2)], "ignored": ["negative_prompt"], "safety_identifier": "u"});
+    upstream.set_images(UpstreamReply::json(200, reply));
+    for format in ["url", "b64_json"] {
+        let answer = gateway.generate(&json!({"prompt": "p", "n": 2, "response_format": format})).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.json);
+        for (entry, seed) in answer.json["data"].as_array().unwrap().iter().zip(1..) {
+            assert_eq!((&entry["settings"], entry[format].is_string()), (&settings(seed), true), "{format}");
+        }
+        assert_eq!(
+            (&answer.json["ignored"], &answer.json["safety_identifier"]),
+            (&json!(["negative_prompt"]), &json!("u"))
+        );
+    }
+}
+
+#[tokio::test]
 async fn base64_is_opt_in_and_the_image_is_stored() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;

@@ -88,6 +88,36 @@ async fn a_backend_that_is_down_keeps_its_models_also_over_a_restart() {
 }
 
 #[tokio::test]
+async fn what_a_model_is_and_can_do_is_listed_also_over_a_restart() {
+    let upstream = Upstream::start().await;
+    let details = json!({"family": "z-image", "variant": "turbo", "capabilities": {"tasks": ["generate"], "max_images": 0}});
+    let mut entry = json!({"id": "z-image-turbo", "object": "model", "created": 0, "owned_by": "comfyui", "root": "/models"});
+    entry.as_object_mut().unwrap().extend(details.as_object().unwrap().clone());
+    upstream.set("/v1/models", UpstreamReply::json(200, json!({"object": "list", "data": [entry]})));
+    let mut expected = details;
+    expected.as_object_mut().unwrap().extend(
+        json!({"id": "z-image-turbo", "object": "model", "created": 0, "owned_by": "gpu_heavy"})
+            .as_object()
+            .unwrap()
+            .clone(),
+    );
+    let (dir, yaml) = (fakes::fresh_dir("details"), gpu_heavy(&upstream));
+    let gateway = Gateway::start_in(dir.clone(), &yaml, &[]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    assert_eq!(gateway.get("/v1/models").await.json["data"], json!([expected]));
+    assert_eq!(gateway.get("/v1/models/z-image-turbo").await.json, expected);
+    let unknown = gateway.get("/v1/models/gone").await;
+    assert_eq!((unknown.status, unknown.code()), (404, "model_not_found"));
+    gateway.stop().await;
+    // After the restart the backend has no list, so the cached one stays.
+    upstream.set("/v1/models", UpstreamReply::Respond(404, vec![], vec![]));
+    let gateway = Gateway::start_in(dir, &yaml, &[]).await;
+    gateway.until_ready("gpu_heavy", true).await;
+    assert_eq!(gateway.get("/v1/models/z-image-turbo").await.json, expected);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_damaged_list_or_one_of_another_address_is_discarded() {
     let (two, gateway) = Two::start("forgets").await;
     two.mlx.stop().await;

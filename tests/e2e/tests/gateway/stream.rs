@@ -32,6 +32,14 @@ pub(super) fn bytes_of(act: &SseStep) -> Vec<u8> {
     }
 }
 
+/// An event with what the sidecar adds to it.
+fn with_settings(event: &SseStep) -> SseStep {
+    let text = String::from_utf8(bytes_of(event)).unwrap();
+    let extended =
+        text.replacen("data: {", "data: {\"settings\":{\"steps\":9},\"ignored\":[\"strength\"],", 1);
+    SseStep::Send(extended.into_bytes())
+}
+
 pub(super) async fn until_counted(gateway: &Gateway, status: u16) {
     let line = format!(
         "gateway_requests_total{{backend=\"gpu_heavy\",route=\"/v1/images/generations\",status=\"{status}\"}} 1"
@@ -44,7 +52,7 @@ async fn events_are_relayed_one_by_one_and_the_last_gains_its_url() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
     let (first, second) = (partial(MADE, 0), partial(MADE, 1));
-    let ping = || SseStep::Send(b": ping\n\n".to_vec());
+    let ping = || SseStep::Send(b": progress 0.42\n\n".to_vec());
     let odd = SseStep::Send(b"event:own\r\nid: 7\r\ndata: {\"b\":1,  \"a\":2}\r\n: inside\r\n\r\n".to_vec());
     let script = [
         ping(),
@@ -54,7 +62,7 @@ async fn events_are_relayed_one_by_one_and_the_last_gains_its_url() {
         second.clone(),
         odd.clone(),
         SseStep::Wait,
-        completed(MADE, &painted()),
+        with_settings(&completed(MADE, &painted())),
     ];
     upstream.set_images(UpstreamReply::Events(script.to_vec()));
     let mut client =
@@ -70,7 +78,7 @@ async fn events_are_relayed_one_by_one_and_the_last_gains_its_url() {
         assert_eq!(client.header(name), value, "{name}");
     }
     assert!(!client.header("x-request-id").is_empty());
-    let mut expected = b": ping\n\n".to_vec();
+    let mut expected = b": progress 0.42\n\n".to_vec();
     client.until(&expected).await;
     upstream.step();
     expected.extend(bytes_of(&first));
@@ -90,6 +98,7 @@ async fn events_are_relayed_one_by_one_and_the_last_gains_its_url() {
         ("image_generation.completed", &json!("image_generation.completed"))
     );
     assert_eq!((&data["seed"], &data["created_at"]), (&json!(7), &json!(1_736_697_234)));
+    assert_eq!((&data["settings"], &data["ignored"]), (&json!({"steps": 9}), &json!(["strength"])));
     let inline = base64_simd::STANDARD.decode_to_vec(data["b64_json"].as_str().unwrap()).unwrap();
     assert_eq!(inline, painted());
     assert_eq!(gateway.image(data["url"].as_str().unwrap()).await, inline);

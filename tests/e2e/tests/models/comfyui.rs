@@ -90,6 +90,97 @@ async fn a_files_metadata_takes_precedence_over_its_name() {
     refused(&sidecar, "sdxl-lora", 400, "invalid_value", "stable-diffusion-xl-v1-base/lora").await;
 }
 
+/// A safetensors file without tensors: their names and shapes in its header are all that is read.
+fn safetensors(prefix: &str, tensors: &[(&str, &[u64])]) -> Vec<u8> {
+    let tensor = |(name, shape): &(&str, &[u64])| {
+        (format!("{prefix}{name}"), json!({"dtype": "F16", "shape": shape, "data_offsets": [0, 0]}))
+    };
+    let header: serde_json::Map<_, _> = tensors.iter().map(tensor).collect();
+    let mut header = Value::from(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes()[..], &header].concat()
+}
+
+fn unet(inputs: u64, text: u64) -> Vec<u8> {
+    let tensors: [(&str, &[u64]); 3] = [
+        ("input_blocks.0.0.weight", &[320, inputs, 3, 3]),
+        ("input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", &[640, text]),
+        ("label_emb.0.0.weight", &[1280, 2816]),
+    ];
+    safetensors("model.diffusion_model.", &tensors)
+}
+
+#[tokio::test]
+async fn a_files_tensors_say_what_its_name_does_not() {
+    let dir = fakes::new_temp_dir();
+    let flux: [(&str, &[u64]); 2] =
+        [("double_blocks.0.img_attn.norm.key_norm.scale", &[128]), ("img_in.weight", &[3072, 64])];
+    let krea: [(&str, &[u64]); 1] = [("txtfusion.projector.weight", &[1, 12])];
+    let damaged = [&(1_u64 << 60).to_le_bytes()[..], b"{\"a\": 1}"].concat();
+    let files = [
+        ("checkpoints/cut.safetensors", unet(4, 768)[..100].to_vec()),
+        ("checkpoints/damaged.safetensors", damaged),
+        ("checkpoints/dreamshaper_8.safetensors", unet(4, 768)),
+        ("checkpoints/epic.safetensors", unet(4, 2048)),
+        ("checkpoints/garbage.safetensors", b"<!DOCTYPE html>".repeat(100)),
+        ("checkpoints/mine.safetensors", safetensors("model.diffusion_model.", &flux)),
+        ("checkpoints/patch.safetensors", unet(9, 2048)),
+        ("checkpoints/sd15-by-metadata.safetensors", safetensors("", &flux)),
+        ("checkpoints/sdxl_wrong.safetensors", safetensors("model.diffusion_model.", &flux)),
+        ("diffusion_models/mine_too.safetensors", safetensors("", &krea)),
+    ];
+    for (path, bytes) in &files {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let fifo = dir.path().join("checkpoints/fifo.safetensors");
+    assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
+    let names = files.iter().filter_map(|(path, _)| path.strip_prefix("checkpoints/"));
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.checkpoints =
+            names.chain(["fifo.safetensors", "../secret.safetensors"]).map(str::to_owned).collect();
+        script.diffusion_models = Some(vec!["mine_too.safetensors".to_owned()]);
+        let metadata = json!({"modelspec.architecture": "stable-diffusion-v1"});
+        script.metadata.insert("sd15-by-metadata.safetensors".to_owned(), metadata);
+    });
+    let path = dir.path().display().to_string();
+    let sidecar = Sidecar::comfyui(&fake.url(), &["--engine-model-dir", &path]).await;
+    sidecar.until_ready().await;
+    let expected = ["dreamshaper_8", "epic", "patch", "sd15-by-metadata", "sd-xl-base-1.0", "sd-v1-5"];
+    assert_eq!(listed(&sidecar).await, expected);
+    for (name, file) in [(None, "dreamshaper_8"), (Some("sd-xl-base-1.0"), "epic"), (Some("patch"), "patch")]
+    {
+        assert_eq!(ask(&sidecar, name).await.status, 200, "{name:?}");
+        assert_eq!(loaded(&fake).last(), Some(&format!("{file}.safetensors")), "{name:?}");
+    }
+    for (name, kind) in
+        [("mine", "(FLUX.1)"), ("sdxl_wrong", "(FLUX.1)"), ("mine_too", "(Krea 2, a diffusion model")]
+    {
+        refused(&sidecar, name, 400, "invalid_value", kind).await;
+    }
+    for name in ["cut", "damaged", "garbage", "fifo"] {
+        refused(&sidecar, name, 400, "invalid_value", "declare it").await;
+    }
+    std::fs::write(dir.path().join("checkpoints/garbage.safetensors"), unet(4, 2048)).unwrap();
+    fakes::eventually("the changed file is read again", async || {
+        listed(&sidecar).await.contains(&"garbage".to_owned()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_models_directory_that_cannot_be_read_changes_nothing() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.checkpoints = vec!["other.safetensors".to_owned(), "sd15.safetensors".to_owned()];
+    });
+    let sidecar = Sidecar::comfyui(&fake.url(), &["--engine-model-dir", "/nonexistent/models"]).await;
+    sidecar.until_ready().await;
+    assert_eq!(listed(&sidecar).await, ["sd15", "sd-v1-5"]);
+}
+
 #[tokio::test]
 async fn metadata_is_read_once_for_each_file_and_change_of_it() {
     let files = ["a.safetensors", "b.ckpt", "sd15.safetensors"];

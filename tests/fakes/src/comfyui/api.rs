@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    Core, files, process, prompt,
+    Core, declarations, files, process, prompt,
     queue::{ComfyPrompt, ComfyState, PromptStatus},
     script::ComfyVersion,
     socket,
@@ -34,6 +34,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/prompt", post(prompt::post))
         .route("/queue", get(queue_lists).post(change_queue))
         .route("/interrupt", post(interrupt))
+        .route("/api/jobs/{id}/cancel", post(cancel_job))
         .route("/free", post(free))
         .route("/history/{id}", get(history))
         .route("/object_info/{class}", get(object_info))
@@ -100,6 +101,21 @@ async fn interrupt(State(core): Shared, body: Bytes) -> Response {
     StatusCode::OK.into_response()
 }
 
+/// Up to 0.25.0 only the web page's files are below that path.
+async fn cancel_job(State(core): Shared, Path(id): Path<String>) -> Response {
+    if !core.look(|state| state.is_after(0, 25, 0)) {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let cancelled = core.change(|state| {
+        let runs = state.running().is_some_and(|running| running.prompt_id == id);
+        let waits = state.with_status(PromptStatus::Pending).any(|waiting| waiting.prompt_id == id);
+        state.interrupted |= runs;
+        state.delete(|item| item.prompt_id == id);
+        runs || waits
+    });
+    json_answer(&json!({ "cancelled": cancelled }))
+}
+
 async fn free(State(core): Shared, body: Bytes) -> Response {
     let Some(body) = object(&body) else { return server_error() };
     core.change(|state| state.free_memory |= body["free_memory"] == true);
@@ -113,35 +129,29 @@ async fn history(State(core): Shared, Path(id): Path<String>) -> Response {
 }
 
 async fn object_info(State(core): Shared, Path(class): Path<String>) -> Response {
-    let about = core.look(|state| files::object_info(state, &class));
+    let about = core.look(|state| declarations::object_info(state, &class));
     json_answer(&about.map_or_else(|| json!({}), |about| json!({ class: about })))
 }
 
 async fn models(State(core): Shared, Path(dir): Path<String>) -> Response {
-    match dir.as_str() {
-        "checkpoints" => json_answer(&json!(core.look(|state| state.script.checkpoints.clone()))),
-        "diffusion_models" => match core.look(|state| state.script.diffusion_models.clone()) {
-            Some(files) => json_answer(&json!(files)),
-            None => StatusCode::NOT_FOUND.into_response(),
-        },
-        "loras" | "vae" | "controlnet" | "upscale_models" => json_answer(&json!([])),
-        _ => StatusCode::NOT_FOUND.into_response(),
+    match core.look(|state| state.script.folder(&dir).map(<[String]>::to_vec)) {
+        Some(files) => json_answer(&json!(files)),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 /// Every file of the directory with its size and times.
 async fn model_files(State(core): Shared, Path(dir): Path<String>) -> Response {
-    let (is_served, files, touched) = core
-        .look(|state| (state.script.serves_metadata, state.script.checkpoints.clone(), state.script.touched));
-    if !is_served {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    let listed = |name: String| json!({"name": name, "pathIndex": 0, "modified": touched, "created": touched, "size": 2_132_625_894_u64});
-    match dir.as_str() {
-        "checkpoints" => json_answer(&files.into_iter().map(listed).collect()),
-        "loras" | "vae" | "controlnet" | "upscale_models" => json_answer(&json!([])),
-        _ => StatusCode::NOT_FOUND.into_response(),
-    }
+    let files = core.look(|state| {
+        let script = &state.script;
+        let files = script.folder(&dir).filter(|_| script.serves_metadata)?;
+        let listed = |name: &String| {
+            let touched = script.touched;
+            json!({"name": name, "pathIndex": 0, "modified": touched, "created": touched, "size": 2_132_625_894_u64})
+        };
+        Some(files.iter().map(listed).collect::<Value>())
+    });
+    files.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |files| json_answer(&files))
 }
 
 /// The `__metadata__` of a safetensors file's header; an empty 404 where there is none.
@@ -151,10 +161,11 @@ async fn view_metadata(
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
     core.until(|state| (!state.script.hold_metadata).then_some(())).await;
-    let file = query.get("filename").filter(|file| dir == "checkpoints" && file.ends_with(".safetensors"));
+    let file = query.get("filename").filter(|file| file.ends_with(".safetensors"));
     let metadata = core.look(|state| {
         let script = &state.script;
-        let file = file.filter(|file| script.serves_metadata && script.checkpoints.contains(file))?;
+        let is_there = |file: &&String| script.folder(&dir).is_some_and(|files| files.contains(file));
+        let file = file.filter(|_| script.serves_metadata).filter(is_there)?;
         script.metadata.get(file).cloned()
     });
     match metadata {

@@ -1,9 +1,6 @@
 //! Files in and out: uploads, `/view`, and the names under which images are saved.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     extract::{Query, State},
@@ -13,28 +10,19 @@ use axum::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{
-    Core, api,
-    queue::{ComfyPrompt, ComfyState},
-};
+use super::{Core, api, queue::ComfyState};
 use crate::form;
 
-/// `/object_info`, as recorded: what each class of nodes takes and gives.
-pub(super) static CLASSES: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../../../fixtures/comfyui/object_info.json")).expect("a JSON fixture")
-});
-
 /// Where a name in a workflow points: `in.png`, `ada2/in.png`, `t.png [temp]`.
-fn annotated(name: &str) -> String {
+pub(super) fn annotated(name: &str) -> String {
     let of =
         |directory: &str| Some(format!("{directory}/{}", name.strip_suffix(&format!(" [{directory}]"))?));
     ["output", "temp"].into_iter().find_map(of).unwrap_or_else(|| format!("input/{name}"))
 }
 
-/// The image and the mask of an edit.
-pub(super) fn source(state: &ComfyState, prompt: &ComfyPrompt) -> Option<(Bytes, Option<Bytes>)> {
-    let loaded = |class: &str| state.files.get(&annotated(prompt.node(class)?["image"].as_str()?)).cloned();
-    Some((loaded("LoadImage")?, loaded("LoadImageMask")))
+/// The file that a workflow names as its input.
+pub(super) fn input<'a>(state: &'a ComfyState, name: &str) -> Option<&'a Bytes> {
+    state.files.get(&annotated(name))
 }
 
 pub(super) async fn upload(State(core): State<Arc<Core>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -68,22 +56,6 @@ pub(super) async fn view(
         Some(bytes) => ([(CONTENT_TYPE, "image/png")], bytes).into_response(),
         None => Html(api::PAGE).into_response(),
     }
-}
-
-/// `/object_info` of a class, with the checkpoints of this moment.
-pub(super) fn object_info(state: &ComfyState, class: &str) -> Option<Value> {
-    let mut about = CLASSES.get(class)?.clone();
-    let script = &state.script;
-    if script.removed_classes.iter().any(|removed| removed == class) {
-        return None;
-    }
-    let diffusion_models = script.diffusion_models.as_deref().unwrap_or_default();
-    for (input, files) in [("ckpt_name", &script.checkpoints[..]), ("unet_name", diffusion_models)] {
-        if let Some(spec) = about["input"]["required"].get_mut(input) {
-            spec[0] = json!(files);
-        }
-    }
-    Some(about)
 }
 
 /// Saves an image under the next free number of the node's prefix. Returns its entry in the history.

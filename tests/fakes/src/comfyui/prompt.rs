@@ -12,9 +12,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    ConnectionHandle, Core, api,
-    files::CLASSES,
+    ConnectionHandle, Core, api, declarations,
     queue::{self, ComfyPrompt, ComfyState, PromptStatus},
+    validation::Validation,
 };
 
 static REFUSALS: LazyLock<Value> = LazyLock::new(|| {
@@ -48,13 +48,13 @@ fn accept(state: &mut ComfyState, body: &Value) -> Result<Value, Value> {
         None => state.uuid(),
         Some(id) => id.as_str().filter(|id| is_uuid(id)).ok_or_else(|| recorded("bad_prompt_id"))?.to_owned(),
     };
-    let outputs = check(state, graph)?;
+    let (outputs, node_errors) = check(state, graph)?;
     let mut extra_data = json!({"create_time": queue::now()});
     for (key, value) in body["extra_data"].as_object().into_iter().flatten() {
         extra_data[key] = value.clone();
     }
     extra_data["client_id"] = body["client_id"].clone();
-    let answer = json!({"prompt_id": prompt_id, "number": number, "node_errors": {}});
+    let answer = json!({"prompt_id": prompt_id, "number": number, "node_errors": node_errors});
     state.enqueue(ComfyPrompt {
         prompt_id,
         client_id: body["client_id"].as_str().map(str::to_owned),
@@ -72,57 +72,41 @@ fn recorded(name: &str) -> Value {
     REFUSALS[name]["answer"].clone()
 }
 
-/// The output nodes of a graph of known nodes that names installed files.
-fn check(state: &ComfyState, graph: &Value) -> Result<Vec<String>, Value> {
+/// The valid outputs of a graph of known nodes, and what is wrong with others. A graph without any is refused.
+fn check(state: &ComfyState, graph: &Value) -> Result<(Vec<String>, Value), Value> {
     let mut outputs = Vec::new();
     for (id, node) in graph.as_object().into_iter().flatten() {
         let class = node["class_type"].as_str().unwrap_or_default();
-        if CLASSES.get(class).is_none() || state.script.removed_classes.iter().any(|removed| removed == class)
-        {
-            return Err(unknown_class(id, class));
-        }
-        if CLASSES[class]["output_node"] == true {
+        let Some(about) = declarations::object_info(state, class) else {
+            return Err(unknown_class(id, &node["class_type"]));
+        };
+        if about["output_node"] == true {
             outputs.push(id.clone());
         }
     }
-    let script = &state.script;
-    let diffusion_models = script.diffusion_models.as_deref().unwrap_or_default();
-    for (id, node) in graph.as_object().into_iter().flatten() {
-        for (input, files) in [("ckpt_name", &script.checkpoints[..]), ("unet_name", diffusion_models)] {
-            if let Some(file) =
-                node["inputs"][input].as_str().filter(|file| !files.iter().any(|one| one == file))
-            {
-                return Err(not_in_list((id, &node["class_type"]), (input, file), files, &outputs));
-            }
-        }
+    if outputs.is_empty() {
+        return Err(recorded("no_output_node"));
     }
-    if outputs.is_empty() { Err(recorded("no_output_node")) } else { Ok(outputs) }
+    let (valid, errors) = Validation::of(state, graph, &outputs);
+    if valid.is_empty() {
+        let mut answer = recorded("unknown_ckpt");
+        answer["node_errors"] = errors;
+        return Err(answer);
+    }
+    Ok((valid, errors))
 }
 
-fn unknown_class(id: &str, class: &str) -> Value {
+fn unknown_class(id: &str, class: &Value) -> Value {
     let mut answer = recorded("unknown_class_type");
     let error = &mut answer["error"];
-    error["message"] = json!(format!("Node '{class}' not found. The custom node may not be installed."));
+    error["message"] = json!(match class.as_str() {
+        Some(class) => format!("Node '{class}' not found. The custom node may not be installed."),
+        None => format!(
+            "Node 'ID #{id}' has no class_type. The workflow may be corrupted or a custom node is missing."
+        ),
+    });
     error["details"] = json!(format!("Node ID '#{id}'"));
     error["extra_info"] = json!({"node_id": id, "class_type": class, "node_title": class});
-    answer
-}
-
-fn not_in_list(
-    (id, class): (&str, &Value),
-    (input, file): (&str, &str),
-    files: &[String],
-    outputs: &[String],
-) -> Value {
-    let mut answer = recorded("unknown_ckpt");
-    let mut node = answer["node_errors"]["4"].take();
-    let list = files.iter().map(|file| format!("'{file}'")).collect::<Vec<_>>().join(", ");
-    let error = &mut node["errors"][0];
-    error["details"] = json!(format!("{input}: '{file}' not in [{list}]"));
-    error["extra_info"] = json!({"input_name": input, "input_config": [files, {}], "received_value": file});
-    node["class_type"] = class.clone();
-    node["dependent_outputs"] = json!(outputs);
-    answer["node_errors"] = json!({ id: node });
     answer
 }
 

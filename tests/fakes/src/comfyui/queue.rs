@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{
+    graph,
     script::{ComfyScript, ComfyVersion},
     socket::Socket,
 };
@@ -54,13 +55,9 @@ pub struct ComfyPrompt {
 }
 
 impl ComfyPrompt {
-    fn inputs(&self) -> impl Iterator<Item = &Value> {
-        self.graph.as_object().into_iter().flat_map(Map::values).map(|node| &node["inputs"])
-    }
-
-    /// The first value of that name in any node's inputs, for example `seed` or `steps`.
+    /// The first value of that name that the outputs depend on, for example `seed` or `steps`.
     pub fn input(&self, name: &str) -> Option<&Value> {
-        self.inputs().find_map(|inputs| inputs.get(name))
+        graph::value(&self.graph, &self.outputs, name)
     }
 
     /// The value as a number, 0 if there is none.
@@ -68,15 +65,30 @@ impl ComfyPrompt {
         self.input(name).and_then(Value::as_u64).unwrap_or(0)
     }
 
-    /// The inputs of the first node of that class.
-    pub fn node(&self, class: &str) -> Option<&Value> {
-        self.graph.as_object()?.values().find(|node| node["class_type"] == class).map(|node| &node["inputs"])
+    /// The seed, wherever the outputs get it from.
+    pub fn seed(&self) -> u64 {
+        self.int("seed").max(self.int("noise_seed"))
     }
 
-    /// The positive prompt: what is connected to the sampler as such.
-    pub(super) fn positive(&self) -> &str {
-        let node = self.input("positive").and_then(|link| link[0].as_str()).unwrap_or_default();
-        self.graph[node]["inputs"]["text"].as_str().unwrap_or_default()
+    /// How many steps the sampler does.
+    pub fn steps(&self) -> u64 {
+        let sigmas = self.input("sigmas").and_then(Value::as_str);
+        sigmas.map_or_else(|| self.int("steps"), |sigmas| sigmas.matches(',').count() as u64)
+    }
+
+    /// The files that the outputs load as pictures, in the graph's order; masks are none of them.
+    pub fn pictures(&self) -> Vec<&str> {
+        graph::pictures(&self.graph, &self.outputs)
+    }
+
+    /// The `LoRAs` that the outputs depend on, with their weights, in the order in which they are applied.
+    pub fn loras(&self) -> Vec<(String, f64)> {
+        graph::loras(&self.graph, &self.outputs)
+    }
+
+    /// Whether the outputs depend on a node of that class.
+    pub(super) fn has(&self, class: &str) -> bool {
+        graph::needed(&self.graph, &self.outputs).into_iter().any(|id| graph::class(&self.graph, id) == class)
     }
 
     /// The element of `GET /queue` and of a history entry.

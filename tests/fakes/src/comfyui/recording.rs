@@ -28,7 +28,7 @@ pub(super) struct Recording {
 
 impl Recording {
     pub(super) fn of(prompt: &ComfyPrompt, is_cached: bool) -> Self {
-        let has = |class| prompt.node(class).is_some();
+        let has = |class| prompt.has(class);
         let run = if is_cached {
             "repeated"
         } else if has("LoadImageMask") {
@@ -43,7 +43,7 @@ impl Recording {
             run,
             nodes: nodes(&run["prompt"], &prompt.graph),
             prompt_id: prompt.prompt_id.clone(),
-            steps: prompt.int("steps"),
+            steps: prompt.steps(),
         }
     }
 

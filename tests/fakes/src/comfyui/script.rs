@@ -38,6 +38,20 @@ pub struct ComfyScript {
     pub checkpoints: Vec<String>,
     /// The files of diffusion models alone; none where the server has no such directory.
     pub diffusion_models: Option<Vec<String>>,
+    /// The text encoders.
+    pub text_encoders: Vec<String>,
+    /// The VAEs.
+    pub vae: Vec<String>,
+    /// The `LoRAs`.
+    pub loras: Vec<String>,
+    /// The `ControlNets`.
+    pub controlnet: Vec<String>,
+    /// Whether the custom nodes for GGUF files are installed: without them those files are in no list.
+    pub gguf_nodes: bool,
+    /// Diffusion models as GGUF.
+    pub unet_gguf: Vec<String>,
+    /// Text encoders as GGUF.
+    pub clip_gguf: Vec<String>,
     /// The metadata in their headers, by file; null for a header that is junk.
     pub metadata: BTreeMap<String, Value>,
     /// When the files were last changed, in seconds.
@@ -66,6 +80,13 @@ impl Default for ComfyScript {
             image_bytes: ImageBytes::Complete,
             checkpoints: ["random-sd15.safetensors", "tiny-sd15.safetensors"].map(str::to_owned).to_vec(),
             diffusion_models: Some(Vec::new()),
+            text_encoders: Vec::new(),
+            vae: Vec::new(),
+            loras: Vec::new(),
+            controlnet: Vec::new(),
+            gguf_nodes: false,
+            unet_gguf: Vec::new(),
+            clip_gguf: Vec::new(),
             metadata: BTreeMap::new(),
             touched: 1_764_500_000.25,
             serves_metadata: true,
@@ -75,11 +96,31 @@ impl Default for ComfyScript {
     }
 }
 
+impl ComfyScript {
+    /// The files that are installed in a directory. None for a directory that the server has not.
+    pub(super) fn folder(&self, name: &str) -> Option<&[String]> {
+        match name {
+            "checkpoints" => Some(&self.checkpoints),
+            "diffusion_models" => self.diffusion_models.as_deref(),
+            "text_encoders" => Some(&self.text_encoders),
+            "vae" => Some(&self.vae),
+            "loras" => Some(&self.loras),
+            "controlnet" => Some(&self.controlnet),
+            "upscale_models" => Some(&[]),
+            "unet_gguf" => self.gguf_nodes.then_some(&self.unet_gguf),
+            "clip_gguf" => self.gguf_nodes.then_some(&self.clip_gguf),
+            _ => None,
+        }
+    }
+}
+
 /// A ComfyUI release. Three are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ComfyVersion(pub u16, pub u16, pub u16);
 
 impl ComfyVersion {
+    /// November 2026: not recorded. It has what the facts say that came after 0.33.
+    pub const NEWEST: Self = Self(0, 46, 0);
     /// August 2026.
     pub const V0_33_0: Self = Self(0, 33, 0);
     /// February 2026: a client's `prompt_id` may be anything, jobs cannot be cancelled as such.

@@ -1,5 +1,8 @@
 //! The fake against the recordings that it plays, and each way in which it misbehaves, through plain clients.
 
+mod graphs;
+mod refusals;
+
 use std::sync::LazyLock;
 
 use futures_util::{SinkExt, StreamExt};
@@ -200,33 +203,6 @@ async fn an_interrupt_and_a_failure_are_reported_as_recorded() {
 
 fn is_failure(kind: &str) -> bool {
     matches!(kind, "execution_interrupted" | "execution_error")
-}
-
-#[tokio::test]
-async fn a_graph_is_refused_as_recorded() {
-    let refusals: Value =
-        serde_json::from_str(include_str!("../../../fixtures/comfyui/refusals.json")).unwrap();
-    let fake = FakeComfy::start().await;
-    let mut absent = txt2img(1);
-    absent["4"]["inputs"]["ckpt_name"] = json!("missing.safetensors");
-    let mut unknown = txt2img(1);
-    unknown["3"]["class_type"] = json!("NoSuchNode");
-    let mut no_output = txt2img(1);
-    no_output.as_object_mut().unwrap().remove("9");
-    for (name, body) in [
-        ("unknown_ckpt", json!({ "prompt": absent })),
-        ("unknown_class_type", json!({ "prompt": unknown })),
-        ("no_output_node", json!({ "prompt": no_output })),
-        ("bad_prompt_id", json!({"prompt": txt2img(1), "prompt_id": "abc"})),
-        ("prompt_is_list", json!({"prompt": []})),
-    ] {
-        let answer = post(&fake, "/prompt", &body).await;
-        assert_eq!(json!(answer.status), refusals[name]["status"], "{name}");
-        if answer.status == 400 {
-            assert_eq!(answer.json, refusals[name]["answer"], "{name}");
-        }
-    }
-    assert!(fake.items().is_empty());
 }
 
 #[tokio::test]

@@ -1,23 +1,19 @@
 //! The one worker: runs prompts first in, first out, by playing their recording.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use image::imageops::crop_imm;
-use picture::painter::ProceduralImage;
 use serde_json::{Map, Value, json};
-use wire::openai::images::ImageSize;
 
 use super::{
-    Core, files,
+    Core,
+    evaluation::Evaluation,
+    files,
     queue::{ComfyPrompt, ComfyState, PromptStatus, now},
     recording::{RecordedEvent, Recording},
     script::ComfyScript,
 };
-use crate::{
-    engine::EngineFailure,
-    painting::{EditSource, paint},
-};
+use crate::{engine::EngineFailure, painting::encode};
 
 /// What every preview shows: 512 pixels, whatever the image's size.
 const PREVIEW: &[u8] = include_bytes!("../../../fixtures/comfyui/preview.jpg");
@@ -104,7 +100,7 @@ impl Run {
 
     /// The sampler's steps, with the script's delays after the first.
     async fn sample(&mut self, core: &Core, progress: &Value) -> Result<(), Stop> {
-        let steps = self.prompt.int("steps");
+        let steps = self.prompt.steps();
         for step in 1..=steps {
             let pause = core.look(|state| state.script.item) / u32::try_from(steps).expect("few steps");
             tokio::select! {
@@ -159,8 +155,8 @@ impl Run {
             output
         } else {
             let prompt = self.prompt.clone();
-            let source = core.look(|state| files::source(state, &prompt));
-            let painting = tokio::task::spawn_blocking(move || image_of(&prompt, source));
+            let (files, id) = (core.look(|state| state.files.clone()), node.to_owned());
+            let painting = tokio::task::spawn_blocking(move || image_of(&prompt.graph, &id, &files));
             let image = painting.await.expect("the painter does not panic");
             core.change(|state| {
                 let output = files::save(state, &self.prompt.graph[node], image);
@@ -226,22 +222,8 @@ async fn pass(core: &Core, time: impl Fn(&ComfyScript) -> Duration) {
     }
 }
 
-/// The image of a prompt. Sides are cut to multiples of 8, unless the source is pasted back.
-fn image_of(prompt: &ComfyPrompt, source: Option<(Bytes, Option<Bytes>)>) -> Bytes {
-    let cut = |pixels: u32| (pixels / 8 * 8).max(8);
-    let mut source = source.map(|(image, mask)| EditSource::decode(&image, mask.as_deref()));
-    if let Some(EditSource { image, .. }) = &mut source
-        && prompt.node("ImageCompositeMasked").is_none()
-    {
-        *image = crop_imm(image, 0, 0, cut(image.width()), cut(image.height())).to_image();
-    }
-    let pixels = |name| cut(u32::try_from(prompt.int(name)).expect("an image's width or height"));
-    let (width, height) = source
-        .as_ref()
-        .map_or_else(|| (pixels("width"), pixels("height")), |source| source.image.dimensions());
-    let size = ImageSize::new(width, height);
-    let (text, seed) = (prompt.positive(), prompt.int("seed"));
-    let graph = prompt.graph.to_string();
-    let painting = ProceduralImage { label: "fake ComfyUI", prompt: text, seed, size };
-    paint(painting, source, Some(("prompt", &graph)))
+/// The picture that the output node gets, with the graph in it.
+fn image_of(graph: &Value, output: &str, files: &BTreeMap<String, Bytes>) -> Bytes {
+    let picture = Evaluation::of(graph, files).picture(output);
+    encode(&picture, Some(("prompt", &graph.to_string())))
 }

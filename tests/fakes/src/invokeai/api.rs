@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Extension, Router,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, Method, StatusCode, header::CONTENT_TYPE},
-    middleware::{self, Next},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -14,10 +14,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    ConnectionHandle, Core, process,
+    ConnectionHandle, Core, login, nodes, process,
     queue::{InvokeState, ItemStatus, QueueItem},
     recording,
-    script::{InvokeImageBytes, Users},
+    script::InvokeImageBytes,
     socket,
 };
 use crate::{
@@ -50,20 +50,12 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/api/v1/images/upload", post(upload))
         .route("/api/v1/images/i/{name}", get(image).delete(delete_image))
         .route("/api/v1/images/i/{name}/full", get(image_bytes))
+        .route("/api/v1/auth/login", post(login::login))
         .route("/ws/socket.io/", get(socket::upgrade))
         .fallback(unknown)
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), login))
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), login::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&core), process::record::<InvokeState>))
         .with_state(core)
-}
-
-/// Every login fails; the version needs none.
-async fn login(State(core): Shared, request: Request, next: Next) -> Response {
-    let closed = core.look(|state| state.script.users) == Users::Multiple;
-    if closed && request.uri().path() != "/api/v1/app/version" {
-        return detail(StatusCode::UNAUTHORIZED, json!("Authentication required"));
-    }
-    next.run(request).await
 }
 
 async fn version(State(core): Shared) -> Response {
@@ -78,8 +70,7 @@ async fn version(State(core): Shared) -> Response {
 
 /// Its types of nodes, as far as our graphs use them.
 async fn description(State(core): Shared) -> Response {
-    let text = include_str!("../../../fixtures/invokeai/openapi.json");
-    let mut description: Value = serde_json::from_str(text).expect("a JSON fixture");
+    let mut description = nodes::DESCRIPTION.clone();
     let removed = core.look(|state| state.script.removed_nodes.clone());
     if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
         let is_there = |schema: &Value| {
@@ -90,8 +81,19 @@ async fn description(State(core): Shared) -> Response {
     axum::Json(description).into_response()
 }
 
-async fn models(State(core): Shared) -> Response {
-    axum::Json(json!({"models": core.look(|state| state.script.models.clone())})).into_response()
+/// All that the query does not leave out.
+async fn models(State(core): Shared, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let is_asked = |model: &Value, attribute: &str, name: &str| {
+        let mut asked = query.iter().filter(|(key, _)| key == name).peekable();
+        asked.peek().is_none() || asked.any(|(_, value)| model[attribute] == value.as_str())
+    };
+    let is_listed = |model: &&Value| {
+        [("type", "model_type"), ("base", "base_models"), ("name", "model_name"), ("format", "model_format")]
+            .into_iter()
+            .all(|(attribute, name)| is_asked(model, attribute, name))
+    };
+    let listed = core.look(|state| state.script.models.iter().filter(is_listed).cloned().collect::<Value>());
+    axum::Json(json!({ "models": listed })).into_response()
 }
 
 async fn status(State(core): Shared) -> Response {
@@ -310,7 +312,7 @@ fn missing(location: &str, field: &str) -> Response {
     detail(StatusCode::UNPROCESSABLE_ENTITY, error)
 }
 
-fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
+pub(super) fn detail(status: StatusCode, detail: impl Into<Value>) -> Response {
     (status, axum::Json(json!({ "detail": detail.into() }))).into_response()
 }
 

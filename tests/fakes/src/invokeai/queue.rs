@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use super::{recording, script::InvokeScript};
+use super::{graph, recording, script::InvokeScript, validation};
 use crate::engine::EngineFailure;
 
 /// Where an item is.
@@ -60,9 +60,9 @@ pub struct QueueItem {
 }
 
 impl QueueItem {
-    /// The first value of that name in any node's inputs, for example `seed` or `steps`.
+    /// The first value of that name that the picture depends on, for example `seed` or `steps`.
     pub fn input(&self, name: &str) -> Option<&Value> {
-        self.graph["nodes"].as_object()?.values().find_map(|node| node.get(name))
+        graph::value(&self.graph, name)
     }
 
     /// The value as a number, 0 if there is none.
@@ -70,22 +70,24 @@ impl QueueItem {
         self.input(name).and_then(Value::as_u64).unwrap_or(0)
     }
 
-    /// The positive prompt: what is connected to the denoiser as such.
-    pub fn prompt(&self) -> &str {
-        let edges = self.graph["edges"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let positive = edges.iter().find(|edge| edge["destination"]["field"] == "positive_conditioning");
-        let node = positive.and_then(|edge| edge["source"]["node_id"].as_str()).unwrap_or("pos");
-        self.graph["nodes"][node]["prompt"].as_str().unwrap_or_default()
+    /// How many steps the denoiser does.
+    pub fn steps(&self) -> u64 {
+        self.number("steps").max(self.number("num_steps"))
     }
-}
 
-impl QueueItem {
-    /// The node whose image is the item's: the one that pastes kept pixels back, else the decoder.
+    /// The names of the pictures that the picture depends on, in the graph's order; masks are none of them.
+    pub fn pictures(&self) -> Vec<&str> {
+        graph::pictures(&self.graph)
+    }
+
+    /// The names of the `LoRAs` that the picture depends on, with their weights, in the order in which they are applied.
+    pub fn loras(&self) -> Vec<(String, f64)> {
+        graph::loras(&self.graph)
+    }
+
+    /// The node whose picture is the item's.
     pub(super) fn last_node(&self) -> Option<String> {
-        let nodes = self.graph["nodes"].as_object()?;
-        let of =
-            |kind: &str| nodes.iter().find(|(_, node)| node["type"] == kind).map(|(name, _)| name.clone());
-        of("canvas_paste_back").or_else(|| of("l2i"))
+        graph::last(&self.graph).map(str::to_owned)
     }
 }
 
@@ -113,6 +115,8 @@ pub struct InvokeState {
     /// When each preview of an item was sent.
     pub(super) previewed: HashMap<u32, Vec<Instant>>,
     pub(super) frames: broadcast::Sender<SocketIoFrame>,
+    /// Those that are valid, in multi-user mode.
+    pub(super) tokens: Vec<String>,
     ids: u32,
 }
 
@@ -128,6 +132,7 @@ impl Default for InvokeState {
             finished: HashMap::new(),
             previewed: HashMap::new(),
             frames: broadcast::Sender::new(4096),
+            tokens: Vec::new(),
             ids: 0,
         }
     }
@@ -168,7 +173,7 @@ impl InvokeState {
     /// Accepts or refuses `POST enqueue_batch`, as recorded.
     pub(super) fn enqueue(&mut self, body: &Value) -> Result<Value, Value> {
         let batch = &body["batch"];
-        let graphs = graphs(batch)?;
+        let graphs = graphs(batch, &self.script.removed_nodes)?;
         let (requested, batch_id) = (graphs.len(), self.uuid());
         let waiting = self.items.iter().filter(|item| item.status == ItemStatus::Pending).count();
         let text = |name: &str| batch[name].as_str().map(str::to_owned);
@@ -243,7 +248,7 @@ impl InvokeState {
 }
 
 /// One graph per item, with the batch's data put in; the refusals are the recorded ones.
-fn graphs(batch: &Value) -> Result<Vec<Value>, Value> {
+fn graphs(batch: &Value, removed: &[String]) -> Result<Vec<Value>, Value> {
     let graph = &batch["graph"];
     let missing =
         |loc: &[&str]| json!([{"type": "missing", "loc": loc, "msg": "Field required", "input": null}]);
@@ -258,27 +263,7 @@ fn graphs(batch: &Value) -> Result<Vec<Value>, Value> {
             "input": "the whole graph", "ctx": {"error": {}}}]),
         )
     };
-    for (key, node) in nodes {
-        if node["id"] != json!(key) {
-            return wrong(format!("Node ids must match, got {key} and {}", node["id"]));
-        }
-        for name in ["width", "height"] {
-            if node.get(name).and_then(Value::as_u64).is_some_and(|pixels| pixels % 8 != 0) {
-                return Err(
-                    json!([{"type": "multiple_of", "loc": ["body", "batch", "graph", "nodes", key, name],
-                    "msg": "Input should be a multiple of 8", "input": node[name], "ctx": {"multiple_of": 8}}]),
-                );
-            }
-        }
-    }
-    for edge in graph["edges"].as_array().into_iter().flatten() {
-        for (end, name) in [("source", "source"), ("destination", "target")] {
-            let node = edge[end]["node_id"].as_str().unwrap_or_default();
-            if !nodes.contains_key(node) {
-                return wrong(format!("Edge {name} node {node} does not exist in the graph"));
-            }
-        }
-    }
+    validation::check(graph, removed)?;
     let zipped = batch["data"][0].as_array().map(Vec::as_slice).unwrap_or_default();
     let length = |entry: &Value| entry["items"].as_array().map_or(0, Vec::len);
     let times = zipped.first().map_or(1, length);

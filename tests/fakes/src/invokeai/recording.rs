@@ -58,6 +58,7 @@ pub(super) fn events_for(
     let nodes = item.graph["nodes"].as_object().cloned().unwrap_or_default();
     let kind_of = |name: &str| nodes[name]["type"].as_str().unwrap_or_default();
     let is_sdxl = nodes.keys().any(|name| kind_of(name).starts_with("sdxl"));
+    let role_of = |name: &str| role(kind_of(name), is_sdxl);
     let mut events = Vec::new();
     let (mut denoised, mut node) = (false, "");
     for event in if is_sdxl { &*SDXL } else { &*SD_1 } {
@@ -74,17 +75,19 @@ pub(super) fn events_for(
         let mut named = event.clone();
         if !event.kind.is_empty() {
             // A graph may call its nodes what it likes; one that lacks a recorded node is silent about it.
-            let same = nodes.contains_key(&event.source) && kind_of(&event.source) == event.kind;
-            let other = || nodes.keys().find(|name| kind_of(name) == event.kind);
+            let same = nodes.contains_key(&event.source) && role_of(&event.source) == event.kind;
+            let other = || nodes.keys().find(|name| role_of(name) == event.kind);
             let Some(source) = same.then_some(&event.source).or_else(other) else { continue };
             named.text = set(&retarget(&event.text, item), "invocation_source_id", &json!(source));
+            let of = |kind: &str| format!("\"type\":\"{kind}\"");
+            named.text = named.text.replace(&of(&event.kind), &of(kind_of(source)));
             named.text = set(&named.text, "image_name", &json!(image));
             let size = format!("\"width\":{},\"height\":{}", item.number("width"), item.number("height"));
             named.text = named.text.replace("\"width\":64,\"height\":64", &size);
         }
         if event.denoising {
             denoised = true;
-            let steps = item.number("steps").max(1);
+            let steps = item.steps().max(1);
             events.extend((0..=steps).map(|step| RecordedEvent {
                 #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
                 text: set(&named.text, "percentage", &json!(step as f64 / steps as f64)),
@@ -96,6 +99,18 @@ pub(super) fn events_for(
     }
     paste_back(&mut events, item);
     events
+}
+
+/// The type of node in the recordings that does what one of this type does in its family.
+fn role(kind: &str, is_sdxl: bool) -> &str {
+    match kind {
+        kind if kind.ends_with("model_loader") && is_sdxl => "sdxl_model_loader",
+        kind if kind.ends_with("model_loader") => "main_model_loader",
+        kind if kind.ends_with("text_encoder") => "compel",
+        kind if kind.ends_with("_denoise") => "denoise_latents",
+        kind if kind.ends_with("_l2i") || kind.ends_with("_vae_decode") => "l2i",
+        kind => kind,
+    }
 }
 
 /// The node that pastes kept pixels back ends as the decoder before it does (recorded so; its frames differ in names

@@ -26,6 +26,8 @@ pub struct InvokeScript {
     pub hang: bool,
     /// Whether it requires a login.
     pub users: Users,
+    /// The user's password in multi-user mode.
+    pub password: String,
     /// What the version endpoint answers.
     pub version: Identity,
     /// What the bytes of an image are.
@@ -54,6 +56,7 @@ impl Default for InvokeScript {
             lose_enqueue_answer: false,
             hang: false,
             users: Users::Single,
+            password: super::PASSWORD.to_owned(),
             version: Identity::Engine,
             image_bytes: InvokeImageBytes::Plain(ImageBytes::Complete),
             models: serde_json::from_str(models).expect("a JSON fixture"),

@@ -10,10 +10,10 @@ use axum::{
     },
     response::Response,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 
-use super::{ConnectionHandle, Core, queue::SocketIoFrame};
+use super::{ConnectionHandle, Core, queue::SocketIoFrame, script::Users};
 
 pub(super) async fn upgrade(
     State(core): State<Arc<Core>>,
@@ -36,9 +36,21 @@ pub(super) async fn upgrade(
 async fn serve(core: &Core, mut socket: WebSocket) {
     let session = core.change(super::queue::InvokeState::uuid);
     let open = json!({"sid": session, "upgrades": [], "pingTimeout": 20000, "pingInterval": 25000, "maxPayload": 1_000_000});
-    if socket.send(text(format!("0{open}"))).await.is_err()
-        || next(&mut socket).await.as_deref() != Some("40")
-    {
+    if socket.send(text(format!("0{open}"))).await.is_err() {
+        return;
+    }
+    let Some(auth) = next(&mut socket).await.and_then(|frame| frame.strip_prefix("40").map(str::to_owned))
+    else {
+        return;
+    };
+    let auth: Value = serde_json::from_str(&auth).unwrap_or_default();
+    let is_let_in = core.look(|state| {
+        state.script.users == Users::Single
+            || auth["token"].as_str().is_some_and(|token| state.is_valid(token))
+    });
+    if !is_let_in {
+        let refusal = json!({"message": "Connection rejected by server"});
+        socket.send(text(format!("44{refusal}"))).await.ok();
         return;
     }
     let mut events = core.change(|state| state.frames.subscribe());

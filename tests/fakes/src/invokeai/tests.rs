@@ -1,5 +1,8 @@
 //! The fake against the recordings that it plays, and each way in which it misbehaves, through plain clients.
 
+mod graphs;
+mod refusals;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -118,6 +121,11 @@ async fn items_of_both_kinds_of_models_are_reported_as_recorded() {
     nodes["loader"]["model"]["key"] = json!("fd529a50-c929-4319-b2f4-d7fe2c78b751");
     for prompt in ["pos", "neg"] {
         nodes[prompt]["type"] = json!("sdxl_compel_prompt");
+    }
+    let edges = sdxl["batch"]["graph"]["edges"].as_array_mut().unwrap();
+    for prompt in ["pos", "neg"] {
+        let source = json!({"node_id": "loader", "field": "clip2"});
+        edges.push(json!({"source": source, "destination": {"node_id": prompt, "field": "clip2"}}));
     }
     for (batch, recording) in [(batch(&[]), SD_1), (sdxl, SDXL)] {
         let fake = FakeInvoke::start().await;

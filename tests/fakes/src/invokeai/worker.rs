@@ -1,24 +1,22 @@
 //! The one worker: runs items first in, first out, by playing their recording.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use picture::painter::ProceduralImage;
 use tokio::task::JoinHandle;
-use wire::openai::images::ImageSize;
 
 use super::{
     Core,
+    evaluation::Evaluation,
+    faults,
     queue::{InvokeState, ItemStatus, QueueItem},
     recording::{self, RecordedEvent},
 };
-use crate::{
-    engine::EngineFailure,
-    painting::{EditSource, paint},
-};
+use crate::{engine::EngineFailure, painting::encode};
 
 pub(super) async fn work(core: Arc<Core>) {
     loop {
@@ -44,10 +42,11 @@ fn begin(state: &mut InvokeState, id: u32) -> Option<QueueItem> {
 async fn run(core: &Core, item: &QueueItem) {
     let is_cached = core.look(|state| state.cache.contains_key(&item.graph.to_string()));
     let (image, is_new) = core.change(|state| image_name(state, item));
-    let source = core.look(|state| source(state, item));
-    let painting = is_new.then(|| paint_job(item.clone(), source));
+    let images = core.look(|state| state.images.clone());
+
     let computes = |kind: &str| if kind == "l2i" { is_new } else { !is_cached || uncached(item, "denoise") };
-    let unknown_model = core.look(|state| unknown_model(state, item));
+    let mut fault = core.look(|state| faults::fault(state, item));
+    let painting = (is_new && fault.is_none()).then(|| paint_job(item.clone(), images));
     let mut previews = 0;
     for event in recording::events_for(item, &image, computes) {
         core.unless_hung().await;
@@ -60,8 +59,9 @@ async fn run(core: &Core, item: &QueueItem) {
             return finish_step(core).await;
         }
         let scripted = core.look(|state| state.script.fail.clone()).filter(|_| previews == 2);
-        let unknown = unknown_model.clone().filter(|_| event.kind.ends_with("model_loader"));
-        if let Some(failure) = scripted.or(unknown) {
+        // What is wrong with any node is found in the first.
+        let found = if event.kind.is_empty() { None } else { fault.take() };
+        if let Some(failure) = scripted.or(found) {
             return core.change(|state| fail(state, item.id, failure, &event));
         }
     }
@@ -70,7 +70,7 @@ async fn run(core: &Core, item: &QueueItem) {
 
 /// The next preview's time; after the first one also whatever the script holds up. Ends early with the item.
 async fn pause(core: &Core, item: &QueueItem, previews: u32) {
-    let steps = u32::try_from(item.number("steps")).expect("few steps");
+    let steps = u32::try_from(item.steps()).expect("few steps");
     let step = core.look(|state| state.script.item) / (steps + 1);
     let over =
         |state: &InvokeState| state.item(item.id).is_none_or(|item| item.status != ItemStatus::InProgress);
@@ -151,29 +151,9 @@ fn uncached(item: &QueueItem, kind: &str) -> bool {
     })
 }
 
-fn unknown_model(state: &InvokeState, item: &QueueItem) -> Option<EngineFailure> {
-    let key = &item.input("model")?["key"];
-    let is_cached = state.script.models.iter().any(|model| model["key"] == *key);
-    (!is_cached).then(|| {
-        EngineFailure::new("Exception", &format!("Unknown model {}", key.as_str().unwrap_or_default()))
-    })
-}
-
-fn paint_job(item: QueueItem, source: Option<(Bytes, Option<Bytes>)>) -> JoinHandle<Bytes> {
+fn paint_job(item: QueueItem, images: BTreeMap<String, Bytes>) -> JoinHandle<Bytes> {
     tokio::task::spawn_blocking(move || {
-        let pixels = |name| u32::try_from(item.number(name)).expect("an image's width or height").max(8);
-        let size = ImageSize::new(pixels("width"), pixels("height"));
-        let (prompt, seed) = (item.prompt(), item.number("seed"));
-        let source = source.map(|(image, mask)| EditSource::decode(&image, mask.as_deref()));
-        paint(ProceduralImage { label: "fake InvokeAI", prompt, seed, size }, source, None)
+        let picture = Evaluation::of(&item.graph, &images).picture();
+        encode(&picture, None)
     })
-}
-
-/// The image and the mask of an edit.
-fn source(state: &InvokeState, item: &QueueItem) -> Option<(Bytes, Option<Bytes>)> {
-    let stored = |name: &str| {
-        let name = item.input(name)?.get("image_name")?.as_str()?;
-        state.images.get(name).cloned()
-    };
-    Some((stored("image")?, stored("mask")))
 }

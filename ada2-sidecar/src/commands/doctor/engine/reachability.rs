@@ -17,10 +17,18 @@ impl EngineFacts<'_> {
             self.identity.as_ref().err().or(self.models.as_ref().and_then(|models| models.as_ref().err()));
         let Some(error) = error else { return Finding::ok(NAME, format!("{kind} answers at {url}")) };
         match error {
+            EngineError::LoginRequired(cause) if self.config.engine_login.is_some() => fail(
+                format!("{kind} at {url} asks for a login: {cause}"),
+                "correct the two lines of engine_auth_file, then sudo ada2-sidecar reload".to_owned(),
+            ),
             EngineError::LoginRequired(_) => match self.config.engine.fixes().and_then(|fixes| fixes.login) {
                 Some(fix) => fail(
                     format!("{kind} at {url} requires a login (its multi-user mode is on)"),
-                    format!("{fix}, then sudo systemctl restart {}", self.config.engine_unit),
+                    format!(
+                        "{}; or {fix}, then sudo systemctl restart {}",
+                        self.fixes.setting("engine_auth_file", "/etc/ada2-sidecar/engine_auth"),
+                        self.config.engine_unit
+                    ),
                 ),
                 None => fail(
                     format!("{kind} at {url} requires a login"),

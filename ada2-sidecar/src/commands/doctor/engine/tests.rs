@@ -100,6 +100,7 @@ fn any_other_unreachable_engine_is_one_line_with_a_fix() {
     let login =
         evaluate_one(|facts| facts.models = Some(Err(EngineError::LoginRequired("multi-user".into()))));
     assert!(login.2.contains("requires a login") && login.2.contains("multiuser: false"), "{login:?}");
+    assert!(login.2.contains("engine_auth_file: /etc/ada2-sidecar/engine_auth"), "{login:?}");
 }
 
 #[test]

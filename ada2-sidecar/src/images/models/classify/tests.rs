@@ -55,39 +55,84 @@ const NAMES: &[(&str, &str)] = &[
     ),
     ("sd-2 inpaint", "512-inpainting-ema"),
     ("sd-2 other", "512-depth-ema sd21-unclip-h x4-upscaler-ema"),
-    ("sd-3", "sd3.5_large_fp8_scaled sd3.5_medium sd3_medium_incl_clips_t5xxlfp8 sd35_large SD3/mymodel"),
+    (
+        "sd-3",
+        "sd3.5_large sd3.5_large_turbo stableDiffusion35_large sd3.5_large_fp8_scaled sd3.5_medium sd3_medium_incl_clips_t5xxlfp8 sd35_large SD3/mymodel",
+    ),
     (
         "flux",
-        "flux1-dev-fp8 flux1-schnell-fp8 flux_dev flux1-krea-dev fluxmania_V fluxedUpFluxNSFW_v51FP8 FLUX.1-dev",
+        "flux1-dev flux1-schnell flux-dev2pro flux1-dev-bnb-nf4-v2 fluxFusionV2 stoiqoNewrealityFLUX_f1dAlpha flux1-dev-fp8 flux1-schnell-fp8 flux_dev flux1-krea-dev fluxmania_V fluxedUpFluxNSFW_v51FP8 FLUX.1-dev",
     ),
-    ("flux inpaint", "flux1-fill-dev"),
-    ("flux edit", "flux1-dev-kontext_fp8_scaled"),
-    ("flux2", "flux2_dev_fp8mixed flux-2-klein-4b flux-2-klein-base-9b-fp8 klein_mix"),
-    ("flux3", "flux3-image-klein-int8-convrot"),
-    ("chroma", "Chroma1-HD chroma-unlocked-v50"),
-    ("z-image", "z_image_turbo_bf16 zImageTurbo_v1 z-image-base zimage_mine"),
-    ("qwen-image", "qwen_image_2512 Qwen-Rapid-AIO-v5"),
-    ("qwen-image edit", "qwen_image_edit_2509"),
-    ("krea-2", "krea2_turbo_fp8_scaled"),
-    ("anima", "anima-base-v1.0"),
-    ("lumina-2", "lumina_2 netayumeLumina_v35 Illustrious-Lumina-v0.03"),
+    ("flux inpaint", "flux1-fill-dev fluxFillFP8_v10 flux.1-fill-dev-fp8"),
+    ("flux edit", "flux1-dev-kontext_fp8_scaled flux1-kontext-dev"),
+    ("flux other", "flux1-canny-dev flux1-depth-dev"),
+    (
+        "flux2",
+        "flux2_dev_fp8mixed flux2-dev flux-2-klein-4b flux-2-klein-4b-fp8 flux-2-klein-base-4b flux-2-klein-base-4b-fp8 \
+             flux-2-klein-9b-fp8 flux-2-klein-base-9b-fp8 klein_mix fluxKlein_9b Flux_2-Turbo_comfyui",
+    ),
+    (
+        "flux3",
+        "flux3-image-klein-int8-convrot flux3-image-klein-base-int8-convrot flux3-image-klein-bf16 flux.3-image-klein",
+    ),
+    ("chroma", "Chroma1-HD chroma-unlocked-v50 Chroma1-HD-fp8mixed chroma-radiance-x0"),
+    (
+        "z-image",
+        "z_image_turbo_bf16 z_image_turbo_int8_convrot z_image_bf16 z_image_int8_convrot zImageTurbo_v1 z-image-base \
+             zimage_mine ZImage_base zImageTurboNSFW_v20",
+    ),
+    (
+        "qwen-image",
+        "qwen_image_2.1_bf16 qwen_image_2.1_int8_convrot qwen_image_2.1_turbo_bf16 qwen_image_2.1_turbo_int8_convrot \
+             qwen_image_fp8_e4m3fn qwen_image_2512_fp8_e4m3fn qwen_image_2512 Qwen-Rapid-AIO-v5 \
+             Qwen-Image-Lightning-4steps-V1.0",
+    ),
+    (
+        "qwen-image edit",
+        "qwen_image_edit_2509_fp8_e4m3fn qwen_image_edit_2511_int8_convrot qwen_image_edit_2511_fp8mixed \
+             qwen_image_edit_2511_bf16 qwen_image_edit_2509 Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16",
+    ),
+    ("qwen-image other", "qwen_3_4b_fp8_mixed qwen3vl_8b_int8_convrot qwen_2.5_vl_7b_fp8_scaled"),
+    ("krea-2", "krea2_turbo_fp8_scaled krea2_turbo_int8_convrot krea2_raw_bf16 krea-2-turbo"),
+    ("anima", "anima-base-v1.0 anima-preview anima_base_v10"),
+    ("moss-image", "moss_image_bf16 MOSS-Image-fp8"),
+    ("cogview4", "cogview4-6b CogView4_bf16"),
+    ("ernie-image", "ernie_image_turbo ernie-image-bf16"),
+    ("ideogram-4", "ideogram4_fp8 ideogram-4"),
+    ("longcat-image", "longcat_image_bf16"),
+    ("ovis-image", "ovis_image_bf16"),
+    ("omnigen", "omnigen2_fp16"),
+    ("sdpose", "sdpose_wholebody SDPose-Body"),
+    ("yue", "yue_s1_7b"),
+    ("cogvideox", "cogvideox_5b CogVideoX1.5-I2V"),
+    (
+        "lumina-2",
+        "lumina_2 netayume_lumina_v4 NetaYume_v35_pretrained netayumeLumina_v35 Illustrious-Lumina-v0.03",
+    ),
     ("auraflow", "auraflow_v0.3 pony-v7-base ponyV7 ponyDiffusionV7_base pony_7"),
     ("pixart", "PixArt-Sigma-XL-2-1024-MS"),
-    ("svd", "svd svd_xt svd_xt_1_1 sv3d_u"),
-    ("ltx", "ltx-2.3 ltx-video-2b-v0.9.5 ltx-2-19b-dev-fp8 ltxv-13b"),
-    ("wan", "wan2.2-rapid-mega-aio wan_2.1"),
-    ("hunyuan", "hunyuan_dit_1.2 hunyuan3d-dit-v2 HunyuanVideo hunyuan-image"),
-    ("hidream", "hidream_o1 HiDream-I1"),
-    ("stable-audio", "stable-audio-open-1.0 audio_mine"),
-    ("ace-step", "ace_step_v1_3.5b"),
-    ("sam", "sam3 sam3.1 sam2_hiera_large sam_vit_h"),
+    ("svd", "svd svd_xt svd_xt_1_1 sv3d_u stable-video-diffusion-img2vid"),
+    (
+        "ltx",
+        "ltx-2.3 ltx-2.3-22b-dev-fp8 ltx-2.3-22b-distilled ltx-2-19b-distilled ltx-video-2b-v0.9.5 ltx-2-19b-dev-fp8 ltxv-13b",
+    ),
+    ("wan", "wan2.2-rapid-mega-aio wan_2.1 wan2.2_t2v_high_noise_14B_fp8_scaled wan2.1_vace_1.3B_fp16"),
+    (
+        "hunyuan",
+        "hunyuan_dit_1.2 hunyuan3d-dit-v2 HunyuanVideo hunyuan-image hunyuan_3d_v2.1 hunyuanimage2.1_bf16",
+    ),
+    ("hidream", "hidream_o1 HiDream-I1 hidream_o1_image_bf16 hidream_i1_full_fp8"),
+    ("stable-audio", "stable-audio-open-1.0 stable_audio_3_medium audio_mine"),
+    ("ace-step", "ace_step_v1_3.5b ace_step_1.5_turbo_aio acestep_v1.5"),
+    ("sam", "sam3 sam3.1 sam3.1_multiplex_fp16 sam2_hiera_large sam_vit_h"),
     ("stable-cascade", "stable_cascade_stage_c"),
     ("stable-zero123", "stable_zero123"),
     (
         "?",
         "dreamshaper_8 deliberate_v2 anything-v5 anythingV5 realisticVisionV60B1_v51VAE majicmixRealistic_v7 exxxl \
              mymodel_v1.5 mymodel-v1-5 hyper_1.5 pixl axl model other t5xxl_fp16 sdxl_flux_mix flux_sd15_mix sdxl_sd15_merge \
-             fluxXL_flux_sdxl swan influx panorama sketch 1 a edition mysd15",
+             fluxXL_flux_sdxl swan influx panorama sketch 1 a edition mysd15 toonyou_beta6 epicphotogasm_ultimateFidelity \
+             triposplat my3dmodel trellis2 minimax_h3 newModel_v10",
     ),
     ("? inpaint", "dreamshaper_8Inpainting inpainting epicrealism_pureEvolutionV5-inpainting"),
     ("? refiner", "refiner"),
@@ -95,11 +140,16 @@ const NAMES: &[(&str, &str)] = &[
 
 #[test]
 fn names_of_real_files() {
+    let mut wrong = Vec::new();
     for (kind, names) in NAMES {
         for name in names.split_whitespace() {
-            assert_eq!(display(&classify_checkpoint(None, name)), *kind, "{name}: {:?}", tokenize(name));
+            let found = display(&classify_checkpoint(None, name));
+            if found != *kind {
+                wrong.push(format!("{name} is {kind}, not {found}: {:?}", tokenize(name)));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn metadata(architecture: &str, base_version: &str) -> ModelMetadata {
@@ -128,6 +178,7 @@ fn metadata_of_real_files() {
         ("flux inpaint", "flux.1-fill-dev Flux.1-dev/inpaint"),
         ("flux2", "flux.2-klein-4b"),
         ("chroma", "chroma chroma-radiance"),
+        ("moss-image", "moss-image"),
         ("lumina-2", "lumina-2 lumina"),
         ("z-image", "z-image z-image-turbo"),
         ("hunyuan", "hunyuan-image-2.1 hunyuan-image-2_1 hunyuanvideo1.5_480p_t2v"),
@@ -193,6 +244,46 @@ fn files_that_are_not_models_are_of_no_kind_that_runs() {
     }
     let network = ModelMetadata { network: Some("networks.lora".into()), ..metadata("", "sdxl_base_v1-0") };
     assert_eq!(classify_checkpoint(Some(&network), "sdxl").variant, ModelVariant::Other);
+}
+
+/// What a LoRA's metadata says (architecture, base version), its name, and the family of its models.
+const LORAS: &[(&str, &str, &str, &str)] = &[
+    ("stable-diffusion-xl-v1-base/lora", "", "mystyle", "sdxl"),
+    ("stable-diffusion-xl-v1-base/lora", "sdxl_base_v1-0", "flux_style", "sdxl"),
+    ("stable-diffusion-v1/lora", "", "add_detail", "sd-1"),
+    ("Flux.1-dev/lora", "", "mystyle", "flux"),
+    ("flux-1-dev/lora", "flux1", "sdxl_look", "flux"),
+    ("z-image-turbo/lora", "", "mystyle", "z-image"),
+    ("", "sd_v1", "mystyle", "sd-1"),
+    ("", "sdxl_base_v1-0", "ponyStyle", "sdxl"),
+    ("", "qwen_image", "mystyle", "qwen-image"),
+    ("", "zimage", "mystyle", "z-image"),
+    ("unheard-of/lora", "krea2", "mystyle", "krea-2"),
+    ("minimax-h3/lora", "", "sdxl_style", "?"),
+    ("", "minimax_h3", "sdxl_style", "?"),
+    ("", "", "Flux_2-Turbo-LoRA_comfyui", "flux2"),
+    ("", "", "Qwen-Image-Lightning-8steps-V1.0", "qwen-image"),
+    ("", "", "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16", "qwen-image"),
+    ("", "", "krea2_style_reference", "krea-2"),
+    ("", "", "anima-turbo-lora-v0.2", "anima"),
+    ("", "", "lcm-lora-sdv1-5", "sd-1"),
+    ("", "", "lcm-lora-sdxl", "sdxl"),
+    ("", "", "Hyper-FLUX.1-dev-8steps-lora", "flux"),
+    ("", "", "pony/detail_tweaker", "sdxl"),
+    ("", "", "zimage/detail_tweaker", "z-image"),
+    ("", "", "add_detail", "?"),
+    ("", "", "flux_sdxl_style", "?"),
+];
+
+#[test]
+fn a_lora_is_for_the_models_that_its_metadata_says_else_its_name() {
+    for (architecture, base, name, expected) in LORAS {
+        let network = Some("networks.lora".to_owned());
+        let read = ModelMetadata { network, ..metadata(architecture, base) };
+        let family = lora_family(Some(&read), name).map_or("?", |family| family.name);
+        assert_eq!(family, *expected, "{architecture:?} {base:?} {name}");
+    }
+    assert_eq!(lora_family(None, "sdxl_style").map(|family| family.name), Some("sdxl"));
 }
 
 proptest! {

@@ -40,14 +40,21 @@ pub(super) static UNSUPPORTED: &[Family] = &[
             "sd35",
             "sd-35",
         ],
-        phrases: &["sd 3", "sd 35", "sdv 3", "stable diffusion 3", "stable diffusion v 3"],
+        phrases: &[
+            "sd 3",
+            "sd 35",
+            "sdv 3",
+            "stable diffusion 3",
+            "stable diffusion 35",
+            "stable diffusion v 3",
+        ],
         ..EMPTY_FAMILY
     },
     Family {
         name: "flux2",
         label: "FLUX.2",
         metadata_prefixes: &["flux-2", "flux2"],
-        phrases: &["flux 2"],
+        phrases: &["flux 2", "flux klein"],
         hints: &["klein"],
         overrides: &["flux"],
         ..EMPTY_FAMILY
@@ -57,7 +64,7 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         label: "FLUX.3",
         metadata_prefixes: &["flux-3", "flux3"],
         phrases: &["flux 3"],
-        overrides: &["flux"],
+        overrides: &["flux", "flux2"],
         ..EMPTY_FAMILY
     },
     Family {
@@ -103,7 +110,34 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         phrases: &["anima base", "anima preview", "anima turbo"],
         ..EMPTY_FAMILY
     },
-    Family { name: "cogview4", label: "CogView 4", phrases: &["cogview*"], ..EMPTY_FAMILY },
+    Family {
+        name: "cogview4",
+        label: "CogView 4",
+        metadata_prefixes: &["cogview"],
+        phrases: &["cogview*", "cog view"],
+        ..EMPTY_FAMILY
+    },
+    Family {
+        name: "moss-image",
+        label: "MOSS-Image",
+        metadata_prefixes: &["moss-image"],
+        phrases: &["moss image"],
+        ..EMPTY_FAMILY
+    },
+    Family {
+        name: "longcat-image",
+        label: "LongCat-Image",
+        metadata_prefixes: &["longcat-image"],
+        phrases: &["longcat*", "long cat"],
+        ..EMPTY_FAMILY
+    },
+    Family {
+        name: "ovis-image",
+        label: "Ovis-Image",
+        metadata_prefixes: &["ovis-image"],
+        phrases: &["ovis image"],
+        ..EMPTY_FAMILY
+    },
     Family {
         name: "ernie-image",
         label: "ERNIE-Image",
@@ -122,7 +156,7 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         name: "lumina-2",
         label: "Lumina 2",
         metadata_prefixes: &["lumina"],
-        phrases: &["lumina*", "netayume*"],
+        phrases: &["lumina*", "netayume*", "neta yume"],
         ..EMPTY_FAMILY
     },
     Family {
@@ -190,6 +224,13 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         ..EMPTY_FAMILY
     },
     Family {
+        name: "cogvideox",
+        label: "CogVideoX",
+        metadata_prefixes: &["cogvideox"],
+        phrases: &["cogvideo*", "cog video"],
+        ..EMPTY_FAMILY
+    },
+    Family {
         name: "mochi",
         label: "Mochi",
         metadata_prefixes: &["genmo-mochi"],
@@ -203,7 +244,13 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         phrases: &["cosmos predict", "cosmos 1"],
         ..EMPTY_FAMILY
     },
-    Family { name: "stable-zero123", label: "Stable Zero123", phrases: &["zero 123"], ..EMPTY_FAMILY },
+    Family {
+        name: "stable-zero123",
+        label: "Stable Zero123",
+        phrases: &["zero 123"],
+        overrides: &["sd-1"],
+        ..EMPTY_FAMILY
+    },
     Family {
         name: "stable-audio",
         label: "Stable Audio",

@@ -1,0 +1,71 @@
+//! What InvokeAI calls the things that a proposal of bindings looks for.
+
+use crate::images::template::{Pictures, ProposeRules, SizeInputs, Texts};
+
+pub(super) const RULES: ProposeRules = ProposeRules {
+    savers: &["l2i", "canvas_paste_back", "save_image"],
+    previews: &[],
+    self_saving: &[],
+    saved: &["latents", "image", "target_image"],
+    unreadable: &[],
+    films: &["video", "i2v", "t2v"],
+    frames: &["num_frames"],
+    texts: Texts {
+        positive: &["positive_conditioning", "positive_text_conditioning"],
+        negative: &["negative_conditioning", "negative_text_conditioning"],
+        passes: &["item", "collection", "conditioning"],
+        encoder: &["prompt", "style"],
+        parts: &["value", "string", "prompt", "text"],
+        zeroed: &[],
+    },
+    seeds: &["seed"],
+    steps: &["steps", "num_steps"],
+    cfg: &["cfg_scale", "guidance_scale"],
+    guidance: &["guidance"],
+    schedulers: &["scheduler"],
+    // The others take three names, and reject the rest.
+    scheduler_classes: &["denoise_latents"],
+    sizes: SizeInputs {
+        latents: &[(&["noise"], "width", "height"), (&["_denoise"], "width", "height")],
+        agreeing: &[
+            ("sdxl_compel_prompt", "original_width", "original_height"),
+            ("sdxl_compel_prompt", "target_width", "target_height"),
+        ],
+        scalers: &["img_resize", "img_scale", "lscale", "lresize", "upscale"],
+    },
+    pictures: Pictures {
+        loaders: &[],
+        images: &["image", "source_image"],
+        masks: &["mask"],
+        mask_loaders: &["image_mask_to_tensor"],
+        to_mask: &["image_mask_to_tensor"],
+        transparency: None,
+        repaint: &[],
+        inverters: &[],
+        unusable: &[],
+        references: &["flux_kontext", "krea2_style_reference", "image"],
+        strength: &[],
+        start: &["denoising_start"],
+        latents: &["latents"],
+        noise_masks: &[],
+        noise_mask_inputs: &["denoise_mask"],
+    },
+    models: &["model"],
+    model_loaders: &["model_loader"],
+    batches: &[],
+    record: Some((
+        "core_metadata",
+        &[
+            ("prompt", "positive_prompt"),
+            ("negative_prompt", "negative_prompt"),
+            ("seed", "seed"),
+            ("steps", "steps"),
+            ("cfg_scale", "cfg_scale"),
+            ("cfg_scale", "guidance"),
+            ("scheduler", "scheduler"),
+            ("width", "width"),
+            ("height", "height"),
+            ("model", "model"),
+        ],
+    )),
+};
