@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from comfy.ldm.krea2.model import SingleStreamDiT  # noqa: E402
 from comfy.ldm.lumina.model import NextDiT  # noqa: E402
 from comfy.ldm.models.autoencoder import AutoencoderKL  # noqa: E402
 from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT  # noqa: E402
+from comfy.ldm.qwen_image.controlnet import QwenImageControlNetModel  # noqa: E402
 from comfy.ldm.qwen_image.model import QwenImageTransformer2DModel  # noqa: E402
 from comfy.ldm.wan.vae import WanVAE  # noqa: E402
 from comfy.taesd.taesd import TAESD  # noqa: E402
@@ -131,16 +133,20 @@ def flux2_klein():
     )
 
 
-def flux1(channels=16):
+def flux1(channels=16, guidance=True):
     return flux(
         image_model="flux", in_channels=channels, out_channels=16, vec_in_dim=768, context_in_dim=4096, mlp_ratio=4.0,
-        axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
+        axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=guidance, txt_ids_dims=[],
     )
 
 
 def flux1_fill():
     # Beside the noise: the picture's latents and 64 pixels of mask for each.
     return flux1(16 + 16 + 64)
+
+
+def flux1_schnell():
+    return flux1(guidance=False)
 
 
 def krea_2():
@@ -165,40 +171,63 @@ def anima():
     ))
 
 
+def qwen_image_inpainting():
+    # Beside the picture's latents: four channels of mask.
+    return weights(QwenImageControlNetModel(extra_condition_channels=4, num_layers=1, **HALF))
+
+
+# Checkpoints: all parts in one file.
+
+
+def together(parts):
+    return {prefix + key: weight for prefix, part in parts.items() for key, weight in part.items()}
+
+
 def sd3_5():
-    # One checkpoint with CLIP-L only: ComfyUI does without the other two encoders.
-    parts = {
+    # With CLIP-L only: ComfyUI does without the other two encoders.
+    return together({
         "model.diffusion_model.": weights(MMDiT(
             depth=2, in_channels=16, out_channels=16, adm_in_channels=2048, qk_norm="rms", input_size=None, num_patches=1024,
             pos_embed_max_size=32, pos_embed_scaling_factor=None, context_embedder_config={
                 "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 128}}, **HALF)),
         "text_encoders.clip_l.transformer.": clip_l(),
         "first_stage_model.": small_vae(),
-    }
-    return {prefix + key: weight for prefix, part in parts.items() for key, weight in part.items()}
+    })
 
 
-def lora(file, prefix, layers):
+def flux1_checkpoint(model=flux1):
+    return together({"model.diffusion_model.": model(), "text_encoders.clip_l.transformer.": clip_l(),
+                     "text_encoders.t5xxl.transformer.": t5xxl(), "vae.": small_vae()})
+
+
+def lora(file, layers):
     """One that changes these layers of a file that is there already."""
-    made = {}
-    for key, weight in load_file(home / "models" / file).items():
-        if re.fullmatch(layers, key):
-            name = prefix(key.removesuffix(".weight"))
+    made, is_checkpoint = {}, file.startswith("checkpoints/")
+    for key, weight in load_file(path(file)).items():
+        key = key.removeprefix("model.diffusion_model.")
+        if re.fullmatch(f"(?:{layers}).weight", key):
+            name = key.removesuffix(".weight")
+            # As trainers write them, for the old families and for the new ones.
+            name = "lora_unet_" + name.replace(".", "_") if is_checkpoint else f"diffusion_model.{name}"
             made[f"{name}.lora_down.weight"] = torch.randn(4, weight.shape[1]) * weight.shape[1] ** -0.5
             made[f"{name}.lora_up.weight"] = torch.randn(weight.shape[0], 4) * 0.5
+    if not made:
+        sys.exit(f"{file} has no layers {layers}")
     return made
 
 
-def z_image_lora():
-    return lora("diffusion_models/z_image_turbo_bf16.safetensors", "diffusion_model.{}".format,
-                r"layers\.\d+\.attention\.qkv\.weight")
-
-
-def sdxl_lora():
-    return lora("checkpoints/tiny-sdxl.safetensors",
-                lambda name: "lora_unet_" + name.removeprefix("model.diffusion_model.").replace(".", "_"),
-                r"model\.diffusion_model\..*\.attn[12]\.to_[qv]\.weight")
-
+LORAS = {
+    ("checkpoints/tiny-sd15", r".*\.attn[12]\.to_[qv]"): ["tiny-sd-1-lora"],
+    ("checkpoints/tiny-sdxl", r".*\.attn[12]\.to_[qv]"): ["tiny-sdxl-lora"],
+    ("diffusion_models/z_image_turbo_bf16", r"layers\.\d+\.attention\.qkv"): ["tiny-z-image-lora", "tiny-z-image-lora-2"],
+    ("diffusion_models/flux1-dev", r"double_blocks\.\d+\.img_attn\.qkv"): ["tiny-flux-lora"],
+    ("diffusion_models/flux-2-klein-4b", r"double_blocks\.\d+\.img_attn\.qkv"): ["tiny-flux2-lora"],
+    ("diffusion_models/krea2_turbo_fp8_scaled", r"blocks\.\d+\.attn\.w[qkv]"): ["tiny-krea-2-lora", "krea2_style_reference"],
+    ("diffusion_models/anima-base-v1.0", r"blocks\.\d+\.self_attn\.[qkv]_proj"): ["anima-turbo-lora-v0.2"],
+    ("diffusion_models/qwen_image_fp8_e4m3fn", r"transformer_blocks\.\d+\.attn\.to_[qkv]"): [
+        "tiny-qwen-image-lora", "Qwen-Image-2512-Lightning-4steps-V1.0-fp32",
+        "Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16", "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16"],
+}
 
 RUN = {
     "text_encoders/qwen_3_4b": lambda: language_model(llama.Qwen3_4B),
@@ -216,12 +245,13 @@ RUN = {
     "diffusion_models/qwen_image_fp8_e4m3fn": qwen_image,
     "diffusion_models/qwen_image_edit_2511_bf16": qwen_image_edit_2511,
     "diffusion_models/flux1-dev": flux1,
+    "diffusion_models/flux1-schnell": flux1_schnell,
     "diffusion_models/flux1-fill-dev": flux1_fill,
     "diffusion_models/anima-base-v1.0": anima,
+    "controlnet/Qwen-Image-InstantX-ControlNet-Inpainting": qwen_image_inpainting,
     "checkpoints/sd3.5_large_fp8_scaled": sd3_5,
-    "loras/tiny-z-image-lora": z_image_lora,
-    "loras/tiny-z-image-lora-2": z_image_lora,
-    "loras/tiny-sdxl-lora": sdxl_lora,
+    "checkpoints/flux1-dev-fp8": flux1_checkpoint,
+    "checkpoints/flux1-schnell-fp8": lambda: flux1_checkpoint(flux1_schnell),
 }
 # Another published model of the same shape: the same file.
 SAME = {
@@ -232,6 +262,7 @@ SAME = {
     "diffusion_models/qwen_image_2512_fp8_e4m3fn": "diffusion_models/qwen_image_fp8_e4m3fn",
     "diffusion_models/qwen_image_edit_2509_fp8_e4m3fn": "diffusion_models/qwen_image_fp8_e4m3fn",
     "diffusion_models/flux1-dev-kontext_fp8_scaled": "diffusion_models/flux1-dev",
+    "checkpoints/sd3.5_large_turbo": "checkpoints/sd3.5_large_fp8_scaled",
 }
 EMPTY = [
     "text_encoders/qwen_3_8b_fp8mixed", "text_encoders/mistral_3_small_flux2_bf16", "text_encoders/qwen3vl_8b_int8_convrot",
@@ -239,10 +270,7 @@ EMPTY = [
     "diffusion_models/qwen_image_2.1_int8_convrot", "diffusion_models/qwen_image_2.1_turbo_int8_convrot",
     "diffusion_models/flux-2-klein-9b-fp8", "diffusion_models/flux-2-klein-base-9b-fp8", "diffusion_models/flux2_dev_fp8mixed",
     "diffusion_models/flux3-image-klein-int8-convrot", "diffusion_models/flux3-image-klein-base-int8-convrot",
-    "controlnet/Qwen-Image-InstantX-ControlNet-Inpainting", "loras/Flux_2-Turbo-LoRA_comfyui",
-    "loras/Qwen-Image-Lightning-4steps-V1.0", "loras/Qwen-Image-Lightning-8steps-V1.0",
-    "loras/Qwen-Image-2512-Lightning-4steps-V1.0-fp32", "loras/Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16",
-    "loras/Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16", "loras/krea2_style_reference", "loras/anima-turbo-lora-v0.2",
+    "loras/Flux_2-Turbo-LoRA_comfyui",
 ]
 
 
@@ -254,7 +282,8 @@ def path(name):
 
 def main():
     torch.manual_seed(1)
-    for name, make in RUN.items():
+    loras = {f"loras/{name}": partial(lora, *of) for of, names in LORAS.items() for name in names}
+    for name, make in {**RUN, **loras}.items():
         file = path(name)
         if not file.exists():
             # Under another name first: a file with its own name is whole.
