@@ -21,6 +21,7 @@ import time
 import traceback
 import uuid
 from pathlib import Path
+from urllib.parse import quote
 
 import images_api
 from client import Answer, pixels, wait_until
@@ -89,20 +90,16 @@ class Families:
         return [model for model in listed if "capabilities" in model and (not self.only or model["id"] in self.only)]
 
     def loras(self, model):
-        """Two names that fit."""
-        if self.it.kind == "comfyui":
-            names = [name.removesuffix(".safetensors") for name in self.it.engine.get("/models/loras").json]
-            own = [name for name in names if name.startswith(f"tiny-{model['family']}-lora")]
-            return (own + names)[:2]
-        known = self.it.engine.get("/api/v2/models/?model_type=lora").json["models"]
-        # As in InvokeAI's own list: FLUX.1's do not fit FLUX.2.
-        return [lora["name"] for lora in known if lora["base"] == model["family"]][:2]
+        """Two names that fit, ours first."""
+        names = self.sidecar.get(f"/v1/models/{quote(model['id'])}").json["loras"]["names"]
+        ours = f"tiny-{model['family']}-lora" if self.it.kind == "comfyui" else "tiny-"
+        return sorted(names, key=lambda name: (not name.startswith(ours), name))[:2]
 
     def files(self, model):
         """The sizes of a model's files, where the engine tells them."""
         if self.it.kind != "comfyui":
             return []
-        names = json.dumps(self.sidecar.get(f"/v1/models/{model['id']}").json)
+        names = json.dumps(self.sidecar.get(f"/v1/models/{quote(model['id'])}").json.get("files"))
         return [file["size"] for folder in ("diffusion_models", "text_encoders", "vae", "checkpoints")
                 for file in self.it.engine.get(f"/experiment/models/{folder}").json
                 if f'"{file["name"]}"' in names]
@@ -167,12 +164,14 @@ class Families:
         """Each built-in family must have been among them, else nothing is said about it."""
         for file in sorted((GRAPHS / self.it.kind / "graphs").glob("*.yaml")):
             text = file.read_text()
-            value = lambda key: next(iter(re.findall(rf"^  {key}: (\S+)", text, re.M)), None)
-            fits = [model for model in models
-                    if (model["id"] == value("name")) or
-                    (model.get("family"), model.get("variant")) == (value("base"), value("variant")) or
-                    (not value("variant") and model.get("family") == value("base"))]
-            self.report.check(f"{self.it.kind}/{file.name}: a model of it is here", fits)
+            name, base, chosen = (next(iter(re.findall(rf"^  {key}: (.+)", text, re.M)), "") for key in ("name", "base", "models"))
+            words = lambda key: next(iter(re.findall(rf"{key}: \[(.*?)\]", chosen)), "").split(", ")
+            fits = lambda model: model["id"] == name if not chosen else (
+                model.get("family") == base
+                and (words("variants") == [""] or model.get("variant") in words("variants"))
+                and any(word in model["id"].lower() for word in words("words"))
+                and (words("kinds") != ["edit"] or "edit" in str(model.get("variant")) or "kontext" in model["id"].lower()))
+            self.report.check(f"{self.it.kind}/{file.name}: a model of it is here", any(map(fits, models)))
 
     def check_config(self):
         """The sidecar's own check of classes, inputs and values."""
@@ -242,7 +241,9 @@ class Families:
         answers = [self.edit(server, name, PICTURES[:1]) for server in (self.sidecar, self.gateway)]
         one = self.image(answers[0])
         self.keep(name, "edit", one)
-        self.report.check(f"{name}: an edit has its picture's size", pixels(one)[0] == (SIDE, SIDE), pixels(one)[0])
+        width, height = pixels(one)[0]
+        told = answers[0].json.get("size")
+        self.report.check(f"{name}: an edit's size is told ({width}x{height})", told == f"{width}x{height}", told)
         if (self.it.kind, model.get("family")) not in UNSEEDED:
             self.report.check(f"{name}: it is the same at the gateway", pixels(self.image(answers[1])) == pixels(one))
         other = self.image(self.edit(self.sidecar, name, PICTURES[1:2]))
@@ -279,7 +280,8 @@ class Families:
         return "yes"
 
     def uses_loras(self, model):
-        names = [name for name in self.loras(model) if name.startswith("tiny-")]
+        ours = f"tiny-{model['family']}" if self.it.kind == "comfyui" else "tiny-"
+        names = [name for name in self.loras(model) if name.startswith(ours)]
         if not names:
             return NOTHING
         name, first = model["id"], {"name": names[0], "weight": 0.8}

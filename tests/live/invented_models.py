@@ -11,6 +11,8 @@ MAIN = {
     "krea-2": ["krea2_turbo", "krea2_base"],
     "cogview4": [None],
     "anima": [None],
+    "ernie-image": [None],
+    "ideogram-4": [None],
 }
 # What a model in a single file needs beside it: type, base, variant.
 PARTS = [
