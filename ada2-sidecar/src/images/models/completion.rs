@@ -76,6 +76,8 @@ impl Completion {
             };
             match (found, selector) {
                 (Some(handle), _) => drop(inputs.insert(input, handle.clone())),
+                // The metadata names the same model as the loader.
+                (None, SubmodelSelector::Other(query)) if missing.contains(&describe(query)) => {}
                 (None, SubmodelSelector::Other(query)) => missing.push(describe(query)),
                 (None, SubmodelSelector::Main(_)) => {}
             }
