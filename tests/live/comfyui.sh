@@ -6,6 +6,7 @@
 #   comfyui.sh pid      print its process id
 #
 # PORT (9288), PYTHON (a Python 3.11 or 3.12), COMFYUI_VERSION (0.33.0), COMFYUI_DIR (a checkout to use instead).
+# FAMILIES=1 has the small weights of tiny_families_comfyui.py as well, in a base directory of its own.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,16 +16,18 @@ version=${COMFYUI_VERSION:-0.33.0}
 url=http://127.0.0.1:$port
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
+home=$dir/home
+[ -z "${FAMILIES:-}" ] || home=$dir/families
 checkout=${COMFYUI_DIR:-$dir/ComfyUI-$version}
 
 note() { echo "comfyui: $*" >&2; }
 fail() { note "$*"; exit 1; }
 answers() { curl --noproxy '*' -fsS -m 5 "$url/system_stats" 2>/dev/null | grep -q comfyui_version; }
 
-# The server's process id, if it is still that server: ids are used again.
+# The server's process id, if it is still that server (of this base directory): ids are used again.
 running() {
     local pid
-    pid=$(cat "$dir/pid" 2>/dev/null) && ps -o args= -p "$pid" 2>/dev/null | grep -qF -- "--base-directory $dir/home" &&
+    pid=$(cat "$dir/pid" 2>/dev/null) && ps -o args= -p "$pid" 2>/dev/null | grep -qF -- "--base-directory ${1:-$dir/}" &&
         echo "$pid"
 }
 
@@ -66,8 +69,8 @@ install() {
 
 make_checkpoints() {
     # All that the server reads and writes is here and not in the checkout, which may be somebody's own.
-    mkdir -p "$dir/home"/{custom_nodes,input,output,user,models/checkpoints} "$dir/no-frontend"
-    cp "$checkout/custom_nodes/websocket_image_save.py" "$dir/home/custom_nodes"
+    mkdir -p "$home"/{custom_nodes,input,output,user,models/checkpoints} "$dir/home/models/checkpoints" "$dir/no-frontend"
+    cp "$checkout/custom_nodes/websocket_image_save.py" "$home/custom_nodes"
     [ -f "$dir/home/models/checkpoints/tiny-sdxl.safetensors" ] && return
     note "making two tiny checkpoints (2 GB)"
     "$dir/venv/bin/python" "$here/tiny_checkpoint.py" "$checkout" "$dir/home/models/checkpoints" \
@@ -75,15 +78,23 @@ make_checkpoints() {
         { tail -15 "$dir/checkpoints.log" >&2; fail "the checkpoints could not be made"; }
 }
 
+make_families() {
+    [ -n "${FAMILIES:-}" ] || return 0
+    ln -f "$dir"/home/models/checkpoints/*.safetensors "$home/models/checkpoints"
+    note "making what is not there of the families' weights (9 GB, two minutes; log: $dir/families.log)"
+    "$dir/venv/bin/python" "$here/tiny_families_comfyui.py" "$checkout" "$home" >"$dir/families.log" 2>&1 ||
+        { tail -15 "$dir/families.log" >&2; fail "the families' weights could not be made"; }
+}
+
 start() {
-    running >/dev/null && answers && { echo "$url"; return; }
+    running "$home" >/dev/null && answers && { echo "$url"; return; }
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then fail "port $port is in use: set PORT"; fi
-    get && install && make_checkpoints
+    get && install && make_checkpoints && make_families
     note "starting on $url (half a minute; log: $dir/server.log)"
     # One thread: torch's threads wait for each other on a busy machine, and images take five times as long.
     # No API nodes: they call paid services elsewhere.
     (cd "$checkout" && exec setsid nohup "$dir/venv/bin/python" main.py --cpu --listen 127.0.0.1 --port "$port" \
-        --preview-method latent2rgb --base-directory "$dir/home" --database-url sqlite:///:memory: \
+        --preview-method latent2rgb --base-directory "$home" --database-url sqlite:///:memory: \
         --front-end-root "$dir/no-frontend" --disable-api-nodes) >>"$dir/server.log" 2>&1 </dev/null &
     echo $! >"$dir/pid"
     for _ in $(seq 480); do
@@ -109,5 +120,5 @@ case "${1:-}" in
     start) start ;;
     stop) stop ;;
     pid) running ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

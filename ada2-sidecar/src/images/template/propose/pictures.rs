@@ -117,17 +117,20 @@ fn bind_images(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]) 
     }
 }
 
+/// What numbers pictures.
+type Number<'a> = dyn Fn(&NodeInput) -> Option<u64> + 'a;
+
 /// Sorts pictures by the first kind of number that all of them have; returns what that is.
 fn sort(workflow: &Workflow<'_>, groups: &mut [Vec<&Incoming>]) -> &'static str {
     let titles = |at: &NodeInput| workflow.title(&at.node).and_then(last_number);
     let readers = |at: &NodeInput| reader_number(workflow, &at.node);
     let ids = |at: &NodeInput| Some(last_number(&at.node).unwrap_or_default());
-    let kinds: [(&str, &dyn Fn(&NodeInput) -> Option<u64>); 3] = [
+    let kinds: [(&str, &Number<'_>); 3] = [
         ("the numbers in their titles", &titles),
         ("the numbers of the inputs that they go to", &readers),
         ("their ids", &ids),
     ];
-    let tells_apart = |number: &dyn Fn(&NodeInput) -> Option<u64>| {
+    let tells_apart = |number: &Number<'_>| {
         let numbers: BTreeSet<_> = groups.iter().filter_map(|group| number(&group[0].at)).collect();
         numbers.len() == groups.len()
     };

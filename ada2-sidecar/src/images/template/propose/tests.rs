@@ -232,6 +232,19 @@ fn texts_are_found_behind_other_nodes() {
         ),
         (vec![("1", zero()), ("3.negative", json!(["1", 0]))], "6.text", ""),
         (vec![("3.negative", json!(["6", 0]))], "6.text", ""),
+    ] {
+        let proposal = of(&changed(&changes));
+        assert_eq!(
+            (bound(&proposal, "prompt"), bound(&proposal, "negative_prompt")),
+            (prompt.into(), negative.into())
+        );
+        assert_eq!(proposal.outcome, Ok(Task::Generate), "{changes:?}");
+    }
+}
+
+#[test]
+fn encoders_with_several_texts_get_all_that_are_filled() {
+    for (changes, prompt, negative) in [
         (
             vec![(
                 "6",
