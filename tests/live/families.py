@@ -54,6 +54,13 @@ def form(fields, pictures, mask):
     return b"".join(lines) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
+def answer_of(connection):
+    try:
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
 class Families:
     def __init__(self, programs, report, only):
         self.it, self.report, self.only = programs, report, only
@@ -62,20 +69,35 @@ class Families:
 
     # Requests.
 
-    def make(self, server, model, timeout=300, **more):
-        return server.ask("POST", "/v1/images/generations", {**PROMPT, "model": model, **more}, timeout=timeout)
+    def make(self, server, model, **more):
+        return answer_of(self.send(server, model, **more))
 
-    def edit(self, server, model, pictures, mask=None, timeout=300, **more):
-        body, kind = form({**PROMPT, "model": model, **more}, pictures, mask)
-        connection = server.connect(timeout)
+    def edit(self, server, model, pictures, mask=None, **more):
+        return answer_of(self.send_edit(server, model, pictures, mask, **more))
+
+    def draw(self, server, model, **more):
+        """An image by the first thing that the model can do."""
+        return answer_of(self.send_any(server, model, **more))
+
+    def send(self, server, model, **more):
+        return server.send("POST", "/v1/images/generations", {**PROMPT, "model": model["id"], **more}, timeout=900)
+
+    def send_edit(self, server, model, pictures, mask=None, **more):
+        # With two steps, rounding makes most strengths 1.
+        steps = 4 if "strength" in model["capabilities"]["parameters"] else 2
+        body, kind = form({**PROMPT, "steps": steps, "model": model["id"], **more}, pictures, mask)
+        connection = server.connect(900)
         headers = {"Content-Type": kind}
         if server.token:
             headers["Authorization"] = f"Bearer {server.token}"
-        try:
-            connection.request("POST", "/v1/images/edits", body, headers)
-            return Answer(connection.getresponse())
-        finally:
-            connection.close()
+        connection.request("POST", "/v1/images/edits", body, headers)
+        return connection
+
+    def send_any(self, server, model, **more):
+        task = model["capabilities"]["tasks"][0]
+        if task == "generate":
+            return self.send(server, model, **more)
+        return self.send_edit(server, model, PICTURES[:1], MASK if task == "inpaint" else None, **more)
 
     def image(self, answer):
         if answer.status != 200:
@@ -134,10 +156,10 @@ class Families:
             for count in counts:
                 more = {"loras": used} if used else {}
                 if task == "generate":
-                    answer = self.make(self.sidecar, name, **more)
+                    answer = self.make(self.sidecar, model, **more)
                 else:
                     mask = MASK if task == "inpaint" else None
-                    answer = self.edit(self.sidecar, name, PICTURES[:count], mask, **more)
+                    answer = self.edit(self.sidecar, model, PICTURES[:count], mask, **more)
                 judged = verdicts.taken()
                 what = f"{task}{f' {count}' if count > 1 else ''}{' LoRAs' if used else ''}"
                 if not judged and used and '"loras"' in answer.body.decode():
@@ -199,7 +221,7 @@ class Families:
     def run_model(self, model):
         row = {"model": model["id"]}
         self.table.append(row)
-        for step in (self.generates, self.streams, self.edits, self.inpaints, self.uses_loras, self.is_cancelled):
+        for step in (self.draws, self.streams, self.edits, self.inpaints, self.uses_loras, self.is_cancelled):
             start, failed = time.monotonic(), self.report.failed
             try:
                 row[step.__name__] = step(model)
@@ -210,24 +232,28 @@ class Families:
             elif row[step.__name__] != NOTHING:
                 row[step.__name__] += f" {time.monotonic() - start:.0f} s"
 
-    def generates(self, model):
-        name = model["id"]
-        answer = self.make(self.sidecar, name)
+    def draws(self, model):
+        """Whatever it makes, from the prompt alone if it can."""
+        name, task = model["id"], model["capabilities"]["tasks"][0]
+        answer = self.draw(self.sidecar, model)
         first = self.image(answer)
-        self.keep(name, "generate", first)
-        self.report.check(f"{name}: an image of {SIDE}x{SIDE}", pixels(first)[0] == (SIDE, SIDE), pixels(first)[0])
+        self.keep(name, task, first)
+        told, (width, height) = answer.json.get("size"), pixels(first)[0]
+        self.report.check(f"{name}: the image's size is told ({width}x{height})", told == f"{width}x{height}", told)
+        if task == "generate":
+            self.report.check(f"{name}: and is the one that was asked for", (width, height) == (SIDE, SIDE))
         settings = answer.json["data"][0].get("settings", {})
         self.report.check(f"{name}: its settings have model and seed", settings.get("model") and settings.get("seed") == 7, settings)
-        again = self.image(self.make(self.gateway, name))
+        again = self.image(self.draw(self.gateway, model))
         self.report.check(f"{name}: the same seed at the gateway gives the same pixels", pixels(again) == pixels(first))
-        other = self.image(self.make(self.sidecar, name, seed=8))
+        other = self.image(self.draw(self.sidecar, model, seed=8))
         self.report.check(f"{name}: another seed gives others", pixels(other) != pixels(first))
-        other = self.image(self.make(self.sidecar, name, prompt="a blue house by the sea"))
+        other = self.image(self.draw(self.sidecar, model, prompt="a blue house by the sea"))
         self.report.check(f"{name}: another prompt gives others", pixels(other) != pixels(first))
-        return "yes"
+        return "yes" if task == "generate" else NOTHING
 
     def streams(self, model):
-        answer = self.make(self.gateway, model["id"], stream=True, partial_images=2, steps=6, seed=int(time.time()))
+        answer = self.draw(self.gateway, model, stream=True, partial_images=2, steps=6, seed=int(time.time()))
         events = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: {")]
         kinds = [event.get("type", "").rsplit(".")[-1] for event in events]
         self.report.check(f"{model['id']}: a stream has previews and the image", kinds and kinds[0] == "partial_image"
@@ -237,8 +263,8 @@ class Families:
     def edits(self, model):
         if "edit" not in model["capabilities"]["tasks"]:
             return NOTHING
-        name, one = model["id"], None
-        answers = [self.edit(server, name, PICTURES[:1]) for server in (self.sidecar, self.gateway)]
+        name = model["id"]
+        answers = [self.edit(server, model, PICTURES[:1]) for server in (self.sidecar, self.gateway)]
         one = self.image(answers[0])
         self.keep(name, "edit", one)
         width, height = pixels(one)[0]
@@ -246,22 +272,22 @@ class Families:
         self.report.check(f"{name}: an edit's size is told ({width}x{height})", told == f"{width}x{height}", told)
         if (self.it.kind, model.get("family")) not in UNSEEDED:
             self.report.check(f"{name}: it is the same at the gateway", pixels(self.image(answers[1])) == pixels(one))
-        other = self.image(self.edit(self.sidecar, name, PICTURES[1:2]))
+        other = self.image(self.edit(self.sidecar, model, PICTURES[1:2]))
         self.report.check(f"{name}: another picture gives another", pixels(other) != pixels(one))
         return self.several(model, one)
 
     def several(self, model, one):
-        name, most = model["id"], model["capabilities"].get("max_images") or 1
+        name, most = model["id"], model["capabilities"]["max_images"]
         if most > 1:
-            two = self.image(self.edit(self.gateway, name, PICTURES[:2]))
+            two = self.image(self.edit(self.gateway, model, PICTURES[:2]))
             self.keep(name, "edit-2", two)
             self.report.check(f"{name}: a second picture counts", pixels(two) != pixels(one))
-            turned = self.image(self.edit(self.sidecar, name, PICTURES[1::-1]))
+            turned = self.image(self.edit(self.sidecar, model, PICTURES[1::-1]))
             self.report.check(f"{name}: and so does their order", pixels(turned) != pixels(two))
-        answer = self.edit(self.sidecar, name, (PICTURES * 6)[:most + 1])
+        answer = self.edit(self.sidecar, model, (PICTURES * 6)[:most + 1])
         self.report.check(f"{name}: {most + 1} pictures are 400 with the number", answer.status == 400
                           and str(most) in answer.body.decode(), answer)
-        weak, strong = (self.edit(self.sidecar, name, PICTURES[:1], strength=strength) for strength in (0.2, 0.9))
+        weak, strong = (self.edit(self.sidecar, model, PICTURES[:1], strength=strength) for strength in (0.2, 0.9))
         if "strength" in weak.json.get("ignored", []):
             return f"{most} by reference"
         self.report.check(f"{name}: strength counts", pixels(self.image(weak)) != pixels(self.image(strong)))
@@ -271,7 +297,7 @@ class Families:
         if "inpaint" not in model["capabilities"]["tasks"]:
             return NOTHING
         name, half = model["id"], SIDE // 2 * 3
-        made = self.image(self.edit(self.gateway, name, PICTURES[:1], MASK))
+        made = self.image(self.edit(self.gateway, model, PICTURES[:1], MASK))
         self.keep(name, "inpaint", made)
         made, source = rgb(made), rgb(PICTURES[0])
         self.report.check(f"{name}: what the mask keeps is the source's to the byte",
@@ -285,17 +311,16 @@ class Families:
         if not names:
             return NOTHING
         name, first = model["id"], {"name": names[0], "weight": 0.8}
-        without, made = (self.image(self.make(self.sidecar, name, loras=loras)) for loras in ([], [first]))
+        without, made = (self.image(self.draw(self.sidecar, model, loras=loras)) for loras in ([], [first]))
         self.report.check(f"{name}: a LoRA changes the image", pixels(without) != pixels(made))
         for more in names[1:]:
-            both = self.image(self.make(self.gateway, name, loras=[first, {"name": more, "weight": 0.8}]))
+            both = self.image(self.draw(self.gateway, model, loras=[first, {"name": more, "weight": 0.8}]))
             self.report.check(f"{name}: a second one, too", pixels(both) != pixels(made))
         return str(len(names))
 
     def is_cancelled(self, model):
         name = model["id"]
-        connection = self.gateway.send("POST", "/v1/images/generations",
-                                       {**PROMPT, "model": name, "size": "256x256", "steps": 150, "seed": int(time.time())})
+        connection = self.send_any(self.gateway, model, size="256x256", steps=150, seed=int(time.time()))
         running = wait_until(lambda: self.active() > 0, 30)
         time.sleep(1)
         self.report.check(f"{name}: a long job runs", running is not None and self.active() > 0)
@@ -307,7 +332,7 @@ class Families:
         return f"{idle:.1f} s; all" if idle is not None else NOTHING
 
     def print_table(self):
-        columns = {"model": "model", "generates": "generate", "streams": "previews", "edits": "edit", "inpaints": "inpaint",
+        columns = {"model": "model", "draws": "generate", "streams": "previews", "edits": "edit", "inpaints": "inpaint",
                    "uses_loras": "LoRAs", "is_cancelled": "cancelled after"}
         lines = [f"| {' | '.join(columns.values())} |", "|---" * len(columns) + "|"]
         lines += [f"| {' | '.join(row.get(key, NOTHING) for key in columns)} |" for row in self.table]

@@ -115,7 +115,14 @@ const PUBLISHED: [(&str, &[&str]); 5] = [
     ),
     (
         "vae",
-        &["ae", "flux2-vae", "full_encoder_small_decoder", "qwen_image_2.1_vae_bf16", "qwen_image_vae", "wan_2.1_vae"],
+        &[
+            "ae",
+            "flux2-vae",
+            "full_encoder_small_decoder",
+            "qwen_image_2.1_vae_bf16",
+            "qwen_image_vae",
+            "wan_2.1_vae",
+        ],
     ),
     (
         "loras",
@@ -142,8 +149,11 @@ struct Host {
 
 impl Host {
     fn new(files: &[(&'static str, &[&str])]) -> Self {
-        let named = |name: &str| if name.ends_with(GGUF) { name.to_owned() } else { format!("{name}.safetensors") };
-        let files = files.iter().flat_map(|(directory, names)| names.iter().map(move |name| (*directory, named(name))));
+        let named =
+            |name: &str| if name.ends_with(GGUF) { name.to_owned() } else { format!("{name}.safetensors") };
+        let files = files
+            .iter()
+            .flat_map(|(directory, names)| names.iter().map(move |name| (*directory, named(name))));
         Self { files: files.collect(), has_gguf: false }
     }
 
@@ -160,7 +170,9 @@ impl Host {
     fn classes(&self) -> Classes {
         let mut inputs: HashMap<&str, HashMap<&str, BTreeSet<&str>>> = HashMap::new();
         let sets = || graphs::catalog().sets();
-        for (_, class, values) in sets().flat_map(|set| set.templates.values()).flat_map(|template| template.nodes()) {
+        for (_, class, values) in
+            sets().flat_map(|set| set.templates.values()).flat_map(|template| template.nodes())
+        {
             let of_class = inputs.entry(class).or_default();
             for (input, value) in values {
                 of_class.entry(input).or_default().extend(value.as_str());
@@ -178,13 +190,19 @@ impl Host {
             let optional: serde_json::Map<String, Value> = of_class.into_iter().map(spec).collect();
             json!({"input": {"required": {}, "optional": optional}, "output_node": class == "SaveImage"})
         };
-        let mut classes: Classes =
-            inputs.into_iter().map(|(class, of_class)| (class.to_owned(), Some(description(class, of_class)))).collect();
+        let mut classes: Classes = inputs
+            .into_iter()
+            .map(|(class, of_class)| (class.to_owned(), Some(description(class, of_class))))
+            .collect();
         for (class, loader, _) in GGUF_LOADERS.into_iter().filter(|_| self.has_gguf) {
             let inputs = LISTS.iter().filter(|(_, listing, _)| *listing == class);
-            let types = classes[class].as_ref().map_or(Value::Null, |class| class["input"]["optional"]["type"].clone());
+            let types = classes[class]
+                .as_ref()
+                .map_or(Value::Null, |class| class["input"]["optional"]["type"].clone());
             let mut optional: serde_json::Map<String, Value> = inputs
-                .map(|(directory, _, input)| ((*input).to_owned(), json!([self.in_directory(directory, true)])))
+                .map(|(directory, _, input)| {
+                    ((*input).to_owned(), json!([self.in_directory(directory, true)]))
+                })
                 .collect();
             optional.insert("type".to_owned(), types);
             classes.insert(loader.to_owned(), Some(json!({"input": {"optional": optional}})));
@@ -199,7 +217,8 @@ impl Host {
 
     /// ComfyUI itself does not list GGUF files.
     fn in_directory(&self, directory: &str, with_gguf: bool) -> Vec<&str> {
-        let files = self.files.iter().filter(|(own, file)| *own == directory && (with_gguf || !file.ends_with(GGUF)));
+        let files =
+            self.files.iter().filter(|(own, file)| *own == directory && (with_gguf || !file.ends_with(GGUF)));
         let mut files: Vec<_> = files.map(|(_, file)| file.as_str()).collect();
         files.sort_unstable();
         files
@@ -214,13 +233,24 @@ impl Host {
             let (first, by_file) = found.split_first().expect("a family that lacks something says what");
             match &first.runner {
                 Runner::Graphs { inputs, .. } => {
-                    assert!(first.is_listed && by_file.iter().all(|model| !model.is_listed), "{}", first.name);
-                    assert_eq!(by_file.first().map(|model| &model.handle), Some(&first.handle), "{}", first.name);
+                    assert!(
+                        first.is_listed && by_file.iter().all(|model| !model.is_listed),
+                        "{}",
+                        first.name
+                    );
+                    assert_eq!(
+                        by_file.first().map(|model| &model.handle),
+                        Some(&first.handle),
+                        "{}",
+                        first.name
+                    );
                     let others = inputs.values().filter_map(Value::as_str).map(|file| stem(file).to_owned());
                     let mains = by_file.iter().map(|model| model.name.clone()).collect();
                     complete.insert(first.name.clone(), (mains, others.collect()));
                 }
-                Runner::Incomplete { is_installed: false, .. } => assert!(!first.is_listed && by_file.is_empty()),
+                Runner::Incomplete { is_installed: false, .. } => {
+                    assert!(!first.is_listed && by_file.is_empty())
+                }
                 other => panic!("{}: {other:?}", first.name),
             }
         }
@@ -259,7 +289,11 @@ fn with_everything_that_is_published_each_family_has_its_own_files() {
         ("flux1-kontext", "flux1-dev-kontext_fp8_scaled", flux1),
         ("flux1-schnell", "flux1-schnell", flux1),
         ("flux2-dev", "flux2_dev_fp8mixed", "mistral_3_small_flux2_bf16 flux2-vae"),
-        ("flux2-dev-turbo", "flux2_dev_fp8mixed", "mistral_3_small_flux2_bf16 Flux_2-Turbo-LoRA_comfyui flux2-vae"),
+        (
+            "flux2-dev-turbo",
+            "flux2_dev_fp8mixed",
+            "mistral_3_small_flux2_bf16 Flux_2-Turbo-LoRA_comfyui flux2-vae",
+        ),
         ("flux2-klein", "flux-2-klein-4b flux-2-klein-4b-fp8", "qwen_3_4b flux2-vae"),
         ("flux2-klein-9b", "flux-2-klein-9b-fp8", "qwen_3_8b_fp8mixed flux2-vae"),
         ("flux2-klein-base", "flux-2-klein-base-4b flux-2-klein-base-4b-fp8", "qwen_3_4b flux2-vae"),
@@ -310,9 +344,12 @@ fn with_everything_that_is_published_each_family_has_its_own_files() {
     ];
     let found = Host::published().families();
     let split = |files: &Vec<String>| files.join(" ");
-    let found: Vec<_> = found.iter().map(|(name, (mains, others))| (name.as_str(), split(mains), split(others))).collect();
-    let expected: Vec<_> =
-        expected.into_iter().map(|(name, mains, others)| (name, mains.to_owned(), others.to_owned())).collect();
+    let found: Vec<_> =
+        found.iter().map(|(name, (mains, others))| (name.as_str(), split(mains), split(others))).collect();
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(name, mains, others)| (name, mains.to_owned(), others.to_owned()))
+        .collect();
     assert_eq!(found, expected);
 }
 
@@ -320,8 +357,11 @@ fn with_everything_that_is_published_each_family_has_its_own_files() {
 fn a_family_needs_a_file_for_each_of_its_inputs() {
     let z_image: &[(&str, &[&str])] =
         &[("diffusion_models", &["z_image_turbo_bf16"]), ("text_encoders", &["qwen_3_4b"]), ("vae", &["ae"])];
-    let flux1: &[(&str, &[&str])] =
-        &[("diffusion_models", &["flux1-dev"]), ("text_encoders", &["clip_l", "t5xxl_fp16"]), ("vae", &["ae"])];
+    let flux1: &[(&str, &[&str])] = &[
+        ("diffusion_models", &["flux1-dev"]),
+        ("text_encoders", &["clip_l", "t5xxl_fp16"]),
+        ("vae", &["ae"]),
+    ];
     for (files, expected) in [
         (&[][..], &[][..]),
         (z_image, &["z-image-turbo"]),
@@ -329,7 +369,14 @@ fn a_family_needs_a_file_for_each_of_its_inputs() {
         (&[("diffusion_models", &["z_image_turbo_bf16"]), ("vae", &["ae"])], &[]),
         (&[("diffusion_models", &["flux1-dev"]), ("text_encoders", &["qwen_3_4b"]), ("vae", &["ae"])], &[]),
         (&[("text_encoders", &["qwen_3_4b"]), ("vae", &["ae"])], &[]),
-        (&[("checkpoints", &["flux1-dev"]), ("text_encoders", &["clip_l", "t5xxl_fp16"]), ("vae", &["ae"])], &[]),
+        (
+            &[
+                ("checkpoints", &["flux1-dev"]),
+                ("text_encoders", &["clip_l", "t5xxl_fp16"]),
+                ("vae", &["ae"]),
+            ],
+            &[],
+        ),
     ] {
         assert_eq!(Host::new(files).names(), expected, "{files:?}");
     }
@@ -339,9 +386,15 @@ fn a_family_needs_a_file_for_each_of_its_inputs() {
     assert!(Host::published().without(&["ae.", "flux2-vae"]).lacks("flux1-dev").ends_with(" in models/vae"));
     // The encoder of the smaller model does not serve the larger one, nor the other way round.
     let small = Host::published().without(&["qwen_3_8b"]).names();
-    assert!(small.contains(&"flux2-klein".to_owned()) && !small.contains(&"flux2-klein-9b".to_owned()), "{small:?}");
+    assert!(
+        small.contains(&"flux2-klein".to_owned()) && !small.contains(&"flux2-klein-9b".to_owned()),
+        "{small:?}"
+    );
     let large = Host::published().without(&["qwen_3_4b"]).names();
-    assert!(!large.contains(&"flux2-klein".to_owned()) && large.contains(&"flux2-klein-9b".to_owned()), "{large:?}");
+    assert!(
+        !large.contains(&"flux2-klein".to_owned()) && large.contains(&"flux2-klein-9b".to_owned()),
+        "{large:?}"
+    );
 }
 
 #[test]
@@ -367,7 +420,10 @@ fn another_variant_is_not_taken_for_a_missing_one() {
         assert!(!host.names().contains(&gone.to_owned()), "{gone}");
     }
     let no_distilled = Host::published().without(&["image-klein-bf16", "image-klein-int8"]).names();
-    assert!(!no_distilled.contains(&"flux3-klein".to_owned()) && no_distilled.contains(&"flux3-klein-base".to_owned()));
+    assert!(
+        !no_distilled.contains(&"flux3-klein".to_owned())
+            && no_distilled.contains(&"flux3-klein-base".to_owned())
+    );
     let first_only = Host::published().without(&["2512"]).families();
     assert_eq!(first_only["qwen-image"].0, ["qwen_image_fp8_e4m3fn"]);
     assert_eq!(first_only["qwen-image-lightning"].1[1], "Qwen-Image-Lightning-4steps-V1.0");
@@ -387,7 +443,10 @@ fn families_that_are_a_lora_need_its_file() {
         ("ControlNet", "qwen-image-inpaint", "qwen-image"),
     ] {
         let names = Host::published().without(&[lora]).names();
-        assert!(!names.contains(&family.to_owned()) && names.contains(&without_it.to_owned()), "{family}: {names:?}");
+        assert!(
+            !names.contains(&family.to_owned()) && names.contains(&without_it.to_owned()),
+            "{family}: {names:?}"
+        );
     }
 }
 
@@ -404,7 +463,10 @@ fn the_best_of_several_files_is_first() {
     assert_eq!(mains, ["z_image_turbo_bf16", "z_image_turbo_fp8_e4m3fn", "z_image_turbo_nvfp4"]);
     assert_eq!(others, ["qwen_3_4b_fp8_mixed", "ae"]);
     let (mains, others) = mixed(&["sub/z_image_turbo_fp8_e4m3fn"], &["qwen_3_4b", "qwen_3_4b_fp8_mixed"]);
-    assert_eq!((mains.as_slice(), others[0].as_str()), (&["sub/z_image_turbo_fp8_e4m3fn".to_owned()][..], "qwen_3_4b"));
+    assert_eq!(
+        (mains.as_slice(), others[0].as_str()),
+        (&["sub/z_image_turbo_fp8_e4m3fn".to_owned()][..], "qwen_3_4b")
+    );
 }
 
 #[test]
@@ -423,7 +485,12 @@ fn gguf_files_need_the_node_pack_that_reads_them() {
         ),
         (
             "text_encoders",
-            &["clip_l", "t5-v1_1-xxl-encoder-Q8_0.gguf", "Qwen3-4B-Q4_K_M.gguf", "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf"],
+            &[
+                "clip_l",
+                "t5-v1_1-xxl-encoder-Q8_0.gguf",
+                "Qwen3-4B-Q4_K_M.gguf",
+                "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
+            ],
         ),
         ("vae", &["ae", "flux2-vae", "qwen_image_vae"]),
     ];
@@ -454,7 +521,9 @@ fn families_that_are_newer_than_the_engine_are_incomplete() {
             _ => None,
         }
     };
-    assert!(lacks("qwen-image-2.1").unwrap().starts_with("the node TextEncodeQwenImage21, which this ComfyUI"));
+    assert!(
+        lacks("qwen-image-2.1").unwrap().starts_with("the node TextEncodeQwenImage21, which this ComfyUI")
+    );
     assert!(lacks("flux3-klein").unwrap().contains("does not accept \"flux3\" as \"type\""));
     assert_eq!(lacks("flux2-klein"), None);
 }

@@ -470,6 +470,7 @@ fn the_size_is_that_of_the_empty_latent_image_and_what_must_agree() {
         ],
     ));
     assert_eq!(bound(&measured, "width"), "");
+    assert_eq!(bound(&measured, "strength"), "", "an empty latent image has nothing of the picture");
     assert!(notes(&measured).contains("5 (EmptyLatentImage) gets them from the picture"), "{measured:?}");
 }
 
