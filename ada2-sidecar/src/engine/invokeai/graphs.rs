@@ -25,8 +25,9 @@ mod tests {
     #[test]
     fn all_files_are_read_and_every_graph_takes_what_its_task_needs() {
         let files: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/invokeai_graphs.rs"));
-        let catalog = GraphCatalog::read(GRAPH_FORMAT, files)
-            .unwrap_or_else(|errors| panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>()));
+        let catalog = GraphCatalog::read(GRAPH_FORMAT, files).unwrap_or_else(|errors| {
+            panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>())
+        });
         for set in catalog.sets() {
             let name = &set.family.name;
             assert!(set.family.models.is_some() != !set.family.files.is_empty(), "{name}: models or files");
@@ -53,7 +54,8 @@ mod tests {
     fn other(text: &str) -> Value {
         let words: Vec<_> = text.split(' ').collect();
         let (model_type, base) = (words[0], words[1]);
-        let format = if model_type == "main" { "diffusers" } else { words.get(3).copied().unwrap_or("checkpoint") };
+        let format =
+            if model_type == "main" { "diffusers" } else { words.get(3).copied().unwrap_or("checkpoint") };
         json!({"key": text, "hash": "h", "name": text, "base": base, "type": model_type, "format": format,
             "variant": words.get(2).copied()})
     }
@@ -66,7 +68,9 @@ mod tests {
         match &model.runner {
             Runner::Graphs { inputs, .. } => {
                 let given = inputs.iter().filter(|(input, _)| input.node == "loader");
-                Ok(given.map(|(input, model)| format!("{}={}", input.field, model["key"].as_str().unwrap())).collect())
+                Ok(given
+                    .map(|(input, model)| format!("{}={}", input.field, model["key"].as_str().unwrap()))
+                    .collect())
             }
             Runner::Incomplete { lacks, .. } => Err(lacks.clone()),
             other => Err(format!("{other:?}")),
@@ -84,7 +88,12 @@ mod tests {
                 &["main z-image zbase", "main z-image turbo"],
                 &["qwen3_source_model=main z-image turbo"],
             ),
-            ("z-image turbo", "checkpoint", &["main z-image zbase"], &["qwen3_source_model=main z-image zbase"]),
+            (
+                "z-image turbo",
+                "checkpoint",
+                &["main z-image zbase"],
+                &["qwen3_source_model=main z-image zbase"],
+            ),
             (
                 "z-image zbase",
                 "checkpoint",
@@ -162,7 +171,11 @@ mod tests {
         for (model, format, others, expected) in cases {
             let (base, variant) = model.split_once(' ').unwrap();
             let expected = expected.iter().map(|text| (*text).to_owned()).collect();
-            assert_eq!(completed(main(base, variant, format), others), Ok(expected), "{model} {format} {others:?}");
+            assert_eq!(
+                completed(main(base, variant, format), others),
+                Ok(expected),
+                "{model} {format} {others:?}"
+            );
         }
     }
 
@@ -245,7 +258,8 @@ mod tests {
         for set in catalog().sets() {
             for (task, template) in &set.templates {
                 let name = &set.family.name;
-                let is_reference = template.takes_references() || name == "flux-fill" || *task == Task::Generate;
+                let is_reference =
+                    template.takes_references() || name == "flux-fill" || *task == Task::Generate;
                 assert_eq!(template.binds(B::Strength), !is_reference, "{name} {task:?}");
             }
         }
