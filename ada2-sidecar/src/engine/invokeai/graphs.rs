@@ -25,11 +25,10 @@ mod tests {
     #[test]
     fn all_files_are_read_and_every_graph_takes_what_its_task_needs() {
         let files: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/invokeai_graphs.rs"));
-        let catalog = GraphCatalog::read(GRAPH_FORMAT, files)
-            .unwrap_or_else(|errors| panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>()));
+        let catalog = GraphCatalog::read(GRAPH_FORMAT, files).unwrap_or_else(|errors| panic!("{errors:#?}"));
         for set in catalog.sets() {
             let name = &set.family.name;
-            assert!(set.family.models.is_some() != !set.family.files.is_empty(), "{name}: models or files");
+            assert!(set.family.models.is_some() == set.family.files.is_empty(), "{name}: models or files");
             for (task, template) in &set.templates {
                 assert_eq!(template.check_task(*task), Ok(()), "{name} {task:?}");
                 assert!(template.binds(B::Model), "{name} {task:?}");
@@ -53,7 +52,8 @@ mod tests {
     fn other(text: &str) -> Value {
         let words: Vec<_> = text.split(' ').collect();
         let (model_type, base) = (words[0], words[1]);
-        let format = if model_type == "main" { "diffusers" } else { words.get(3).copied().unwrap_or("checkpoint") };
+        let format =
+            if model_type == "main" { "diffusers" } else { words.get(3).copied().unwrap_or("checkpoint") };
         json!({"key": text, "hash": "h", "name": text, "base": base, "type": model_type, "format": format,
             "variant": words.get(2).copied()})
     }
@@ -66,103 +66,111 @@ mod tests {
         match &model.runner {
             Runner::Graphs { inputs, .. } => {
                 let given = inputs.iter().filter(|(input, _)| input.node == "loader");
-                Ok(given.map(|(input, model)| format!("{}={}", input.field, model["key"].as_str().unwrap())).collect())
+                Ok(given
+                    .map(|(input, model)| format!("{}={}", input.field, model["key"].as_str().unwrap()))
+                    .collect())
             }
             Runner::Incomplete { lacks, .. } => Err(lacks.clone()),
             other => Err(format!("{other:?}")),
         }
     }
 
+    /// The main model, its format, the other models; what each input of the loader gets.
+    const COMPLETED: &[(&str, &str, &[&str], &[&str])] = &[
+        ("z-image turbo", "diffusers", &[], &["qwen3_source_model=main"]),
+        ("z-image turbo", "sdnq_quantized", &[], &[]),
+        (
+            "z-image turbo",
+            "gguf_quantized",
+            &["main z-image zbase", "main z-image turbo"],
+            &["qwen3_source_model=main z-image turbo"],
+        ),
+        ("z-image turbo", "checkpoint", &["main z-image zbase"], &["qwen3_source_model=main z-image zbase"]),
+        (
+            "z-image zbase",
+            "checkpoint",
+            &["qwen3_encoder any qwen3_8b", "qwen3_encoder any qwen3_4b", "vae flux2", "vae flux"],
+            &["qwen3_encoder_model=qwen3_encoder any qwen3_4b", "vae_model=vae flux"],
+        ),
+        ("flux2 klein_4b", "diffusers", &[], &[]),
+        (
+            "flux2 klein_4b",
+            "gguf_quantized",
+            &["main flux2 dev", "main flux2 klein_9b", "main flux2 klein_4b_base"],
+            &["qwen3_source_model=main flux2 klein_4b_base"],
+        ),
+        (
+            "flux2 klein_9b_base",
+            "checkpoint",
+            &["main flux2 klein_4b", "qwen3_encoder any qwen3_8b", "vae flux2"],
+            &["qwen3_encoder_model=qwen3_encoder any qwen3_8b", "vae_model=vae flux2"],
+        ),
+        ("flux2 dev", "gguf_quantized", &["main flux2 dev"], &["mistral_source_model=main flux2 dev"]),
+        (
+            "flux2 dev",
+            "gguf_quantized",
+            &["mistral_encoder any", "vae flux2"],
+            &["mistral_encoder_model=mistral_encoder any", "vae_model=vae flux2"],
+        ),
+        ("krea-2 krea2_turbo", "diffusers", &[], &[]),
+        (
+            "krea-2 krea2_base",
+            "checkpoint",
+            &["qwen3_vl_encoder any", "vae anima"],
+            &["qwen3_vl_encoder_model=qwen3_vl_encoder any", "vae_model=vae anima"],
+        ),
+        ("qwen-image generate", "diffusers", &[], &[]),
+        (
+            "qwen-image edit",
+            "gguf_quantized",
+            &["main qwen-image generate", "main qwen-image edit"],
+            &["component_source=main qwen-image edit"],
+        ),
+        (
+            "qwen-image generate",
+            "gguf_quantized",
+            &["qwen_vl_encoder any x", "qwen_vl_encoder any x qwen_vl_encoder", "vae qwen-image"],
+            &["qwen_vl_encoder_model=qwen_vl_encoder any x qwen_vl_encoder", "vae_model=vae qwen-image"],
+        ),
+        (
+            "flux dev",
+            "checkpoint",
+            &["t5_encoder any", "clip_embed any gigantic", "clip_embed any large", "vae flux"],
+            &[
+                "clip_embed_model=clip_embed any large",
+                "t5_encoder_model=t5_encoder any",
+                "vae_model=vae flux",
+            ],
+        ),
+        ("flux schnell", "sdnq_quantized", &[], &[]),
+        ("sd-3 x", "diffusers", &[], &[]),
+        ("cogview4 x", "diffusers", &[], &[]),
+        (
+            "anima x",
+            "checkpoint",
+            &["qwen3_encoder any qwen3_06b", "vae flux", "vae qwen-image"],
+            &["qwen3_encoder_model=qwen3_encoder any qwen3_06b", "vae_model=vae qwen-image"],
+        ),
+        (
+            "anima x",
+            "checkpoint",
+            &["qwen3_encoder any qwen3_06b", "vae flux"],
+            &["qwen3_encoder_model=qwen3_encoder any qwen3_06b", "vae_model=vae flux"],
+        ),
+        ("ernie-image x", "diffusers", &[], &[]),
+        ("ideogram-4 x", "diffusers", &[], &[]),
+    ];
+
     #[test]
     fn models_are_completed_as_the_web_page_does() {
-        let cases: &[(&str, &str, &[&str], &[&str])] = &[
-            ("z-image turbo", "diffusers", &[], &["qwen3_source_model=main"]),
-            ("z-image turbo", "sdnq_quantized", &[], &[]),
-            (
-                "z-image turbo",
-                "gguf_quantized",
-                &["main z-image zbase", "main z-image turbo"],
-                &["qwen3_source_model=main z-image turbo"],
-            ),
-            ("z-image turbo", "checkpoint", &["main z-image zbase"], &["qwen3_source_model=main z-image zbase"]),
-            (
-                "z-image zbase",
-                "checkpoint",
-                &["qwen3_encoder any qwen3_8b", "qwen3_encoder any qwen3_4b", "vae flux2", "vae flux"],
-                &["qwen3_encoder_model=qwen3_encoder any qwen3_4b", "vae_model=vae flux"],
-            ),
-            ("flux2 klein_4b", "diffusers", &[], &[]),
-            (
-                "flux2 klein_4b",
-                "gguf_quantized",
-                &["main flux2 dev", "main flux2 klein_9b", "main flux2 klein_4b_base"],
-                &["qwen3_source_model=main flux2 klein_4b_base"],
-            ),
-            (
-                "flux2 klein_9b_base",
-                "checkpoint",
-                &["main flux2 klein_4b", "qwen3_encoder any qwen3_8b", "vae flux2"],
-                &["qwen3_encoder_model=qwen3_encoder any qwen3_8b", "vae_model=vae flux2"],
-            ),
-            ("flux2 dev", "gguf_quantized", &["main flux2 dev"], &["mistral_source_model=main flux2 dev"]),
-            (
-                "flux2 dev",
-                "gguf_quantized",
-                &["mistral_encoder any", "vae flux2"],
-                &["mistral_encoder_model=mistral_encoder any", "vae_model=vae flux2"],
-            ),
-            ("krea-2 krea2_turbo", "diffusers", &[], &[]),
-            (
-                "krea-2 krea2_base",
-                "checkpoint",
-                &["qwen3_vl_encoder any", "vae anima"],
-                &["qwen3_vl_encoder_model=qwen3_vl_encoder any", "vae_model=vae anima"],
-            ),
-            ("qwen-image generate", "diffusers", &[], &[]),
-            (
-                "qwen-image edit",
-                "gguf_quantized",
-                &["main qwen-image generate", "main qwen-image edit"],
-                &["component_source=main qwen-image edit"],
-            ),
-            (
-                "qwen-image generate",
-                "gguf_quantized",
-                &["qwen_vl_encoder any x", "qwen_vl_encoder any x qwen_vl_encoder", "vae qwen-image"],
-                &["qwen_vl_encoder_model=qwen_vl_encoder any x qwen_vl_encoder", "vae_model=vae qwen-image"],
-            ),
-            (
-                "flux dev",
-                "checkpoint",
-                &["t5_encoder any", "clip_embed any gigantic", "clip_embed any large", "vae flux"],
-                &[
-                    "clip_embed_model=clip_embed any large",
-                    "t5_encoder_model=t5_encoder any",
-                    "vae_model=vae flux",
-                ],
-            ),
-            ("flux schnell", "sdnq_quantized", &[], &[]),
-            ("sd-3 x", "diffusers", &[], &[]),
-            ("cogview4 x", "diffusers", &[], &[]),
-            (
-                "anima x",
-                "checkpoint",
-                &["qwen3_encoder any qwen3_06b", "vae flux", "vae qwen-image"],
-                &["qwen3_encoder_model=qwen3_encoder any qwen3_06b", "vae_model=vae qwen-image"],
-            ),
-            (
-                "anima x",
-                "checkpoint",
-                &["qwen3_encoder any qwen3_06b", "vae flux"],
-                &["qwen3_encoder_model=qwen3_encoder any qwen3_06b", "vae_model=vae flux"],
-            ),
-            ("ernie-image x", "diffusers", &[], &[]),
-            ("ideogram-4 x", "diffusers", &[], &[]),
-        ];
-        for (model, format, others, expected) in cases {
+        for (model, format, others, expected) in COMPLETED {
             let (base, variant) = model.split_once(' ').unwrap();
             let expected = expected.iter().map(|text| (*text).to_owned()).collect();
-            assert_eq!(completed(main(base, variant, format), others), Ok(expected), "{model} {format} {others:?}");
+            assert_eq!(
+                completed(main(base, variant, format), others),
+                Ok(expected),
+                "{model} {format} {others:?}"
+            );
         }
     }
 
@@ -245,7 +253,8 @@ mod tests {
         for set in catalog().sets() {
             for (task, template) in &set.templates {
                 let name = &set.family.name;
-                let is_reference = template.takes_references() || name == "flux-fill" || *task == Task::Generate;
+                let is_reference =
+                    template.takes_references() || name == "flux-fill" || *task == Task::Generate;
                 assert_eq!(template.binds(B::Strength), !is_reference, "{name} {task:?}");
             }
         }
