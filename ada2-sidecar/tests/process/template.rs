@@ -21,7 +21,7 @@ fn workflow() -> Value {
 
 fn write(dir: &Path, name: &str, content: &str) -> String {
     let path = dir.join(name);
-    std::fs::write(&path, content).unwrap();
+    std::fs::write(&path, content).expect("the directory can be written");
     path.display().to_string()
 }
 

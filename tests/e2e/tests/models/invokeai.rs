@@ -16,6 +16,7 @@ fn model(name: &str, base: &str, variant: &Value) -> Value {
         model[key] = value;
     }
     model["variant"] = variant.clone();
+    model["format"] = json!("checkpoint");
     model
 }
 
@@ -62,7 +63,8 @@ async fn an_inpainting_variant_is_not_the_default_and_not_an_alias() {
 async fn an_engine_with_only_flux_is_reported() {
     let (_fake, sidecar) = with(flux(), &[]).await;
     let check = sidecar.until_fails("engine_model").await;
-    let text = "no SD 1.5 or SDXL main model, only \"FLUX Dev\" (FLUX.1), \"FLUX Fill\" (FLUX.1 inpainting): install one";
+    let text = "no model that the built-in graphs can run, only \"FLUX Dev\" (FLUX.1), \"FLUX Fill\" (FLUX.1 inpainting): \
+                install one";
     assert!(check.message.contains(text), "{}", check.message);
     assert!(
         check.message.contains("or name presets") && !check.message.contains("declare"),
@@ -103,8 +105,7 @@ async fn an_engine_with_only_flux_is_ready_with_a_preset() {
         assert_eq!(answer.status, 200, "{name:?}: {answer:?}");
     }
     assert_eq!(loaded(&fake), ["FLUX Dev"; 4]);
-    let text =
-        "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
+    let text = "exists, but the engine lacks what it needs beside it: a model of type clip_embed, variant large";
     refused(&sidecar, "FLUX Dev", 400, "invalid_value", text).await;
-    refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "(FLUX.1 inpainting)").await;
+    refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "variant large").await;
 }
