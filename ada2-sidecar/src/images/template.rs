@@ -137,6 +137,7 @@ impl Template {
     }
 
     /// The graph as the engine's own last changes make it, which leave edges and bindings alone.
+    #[must_use]
     pub fn rewritten(&self, change: impl Fn(&mut Value)) -> Self {
         let mut template = self.clone();
         change(&mut template.graph);

@@ -14,14 +14,20 @@ pub(super) fn catalog() -> &'static GraphCatalog {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::images::{Task, template::Binding as B};
+    use crate::{
+        engine::comfyui::samplers,
+        images::{Task, models::classify_checkpoint, template::Binding as B},
+    };
 
     #[test]
     fn all_files_are_read_and_every_graph_takes_what_its_task_needs() {
         let files: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/comfyui_graphs.rs"));
-        let catalog = GraphCatalog::read(GRAPH_FORMAT, files)
-            .unwrap_or_else(|errors| panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>()));
+        let catalog = GraphCatalog::read(GRAPH_FORMAT, files).unwrap_or_else(|errors| {
+            panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>())
+        });
         for set in catalog.sets() {
             let name = &set.family.name;
             assert!(set.family.models.is_some() != !set.family.files.is_empty(), "{name}: models or files");
@@ -35,6 +41,41 @@ mod tests {
                     let edges = template.expand(images, loras);
                     assert!(edges.check_task(*task).is_ok() || images == 0, "{name} {task:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn checkpoints_find_the_graphs_of_their_family() {
+        for (file, expected) in [
+            ("sd_xl_base_1.0", Some("sdxl")),
+            ("v1-5-pruned-emaonly", Some("sd-1")),
+            ("flux1-dev-fp8", Some("flux1-dev-checkpoint")),
+            ("flux1-schnell-fp8", Some("flux1-schnell-checkpoint")),
+            ("sd3.5_large_fp8_scaled", Some("sd-3")),
+            ("sd3.5_large_turbo", Some("sd-3-turbo")),
+            // These need graphs of their own, or text encoders and VAE in other files.
+            ("flux1-fill-dev", None),
+            ("flux1-dev-kontext_fp8_scaled", None),
+            ("flux2_dev_fp8mixed", None),
+            ("z_image_turbo_bf16", None),
+            ("ltx-2.3-22b-dev-fp8", None),
+        ] {
+            let kind = classify_checkpoint(None, file);
+            let found = catalog().find(&kind, None, file).map(|set| set.family.name.as_str());
+            assert_eq!(found, expected, "{file}: {kind}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_schedulers_are_those_of_clients() {
+        let names: BTreeSet<_> = catalog().sets().map(|set| &set.family.name).collect();
+        assert_eq!(names.len(), catalog().sets().count());
+        for set in catalog().sets() {
+            for scheduler in
+                set.templates.values().filter_map(|template| template.rules.schedulers.as_ref()).flatten()
+            {
+                assert!(samplers::NAMES.contains(&scheduler.as_str()), "{}: {scheduler}", set.family.name);
             }
         }
     }
