@@ -217,7 +217,7 @@ fn propose() -> Command {
             "Prints the binding file on standard output, and on standard error what is not bound and why. Needs no running \
              engine. Save it beside the workflow, name both in a preset, and check them:\n\n  \
              ada2-sidecar template propose mine.json > mine.yaml\n  \
-             presets: {mine: {template: mine.json}}     # in the configuration; {template: {edit: mine.json}} for an edit\n  \
+             presets: {mine: {template: {generate: mine.json}}}     # or edit, or inpaint\n  \
              ada2-sidecar check-config --live\n  \
              ada2-sidecar template try mine\n\n\
              Exits with 0 if the file can be used for the task that it names, else 1 with the reasons.",
@@ -233,8 +233,8 @@ fn try_one() -> Command {
         .arg(name)
         .arg(option("prompt", "TEXT", "What to paint [default: a red apple on a wooden table]"))
         .arg(image.action(ArgAction::Append))
-        .arg(option("mask", "FILE", "Where to repaint: a picture that is transparent there"))
-        .arg(option("seed", "NUMBER", "The seed [default: random]"))
+        .arg(option("mask", "FILE", "Where to repaint: a picture that is transparent there").requires("image"))
+        .arg(option("seed", "NUMBER", "The seed [default: random]").allow_negative_numbers(true))
         .arg(option("output", "FILE", "Where to write it [default: NAME.png]"))
         .arg(flag("force", "Overwrite the file"))
         .after_help(

@@ -221,7 +221,7 @@ fn read(
         guard: guard?,
         engine_url: values.explicit_engine_url.clone().or_else(|| kind.default_url()),
         engine_unit: values.explicit_engine_unit.clone().unwrap_or_else(|| kind.default_unit().to_owned()),
-        engine_login: engine_login?,
+        engine_login,
         presets: presets?,
         instance: instance?,
         state_dirs: Vec::new(),
@@ -232,13 +232,13 @@ fn read(
     })
 }
 
-/// `engine_auth_file`. `None` means a problem, which is noted; its content is never quoted.
-fn read_engine_login(settings: &mut Settings) -> Option<Option<EngineLogin>> {
+/// `engine_auth_file`. Problems are noted; its content is never quoted.
+fn read_engine_login(settings: &mut Settings) -> Option<EngineLogin> {
     const KEY: &str = "engine_auth_file";
     let before = settings.problems.len();
     let Some((text, source)) = settings.secret_text(KEY) else {
         sandbox::add_secret_file_hint(settings, KEY, before);
-        return (settings.problems.len() == before).then_some(None);
+        return None;
     };
     let kind = settings.raw("engine").and_then(EngineKind::parse);
     if let Some(kind) = kind.filter(|kind| !kind.has_login()) {
@@ -247,7 +247,7 @@ fn read_engine_login(settings: &mut Settings) -> Option<Option<EngineLogin>> {
         return None;
     }
     match EngineLogin::read(&text) {
-        Ok(login) => Some(Some(login)),
+        Ok(login) => Some(login),
         Err(expected) => {
             settings.problems.push(Problem::new(source, KEY, expected));
             None

@@ -12,7 +12,10 @@ use crate::{
     config::Config,
     engine::Engine,
     graph_validation::{all_templates, validate_all},
-    images::{model_warnings, models},
+    images::{
+        model_warnings,
+        models::{self, EngineModel, Runner},
+    },
 };
 
 /// One line for each problem. Nothing is run, and the engine does not change.
@@ -27,6 +30,9 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
     }
     let models = models::apply_declarations(&config.models, &installed);
     let templates = all_templates(&models, &config.presets);
+    for line in offered(&models) {
+        writeln!(io::stdout(), "# {line}")?;
+    }
     match block_on(validate_all(&engine, &templates))? {
         Ok(errors) if errors.is_empty() => {
             let mut out = io::stdout();
@@ -46,4 +52,16 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
             Ok(ExitCode::from(EXIT_CONFIG))
         }
     }
+}
+
+/// Which models built-in graphs run, and what the others lack.
+fn offered(models: &[EngineModel]) -> Vec<String> {
+    let usable: Vec<_> = models.iter().filter(|model| model.is_usable() && model.is_listed).collect();
+    let names = usable.iter().map(|model| model.name.as_str()).collect::<Vec<_>>().join(", ");
+    let offered = if usable.is_empty() { "no model".to_owned() } else { names };
+    let incomplete = models.iter().filter_map(|model| match &model.runner {
+        Runner::Incomplete { lacks, .. } => Some(format!("not offered: {}: it lacks {lacks}", model.name)),
+        _ => None,
+    });
+    std::iter::once(format!("offered by built-in graphs: {offered}")).chain(incomplete).collect()
 }

@@ -282,7 +282,7 @@ mod tests {
         let mut now = start;
         for delay in [10, 20, 40, 80, 160, 300, 300] {
             log_in(&session, now, Err(wrong()));
-            let just_before = now + Duration::from_secs(delay) - Duration::from_millis(1);
+            let just_before = now + Duration::from_millis(delay * 1000 - 1);
             assert!(
                 matches!(session.renew(None, just_before, NO), Renewal::Refused(error) if error == wrong())
             );

@@ -136,6 +136,13 @@ impl Template {
         template
     }
 
+    /// The graph as the engine's own last changes make it, which leave edges and bindings alone.
+    pub fn rewritten(&self, change: impl Fn(&mut Value)) -> Self {
+        let mut template = self.clone();
+        change(&mut template.graph);
+        template
+    }
+
     /// Drops the bindings and nodes that a task does not need.
     fn restrict_to(&mut self, task: Task) {
         if task == Task::Generate

@@ -87,7 +87,10 @@ async fn the_pass_through_carries_the_callers_login_and_never_ours() {
     let url = format!("{}/api/v2/models/?of=caller", sidecar.url);
     let get = async |token: Option<&str>| {
         let request = fakes::http().get(&url);
-        let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         TestResponse::read(request.send().await.unwrap()).await
     };
     assert_eq!(get(None).await.status, 401, "the engine asks the caller for a login");

@@ -294,13 +294,13 @@ async fn both_programs_count_the_images_of_a_form_alike() {
         (&[][..], "image", "image is required"),
         (&["ref_images"], "image", "image is required"),
         (&["image[]", "images"], "images", "not both"),
-        (&["image[1]", "image[0]"], "image", "one image, not 2"),
-        (&["ref_images", "image"], "image", "one image, not 2"),
         (&["image[]"; 17], "image", "at most 16 images, not 17"),
     ] {
         refused(&post(names).await, Some(param), text, &names.join(" "));
     }
-    made(&post(&["image[0]"]).await, "one image");
+    for names in [&["image[0]"][..], &["image[1]", "image[0]"], &["ref_images", "image"], &["image[]"; 16]] {
+        made(&post(names).await, &names.join(" "));
+    }
 }
 
 #[tokio::test]

@@ -96,13 +96,15 @@ async fn an_undecodable_image_is_an_error_response_even_with_stream() {
 
 #[tokio::test]
 async fn the_request_timeout_covers_decoding() {
+    // Made before the fake starts, which cannot answer meanwhile.
+    let (prompt, image) = (form::text("prompt"), form::file("image", "a.png"));
+    let body = form::form(&[(&*prompt, &b"a cat"[..]), (&*image, &FORTY_MEGAPIXELS)]);
     let fake = FakeInvoke::start().await;
     let sidecar = Sidecar::invokeai(&fake.url(), &[]).await;
     sidecar.until_ready().await;
-    let parts = [(&*form::text("prompt"), &b"a cat"[..]), (&form::file("image", "a.png"), &FORTY_MEGAPIXELS)];
     let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
     let request = request.header("content-type", form::KIND).header("x-request-timeout-ms", "100");
-    let answer = TestResponse::read(request.body(form::form(&parts)).send().await.unwrap()).await;
+    let answer = TestResponse::read(request.body(body).send().await.unwrap()).await;
     assert_eq!((answer.status, answer.code()), (504, "engine_timeout"), "{answer:?}");
     sidecar.until_inflight(0).await;
     assert!(!fake.requests().iter().any(|request| request.method == "POST"));

@@ -68,14 +68,21 @@ async fn every_output_format_has_its_content_type() {
 async fn a_preset_is_a_model_with_settings_and_may_have_its_own_graph() {
     let fake = FakeInvoke::start().await;
     let dir = fakes::fresh_dir("presets");
+    let edge = |from: &str, out: &str, to: &str, input: &str| json!({"source": {"node_id": from, "field": out}, "destination": {"node_id": to, "field": input}});
+    let key = "51987e31-6617-4902-bbc0-87aa1a2422d0";
+    let model = json!({"key": key, "hash": "", "name": "tiny-sd1", "base": "sd-1", "type": "main"});
     let graph = json!({"id": "graph", "nodes": {
+        "loader": {"id": "loader", "type": "main_model_loader", "model": model},
         "say": {"id": "say", "type": "compel", "prompt": ""},
+        "avoid": {"id": "avoid", "type": "compel", "prompt": ""},
         "dice": {"id": "dice", "type": "noise", "seed": 0, "width": 64, "height": 64},
         "work": {"id": "work", "type": "denoise_latents", "steps": 3},
         "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}}, "edges": [
-        {"source": {"node_id": "say", "field": "conditioning"}, "destination": {"node_id": "work", "field": "positive_conditioning"}},
-        {"source": {"node_id": "dice", "field": "noise"}, "destination": {"node_id": "work", "field": "noise"}},
-        {"source": {"node_id": "work", "field": "latents"}, "destination": {"node_id": "l2i", "field": "latents"}}]});
+        edge("loader", "clip", "say", "clip"), edge("loader", "clip", "avoid", "clip"),
+        edge("loader", "unet", "work", "unet"), edge("loader", "vae", "l2i", "vae"),
+        edge("say", "conditioning", "work", "positive_conditioning"),
+        edge("avoid", "conditioning", "work", "negative_conditioning"),
+        edge("dice", "noise", "work", "noise"), edge("work", "latents", "l2i", "latents")]});
     std::fs::write(dir.join("mine.json"), graph.to_string()).unwrap();
     let yaml = "output: l2i\nbindings: {prompt: [say.prompt], seed: [dice.seed], width: [dice.width], height: [dice.height]}";
     std::fs::write(dir.join("mine.yaml"), yaml).unwrap();

@@ -44,7 +44,7 @@ pub(super) fn attempt(arguments: &ArgMatches, config: &Config) -> io::Result<Exi
     let (bytes, _) = decode_image(&body).map_err(io::Error::other)?;
     write(&path, &bytes, is_forced)?;
     let took = started.elapsed();
-    writeln!(io::stdout(), "{} in {:.1} s: {}", settings(&body), took.as_secs_f64(), path.display())?;
+    writeln!(io::stdout(), "{} in {:.1} s: {}", settings(name, &body), took.as_secs_f64(), path.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -71,7 +71,7 @@ fn request(
     if let Some(mask) = mask {
         body["mask"] = json!({"image_url": data_url(mask)?});
     }
-    if images.is_empty() && mask.is_none() {
+    if images.is_empty() {
         return Ok((GENERATIONS, body));
     }
     let images = images
@@ -110,19 +110,56 @@ fn write(path: &Path, bytes: &[u8], is_forced: bool) -> io::Result<()> {
     })
 }
 
-/// What ran, as the service says it.
-fn settings(body: &Value) -> String {
-    let of_image = &body["data"][0]["settings"];
-    let settings = if of_image.is_object() { of_image } else { &body["settings"] };
-    let members = settings.as_object().into_iter().flatten();
-    let list: Vec<_> = members
-        .map(|(name, value)| match value {
-            Value::String(text) => format!("{name} {text}"),
-            other => format!("{name} {other}"),
-        })
-        .collect();
-    let ignored: Vec<_> =
-        body["ignored"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let ignored = if ignored.is_empty() { String::new() } else { format!(", ignored {}", ignored.join(" ")) };
-    list.join(", ") + &ignored
+/// What ran, as the service says it; without its settings, what else it says of the picture.
+fn settings(name: &str, body: &Value) -> String {
+    let image = &body["data"][0];
+    let mut settings = image["settings"].as_object().cloned().unwrap_or_default();
+    for (key, value) in [("model", &json!(name)), ("size", &body["size"]), ("seed", &image["seed"])] {
+        if !value.is_null() {
+            settings.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+    if let Some(ignored) = body.get("ignored") {
+        settings.insert("ignored".to_owned(), ignored.clone());
+    }
+    let list = settings.iter().map(|(name, value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    });
+    list.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_what_ran() {
+        let bare = json!({"size": "64x64", "data": [{"seed": 7}]});
+        assert_eq!(settings("mine", &bare), "model mine, seed 7, size 64x64");
+        let full = json!({"size": "64x64", "ignored": ["strength"], "data": [{"seed": 7, "settings":
+            {"model": "z-image-turbo", "seed": 7, "size": "64x64", "steps": 8}}]});
+        let line = "ignored [\"strength\"], model z-image-turbo, seed 7, size 64x64, steps 8";
+        assert_eq!(settings("mine", &full), line);
+    }
+
+    #[test]
+    fn the_file_is_named_as_the_model() {
+        for (name, file) in
+            [("mine", "mine.png"), ("dir/a.safetensors", "a.safetensors.png"), ("..\\x", "x.png")]
+        {
+            assert_eq!(default_path(name), PathBuf::from(file), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_picture_makes_it_an_edit() {
+        let (route, body) = request("m", None, Some("9"), &[], None).unwrap();
+        assert_eq!((route, &body["seed"], &body["prompt"]), (GENERATIONS, &json!(9), &json!(PROMPT)));
+        let file = format!("{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        let (route, body) = request("m", Some("p"), Some("x"), &[&file, &file], Some(&file)).unwrap();
+        assert_eq!((route, &body["seed"]), (EDITS, &json!("x")));
+        let images = body["images"].as_array().unwrap();
+        assert_eq!((images.len(), &body["mask"]), (2, &images[0]));
+    }
 }

@@ -136,7 +136,7 @@ impl FilesOfSet {
     /// The graph with these files, and with the loaders that read them.
     fn in_template(&self, template: &Template) -> Template {
         let files: Vec<_> = self.chosen.iter().map(|(input, file)| (input, json!(file))).collect();
-        template.with_inputs(files.iter().map(|(input, file)| (*input, file)))
+        template.with_inputs(files.iter().map(|(input, file)| (*input, file))).rewritten(use_gguf_loaders)
     }
 }
 

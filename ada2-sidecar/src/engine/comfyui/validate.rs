@@ -222,7 +222,7 @@ mod tests {
     }
 
     /// The errors of an image that is loaded, seen by an encoder with these further inputs, and saved with these.
-    fn errors_of(encoder: Value, save: Value) -> Vec<String> {
+    fn errors_of(encoder: &Value, save: &Value) -> Vec<String> {
         let (mut encode, mut last) =
             (json!({"clip": ["1", 1], "prompt": "x"}), json!({"filename_prefix": "x"}));
         encode.as_object_mut().unwrap().extend(encoder.as_object().unwrap().clone());
@@ -244,7 +244,7 @@ mod tests {
         let save = |more: Value| {
             let mut save = json!({"images": ["5", 0], "format": "png", "format.bit_depth": "8-bit", "format.input_color_space": "sRGB"});
             save.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            errors_of(encoder(), save)
+            errors_of(&encoder(), &save)
         };
         assert_eq!(save(json!({})), [""; 0]);
         let float =
@@ -257,7 +257,7 @@ mod tests {
         ] {
             assert_eq!(save(more), [format!("the node \"9\" (SaveImageAdvanced) {expected}")]);
         }
-        let missing = errors_of(encoder(), json!({"images": ["5", 0], "format": "png"}));
+        let missing = errors_of(&encoder(), &json!({"images": ["5", 0], "format": "png"}));
         let expected = ["format.bit_depth", "format.input_color_space"]
             .map(|input| format!("the node \"9\" (SaveImageAdvanced) is missing its input {input:?}"));
         assert_eq!(missing, expected);
@@ -267,7 +267,7 @@ mod tests {
     fn a_link_of_a_wrong_type_names_both_ends() {
         let save = json!({"images": ["5", 0], "format": "png", "format.bit_depth": "8-bit", "format.input_color_space": "sRGB"});
         let expected = "the node \"5\" (Encode) needs IMAGE as \"images.image_1\", and output 1 of the node \"4\" (LoadImage) gives MASK";
-        assert_eq!(errors_of(json!({"images.image_1": ["4", 1]}), save), [expected]);
+        assert_eq!(errors_of(&json!({"images.image_1": ["4", 1]}), &save), [expected]);
     }
 
     #[test]
@@ -275,7 +275,7 @@ mod tests {
         let save = || json!({"images": ["5", 0], "format": "png", "format.bit_depth": "8-bit", "format.input_color_space": "sRGB"});
         let three =
             json!({"images.image_1": ["4", 0], "images.image_2": ["4", 0], "images.image_3": ["4", 0]});
-        assert_eq!(errors_of(three, save()), [""; 0]);
+        assert_eq!(errors_of(&three, &save()), [""; 0]);
         let places = r#""images" has places from "image_1" to "image_3", 3 in all"#;
         for (encoder, expected) in [
             (json!({}), r#"is missing its input "images.image_1""#.to_owned()),
@@ -288,7 +288,7 @@ mod tests {
                 format!(r#"takes no input "images.picture": {places}"#),
             ),
         ] {
-            assert_eq!(errors_of(encoder, save()), [format!("the node \"5\" (Encode) {expected}")]);
+            assert_eq!(errors_of(&encoder, &save()), [format!("the node \"5\" (Encode) {expected}")]);
         }
     }
 }

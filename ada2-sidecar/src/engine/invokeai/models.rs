@@ -143,12 +143,15 @@ fn settings(model: &Value) -> ModelSettings {
     let setting = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
     let integer =
         |name: &str| setting(name).and_then(Value::as_u64).and_then(|integer| u32::try_from(integer).ok());
+    // For these models guidance is an input, and their `cfg_scale` is always 1.
+    let is_guided = model["base"] == "flux" || (model["base"] == "flux2" && model["variant"] == "dev");
+    let cfg_scale = if is_guided { "guidance" } else { "cfg_scale" };
     ModelSettings {
         size: integer("width")
             .zip(integer("height"))
             .map(|(width, height)| ImageSize::new(width / 8 * 8, height / 8 * 8)),
         steps: integer("steps").filter(|steps| *steps > 0),
-        cfg_scale: setting("cfg_scale").and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
+        cfg_scale: setting(cfg_scale).and_then(Value::as_f64).filter(|scale| *scale >= 1.0),
         scheduler: setting("scheduler").and_then(Value::as_str).map(str::to_owned),
     }
 }
@@ -178,6 +181,17 @@ mod tests {
             json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main"})
         );
         assert_eq!(read(&json!({"key": "k", "base": "sd-1", "type": "main"})), None, "no loader could take it");
+    }
+
+    #[test]
+    fn guidance_is_where_the_model_has_it() {
+        for (base, variant, expected) in
+            [("flux2", "dev", 3.5), ("flux", "dev", 3.5), ("flux2", "klein_4b", 1.0), ("z-image", "turbo", 1.0)]
+        {
+            let mut listed = main(base, &json!(variant));
+            listed["default_settings"] = json!({"cfg_scale": 1.0, "guidance": 3.5});
+            assert_eq!(read(&listed).unwrap().settings.cfg_scale, Some(expected), "{base} {variant}");
+        }
     }
 
     #[test]

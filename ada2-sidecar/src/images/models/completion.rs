@@ -76,8 +76,11 @@ impl Completion {
             };
             match (found, selector) {
                 (Some(handle), _) => drop(inputs.insert(input, handle.clone())),
-                (None, SubmodelSelector::Other(query)) => missing.push(describe(query)),
-                (None, SubmodelSelector::Main(_)) => {}
+                // The metadata names it once more.
+                (None, SubmodelSelector::Other(query)) if !missing.contains(&describe(query)) => {
+                    missing.push(describe(query));
+                }
+                (None, _) => {}
             }
         }
         if missing.is_empty() { Ok(inputs) } else { Err(missing.join(" and ")) }

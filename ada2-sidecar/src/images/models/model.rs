@@ -135,9 +135,10 @@ impl EngineModel {
         !matches!(self.runner, Runner::Incomplete { is_installed: false, .. })
     }
 
-    /// Whether a request that names no model may get it for this task: known and usable, and made for it.
+    /// Whether a request that names no model may get it for this task: known, usable, and made for it. An inpainting variant
+    /// that also makes new images is only used by its name.
     pub fn is_default_candidate(&self, task: Task) -> bool {
-        self.can(task) && (self.kind.variant == ModelVariant::Main || task != Task::Generate)
+        self.can(task) && (self.kind.variant == ModelVariant::Main || !self.can(Task::Generate))
     }
 
     /// The name of its family, for people and lists.

@@ -138,6 +138,10 @@ fn for_task(template: &Template, task: Task, changes: &TaskChanges) -> Result<Te
     }
     template.bindings.retain(|binding, _| binding.applies_to(task));
     template.restrict_to(task);
+    if template.takes_references() {
+        // The result does not start from them: there is nothing of which strength could leave a part.
+        template.bindings.remove(&Binding::Strength);
+    }
     Ok(template)
 }
 

@@ -178,7 +178,8 @@ pub(super) fn servable_models(status: &EngineStatus, rules: &Rules) -> usize {
 fn no_servable_model(models: &[EngineModel], rules: &Rules) -> String {
     let install =
         format!("install one{}", rules.model_location.map(|place| format!(" {place}")).unwrap_or_default());
-    let mut message = "the engine has no SD 1.5 or SDXL main model".to_owned();
+    let mut message = "the engine has no model that the built-in graphs can run".to_owned();
+    let models: Vec<_> = models.iter().filter(|model| model.is_installed()).collect();
     if models.is_empty() {
         let _ = write!(message, ": {install}, or name presets that bring graphs of their own");
     } else {

@@ -16,6 +16,7 @@ fn model(name: &str, base: &str, variant: &Value) -> Value {
         model[key] = value;
     }
     model["variant"] = variant.clone();
+    model["format"] = json!("checkpoint");
     model
 }
 
@@ -62,7 +63,8 @@ async fn an_inpainting_variant_is_not_the_default_and_not_an_alias() {
 async fn an_engine_with_only_flux_is_reported() {
     let (_fake, sidecar) = with(flux(), &[]).await;
     let check = sidecar.until_fails("engine_model").await;
-    let text = "no SD 1.5 or SDXL main model, only \"FLUX Dev\" (FLUX.1), \"FLUX Fill\" (FLUX.1 inpainting): install one";
+    let text = "no model that the built-in graphs can run, only \"FLUX Dev\" (FLUX.1), \"FLUX Fill\" (FLUX.1 inpainting): \
+                install one";
     assert!(check.message.contains(text), "{}", check.message);
     assert!(
         check.message.contains("or name presets") && !check.message.contains("declare"),
@@ -76,18 +78,24 @@ async fn an_engine_with_only_flux_is_ready_with_a_preset() {
     let (dir, config) =
         write_config("flux", "presets: {flux: {model: FLUX Dev, template: flux.json}}\nwarm_up: 'on'\n");
     let edge = |from: &str, out: &str, to: &str, input: &str| json!({"source": {"node_id": from, "field": out}, "destination": {"node_id": to, "field": input}});
+    let part = |kind: &str, base: &str| json!({"key": format!("key-{kind}"), "hash": "", "name": kind, "base": base, "type": kind});
+    let parts = [part("t5_encoder", "any"), part("clip_embed", "any"), part("vae", "flux")];
     let graph = json!({"id": "graph", "nodes": {
-        "loader": {"id": "loader", "type": "flux_model_loader", "model": null},
+        "loader": {"id": "loader", "type": "flux_model_loader", "model": null, "t5_encoder_model": parts[0],
+            "clip_embed_model": parts[1], "vae_model": parts[2]},
         "say": {"id": "say", "type": "flux_text_encoder", "prompt": ""},
         "work": {"id": "work", "type": "flux_denoise", "seed": 0, "width": 64, "height": 64, "num_steps": 3},
-        "l2i": {"id": "l2i", "type": "l2i", "use_cache": false}},
-        "edges": [edge("loader", "clip", "say", "clip"), edge("say", "conditioning", "work", "positive_text_conditioning"),
-            edge("work", "latents", "l2i", "latents")]});
+        "decode": {"id": "decode", "type": "flux_vae_decode", "use_cache": false}},
+        "edges": [edge("loader", "clip", "say", "clip"), edge("loader", "t5_encoder", "say", "t5_encoder"),
+            edge("loader", "max_seq_len", "say", "t5_max_seq_len"), edge("loader", "transformer", "work", "transformer"),
+            edge("say", "conditioning", "work", "positive_text_conditioning"),
+            edge("loader", "vae", "decode", "vae"), edge("work", "latents", "decode", "latents")]});
     std::fs::write(dir.join("flux.json"), graph.to_string()).unwrap();
-    let yaml = "output: l2i\nbindings: {model: [loader.model], prompt: [say.prompt], seed: [work.seed], \
+    let yaml = "output: decode\nbindings: {model: [loader.model], prompt: [say.prompt], seed: [work.seed], \
                 width: [work.width], height: [work.height], steps: [work.num_steps]}";
     std::fs::write(dir.join("flux.yaml"), yaml).unwrap();
-    let (fake, sidecar) = with(flux(), &["--config", &config]).await;
+    let models = flux().into_iter().chain(parts).collect();
+    let (fake, sidecar) = with(models, &["--config", &config]).await;
     let report = sidecar.until_ready().await;
     assert!(report.checks.iter().any(|check| check.name == "engine_model"));
     assert_eq!(loaded(&fake), ["FLUX Dev"], "it is loaded in advance");
@@ -97,8 +105,7 @@ async fn an_engine_with_only_flux_is_ready_with_a_preset() {
         assert_eq!(answer.status, 200, "{name:?}: {answer:?}");
     }
     assert_eq!(loaded(&fake), ["FLUX Dev"; 4]);
-    let text =
-        "exists, but its kind (FLUX.1) has no built-in graph: it needs a graph of its own, named by a preset";
+    let text = "exists, but the engine lacks what it needs beside it: a model of type clip_embed, variant large";
     refused(&sidecar, "FLUX Dev", 400, "invalid_value", text).await;
-    refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "(FLUX.1 inpainting)").await;
+    refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "variant large").await;
 }

@@ -76,10 +76,6 @@ pub(super) fn fault(state: &InvokeState, item: &QueueItem) -> Option<EngineFailu
     })
 }
 
-fn failure(kind: &str, message: &str) -> Option<EngineFailure> {
-    Some(EngineFailure::new(kind, message))
-}
-
 fn missing(kind: &str, field: &str, schema: &Value) -> Option<EngineFailure> {
     // Values that have a default are not required, whatever the description says of them.
     if schema["orig_required"] != true || graph::ASIDE.contains(&field) {
@@ -87,10 +83,10 @@ fn missing(kind: &str, field: &str, schema: &Value) -> Option<EngineFailure> {
     }
     if schema["input"] == "connection" {
         let message = format!("Node {kind} missing connections for field {field}");
-        return failure("RequiredConnectionException", &message);
+        return Some(EngineFailure::new("RequiredConnectionException", &message));
     }
     let message = format!("Node {kind} missing value or connection for field {field}");
-    failure("MissingInputException", &message)
+    Some(EngineFailure::new("MissingInputException", &message))
 }
 
 /// A model or a picture that is not there, or a model of another kind than the field takes.
@@ -100,18 +96,22 @@ fn unusable(state: &InvokeState, schema: &Value, value: &Value) -> Option<Engine
         return if is_there {
             None
         } else {
-            failure("ImageRecordNotFoundException", "Image record not found")
+            Some(EngineFailure::new("ImageRecordNotFoundException", "Image record not found"))
         };
     }
     let key = value["key"].as_str()?;
     let Some(model) = model(state, value) else {
-        return failure("Exception", &format!("Unknown model {key}"));
+        return Some(EngineFailure::new("Exception", &format!("Unknown model {key}")));
     };
     let takes = |what: &str, attribute: &str| {
         schema[what].as_array().is_none_or(|allowed| allowed.contains(&model[attribute]))
     };
     let fits = takes("ui_model_base", "base") && takes("ui_model_type", "type");
-    if fits { None } else { failure("TypeError", "argument of type 'NoneType' is not iterable") }
+    if fits {
+        None
+    } else {
+        Some(EngineFailure::new("TypeError", "argument of type 'NoneType' is not iterable"))
+    }
 }
 
 fn model<'a>(state: &'a InvokeState, value: &Value) -> Option<&'a Value> {
@@ -129,7 +129,7 @@ fn incomplete(state: &InvokeState, kind: &str, node: &Value) -> Option<EngineFai
         if let Some(part) = absent.filter(|_| !has_own && !is_source) {
             let what = part.trim_end_matches("_model");
             let what = if what == "vae" { "VAE" } else { what };
-            return failure("ValueError", &format!("No {what} source provided."));
+            return Some(EngineFailure::new("ValueError", &format!("No {what} source provided.")));
         }
     }
     let wanted = match (kind, main["variant"].as_str().unwrap_or_default()) {
@@ -141,7 +141,7 @@ fn incomplete(state: &InvokeState, kind: &str, node: &Value) -> Option<EngineFai
     };
     let encoder = model(state, &node["qwen3_encoder_model"])?;
     let message = format!("Qwen3 encoder variant mismatch: {} instead of {wanted}", encoder["variant"]);
-    if encoder["variant"] == wanted { None } else { failure("ValueError", &message) }
+    if encoder["variant"] == wanted { None } else { Some(EngineFailure::new("ValueError", &message)) }
 }
 
 /// A LoRA of another base than that of the graph's main model.
@@ -151,5 +151,5 @@ fn foreign_lora(nodes: &Map<String, Value>, kind: &str, node: &Value) -> Option<
     let mut bases = mains.filter_map(|node| node["model"]["base"].as_str()).peekable();
     bases.peek()?;
     let message = format!("LoRA base {base} does not match the model's");
-    if bases.any(|main| main == base) { None } else { failure("ValueError", &message) }
+    if bases.any(|main| main == base) { None } else { Some(EngineFailure::new("ValueError", &message)) }
 }

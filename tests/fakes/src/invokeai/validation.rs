@@ -13,20 +13,20 @@ pub(super) fn check(graph: &Value, removed: &[String]) -> Result<(), Value> {
     }
     for (id, node) in nodes {
         if node["id"] != json!(id) {
-            return wrong(format!("Node ids must match, got {id} and {}", text(&node["id"])));
+            return wrong(&format!("Node ids must match, got {id} and {}", text(&node["id"])));
         }
     }
     for edge in graph["edges"].as_array().into_iter().flatten() {
         check_edge(nodes, edge)?;
     }
-    if graph::has_cycle(graph) { wrong("Graph contains cycles".to_owned()) } else { Ok(()) }
+    if graph::has_cycle(graph) { wrong("Graph contains cycles") } else { Ok(()) }
 }
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn wrong(message: String) -> Result<(), Value> {
+fn wrong(message: &str) -> Result<(), Value> {
     let detail = json!({"type": "value_error", "loc": ["body", "batch", "graph"],
         "msg": format!("Value error, {message}"), "input": "the whole graph", "ctx": {"error": {}}});
     Err(json!([detail]))
@@ -131,20 +131,20 @@ fn check_edge(nodes: &Map<String, Value>, edge: &Value) -> Result<(), Value> {
     let ((from, output), (to, input)) = (end("source"), end("destination"));
     for (name, node) in [("source", from), ("target", to)] {
         if !nodes.contains_key(node) {
-            return wrong(format!("Edge {name} node {node} does not exist in the graph"));
+            return wrong(&format!("Edge {name} node {node} does not exist in the graph"));
         }
     }
     let kind = |node: &str| text(&nodes[node]["type"]);
     let given = nodes::outputs(kind(from)).and_then(|outputs| outputs.get(output));
     let Some(given) = given.filter(|_| output != "type") else {
-        return wrong(format!("Edge source field {output} does not exist in node {from}"));
+        return wrong(&format!("Edge source field {output} does not exist in node {from}"));
     };
     let Some(taken) = nodes::inputs(kind(to)).and_then(|inputs| inputs.get(input)) else {
-        return wrong(format!("Edge destination field {input} does not exist in node {to}"));
+        return wrong(&format!("Edge destination field {input} does not exist in node {to}"));
     };
     if !nodes::fits(given, taken) {
         let ends = format!("{from}.{output} -> {to}.{input}");
-        return wrong(format!("Edge source and target types do not match ({ends})"));
+        return wrong(&format!("Edge source and target types do not match ({ends})"));
     }
     Ok(())
 }

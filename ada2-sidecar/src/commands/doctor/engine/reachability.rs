@@ -25,7 +25,8 @@ impl EngineFacts<'_> {
                 Some(fix) => fail(
                     format!("{kind} at {url} requires a login (its multi-user mode is on)"),
                     format!(
-                        "{}; or {fix}, then sudo systemctl restart {}",
+                        "write user name and password, one line each, into a file, and {}; or {fix}, then \
+                         sudo systemctl restart {}",
                         self.fixes.setting("engine_auth_file", "/etc/ada2-sidecar/engine_auth"),
                         self.config.engine_unit
                     ),

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::{
     draft::Draft,
     graph::{Workflow, input},
+    numbers::has_no_guidance,
 };
 use crate::images::template::NodeInput;
 
@@ -23,7 +24,7 @@ struct Text {
     /// The node that encodes it.
     encoder: String,
     at: NodeInput,
-    text: String,
+    value: String,
     how: String,
 }
 
@@ -70,26 +71,13 @@ fn of_side(walk: &Walk, side: Side) -> Vec<Text> {
     walk.texts.iter().filter(|text| text.side == side).cloned().collect()
 }
 
-/// Whether every guidance is 1.
-pub(super) fn has_no_guidance(workflow: &Workflow<'_>, draft: &Draft) -> bool {
-    let nodes = draft.reached(workflow);
-    let all: Vec<_> = nodes
-        .iter()
-        .filter(|node| !workflow.rules.record.is_some_and(|(class, _)| class == workflow.class(node)))
-        .flat_map(|node| workflow.rules.cfg.iter().map(move |field| (node, field)))
-        .filter(|(node, field)| workflow.has_input(node, field))
-        .map(|(node, field)| workflow.number(node, field))
-        .collect();
-    !all.is_empty() && all.iter().all(|number| number.is_some_and(|number| (number - 1.0).abs() < 1e-9))
-}
-
 /// The texts of the encoder nearest to the output, and those that say the same.
 fn bind_side(workflow: &Workflow<'_>, draft: &mut Draft, name: &str, texts: &[Text]) {
     let encoder = &texts[0].encoder;
-    let is_filled = texts.iter().any(|text| text.encoder == *encoder && !text.text.trim().is_empty());
-    let is_own = |text: &&Text| text.encoder == *encoder && (!is_filled || !text.text.trim().is_empty());
+    let is_filled = texts.iter().any(|text| text.encoder == *encoder && !text.value.trim().is_empty());
+    let is_own = |text: &&Text| text.encoder == *encoder && (!is_filled || !text.value.trim().is_empty());
     let own: Vec<&Text> = texts.iter().filter(is_own).collect();
-    let is_same = |text: &&Text| own.iter().any(|own| own.text == text.text);
+    let is_same = |text: &&Text| own.iter().any(|own| own.value == text.value);
     let (same, kept): (Vec<&Text>, Vec<&Text>) =
         texts.iter().partition(|text| is_own(text) || (is_same(text) && text.encoder != *encoder));
     let which = if name == "prompt" { "positive" } else { "negative" };
@@ -143,7 +131,7 @@ fn walk(workflow: &Workflow<'_>, output: &str) -> Walk {
 /// Collects a node's texts; returns where to go from there.
 fn visit(workflow: &Workflow<'_>, found: &mut Walk, node: &str, side: Side) -> Vec<(String, Side)> {
     let rules = &workflow.rules.texts;
-    if workflow.rules.record.is_some_and(|(class, _)| class == workflow.class(node)) {
+    if workflow.is_record(node) {
         return Vec::new();
     }
     if side != Side::Neither && workflow.class_has(node, rules.zeroed) {
@@ -206,7 +194,7 @@ fn collect(workflow: &Workflow<'_>, found: &mut Walk, node: &str, side: Side) {
     if is_source && !found.texts.iter().any(|text| text.side == side && text.encoder == node) {
         for (at, text) in parts(workflow, node) {
             let how = format!("the text of {}", workflow.describe(node));
-            found.texts.push(Text { side, encoder: node.to_owned(), at, text, how });
+            found.texts.push(Text { side, encoder: node.to_owned(), at, value: text, how });
         }
     }
 }
@@ -215,8 +203,7 @@ fn collect(workflow: &Workflow<'_>, found: &mut Walk, node: &str, side: Side) {
 fn add(workflow: &Workflow<'_>, found: &mut Walk, side: Side, node: &str, field: &str) {
     let encoder = workflow.describe(node);
     let mut push = |at: NodeInput, text: &str, how: String| {
-        let text = text.to_owned();
-        found.texts.push(Text { side, encoder: node.to_owned(), at, text, how });
+        found.texts.push(Text { side, encoder: node.to_owned(), at, value: text.to_owned(), how });
     };
     let Some(edge) = workflow.edge(node, field) else {
         let text = workflow.value(node, field).and_then(|value| value.as_str()).unwrap_or_default();
@@ -232,7 +219,7 @@ fn add(workflow: &Workflow<'_>, found: &mut Walk, side: Side, node: &str, field:
             push(input(node, field), "", how);
         }
         [(at, text)] => {
-            push(at.clone(), text, format!("{}, the text that {encoder} gets", workflow.describe(&at.node)))
+            push(at.clone(), text, format!("{}, the text that {encoder} gets", workflow.describe(&at.node)));
         }
         [(at, text), others @ ..] => {
             let others: Vec<_> = others.iter().map(|(at, _)| at.to_string()).collect();

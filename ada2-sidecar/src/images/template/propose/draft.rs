@@ -94,8 +94,8 @@ impl Draft {
 
     /// The node that records how the picture was made takes the same values.
     pub(super) fn bind_records(&mut self, workflow: &Workflow<'_>) {
-        let Some((class, fields)) = workflow.rules.record else { return };
-        for node in self.reached(workflow).into_iter().filter(|node| workflow.class(node) == class) {
+        let Some((_, fields)) = workflow.rules.record else { return };
+        for node in self.reached(workflow).into_iter().filter(|node| workflow.is_record(node)) {
             for (name, field) in fields {
                 let record = super::graph::input(&node, field);
                 let is_there = workflow.value(&node, field).is_some();

@@ -49,9 +49,14 @@ impl<'a> Workflow<'a> {
         self.nodes.get(node)?.title
     }
 
-    /// Whether the class of a node has one of the words, or all of one of the groups.
+    /// Whether the class of a node has one of the words.
     pub(super) fn class_has(&self, node: &str, words: &[&str]) -> bool {
         words.iter().any(|word| self.class(node).contains(word))
+    }
+
+    /// Whether a node only records how the picture was made.
+    pub(super) fn is_record(&self, node: &str) -> bool {
+        self.rules.record.is_some_and(|(class, _)| class == self.class(node))
     }
 
     /// The edges into a node.

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::{
-    conditioning::has_no_guidance,
     draft::Draft,
     graph::{Workflow, input},
 };
@@ -28,7 +27,7 @@ pub(super) struct Setting {
 /// are set there.
 pub(super) fn settings(workflow: &Workflow<'_>, draft: &Draft, names: &[&str]) -> Vec<Setting> {
     let mut found = Vec::new();
-    for node in draft.reached(workflow).iter().filter(|node| !is_record(workflow, node)) {
+    for node in draft.reached(workflow).iter().filter(|node| !workflow.is_record(node)) {
         for field in names.iter().filter(|field| workflow.has_input(node, field)) {
             let at = source(workflow, node, field);
             let value = workflow.value(&at.node, &at.field).cloned();
@@ -36,10 +35,6 @@ pub(super) fn settings(workflow: &Workflow<'_>, draft: &Draft, names: &[&str]) -
         }
     }
     found
-}
-
-fn is_record(workflow: &Workflow<'_>, node: &str) -> bool {
-    workflow.rules.record.is_some_and(|(class, _)| class == workflow.class(node))
 }
 
 /// Where the value of an input is set: at a node that only holds a value, else at the input itself.
@@ -100,7 +95,7 @@ fn bind_steps(workflow: &Workflow<'_>, draft: &mut Draft) {
 
 fn bind_guidance(workflow: &Workflow<'_>, draft: &mut Draft) {
     let is_one = |setting: &Setting| {
-        setting.value.as_ref().and_then(Value::as_f64).is_some_and(|value| (value - 1.0).abs() < 1e-9)
+        setting.value.as_ref().and_then(Value::as_f64).is_some_and(|value| is_equal(value, 1.0))
     };
     let cfg = settings(workflow, draft, workflow.rules.cfg);
     if !cfg.is_empty() && !has_no_guidance(workflow, draft) {
@@ -120,6 +115,19 @@ fn bind_guidance(workflow: &Workflow<'_>, draft: &mut Draft) {
         return;
     }
     bind_agreeing(workflow, draft, "cfg_scale", "distilled guidance, since cfg is 1 or absent,", of_positive);
+}
+
+/// Whether every guidance is 1.
+pub(super) fn has_no_guidance(workflow: &Workflow<'_>, draft: &Draft) -> bool {
+    let nodes = draft.reached(workflow);
+    let all: Vec<_> = nodes
+        .iter()
+        .filter(|node| !workflow.is_record(node))
+        .flat_map(|node| workflow.rules.cfg.iter().map(move |field| (node, field)))
+        .filter(|(node, field)| workflow.has_input(node, field))
+        .map(|(node, field)| workflow.number(node, field))
+        .collect();
+    !all.is_empty() && all.iter().all(|number| number.is_some_and(|number| is_equal(number, 1.0)))
 }
 
 fn bind_schedulers(workflow: &Workflow<'_>, draft: &mut Draft) {
@@ -184,11 +192,15 @@ fn agreeing(workflow: &Workflow<'_>, draft: &mut Draft, name: &str, found: Vec<S
     Vec::new()
 }
 
+fn is_equal(one: f64, other: f64) -> bool {
+    (one - other).abs() < 1e-9
+}
+
 fn are_alike(settings: &[Setting]) -> bool {
     let number = |setting: &Setting| setting.value.as_ref().and_then(Value::as_f64);
     settings.windows(2).all(|two| {
         two[0].value == two[1].value
-            || number(&two[0]).zip(number(&two[1])).is_some_and(|(one, other)| one == other)
+            || number(&two[0]).zip(number(&two[1])).is_some_and(|(one, other)| is_equal(one, other))
     })
 }
 
@@ -214,7 +226,7 @@ pub(super) fn bind_model_and_batch(workflow: &Workflow<'_>, draft: &mut Draft) {
     }
     let batches: Vec<_> = settings(workflow, draft, rules.batches)
         .into_iter()
-        .filter(|batch| batch.value.as_ref().and_then(Value::as_f64).is_some_and(|size| size != 1.0))
+        .filter(|batch| batch.value.as_ref().and_then(Value::as_f64).is_some_and(|size| !is_equal(size, 1.0)))
         .collect();
     let names: Vec<_> = batches.iter().map(|batch| workflow.describe(&batch.node)).collect();
     let why =

@@ -117,21 +117,24 @@ fn bind_images(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]) 
     }
 }
 
+/// What numbers pictures.
+type Number<'a> = dyn Fn(&NodeInput) -> Option<u64> + 'a;
+
 /// Sorts pictures by the first kind of number that all of them have; returns what that is.
 fn sort(workflow: &Workflow<'_>, groups: &mut [Vec<&Incoming>]) -> &'static str {
     let titles = |at: &NodeInput| workflow.title(&at.node).and_then(last_number);
     let readers = |at: &NodeInput| reader_number(workflow, &at.node);
     let ids = |at: &NodeInput| Some(last_number(&at.node).unwrap_or_default());
-    let kinds: [(&str, &dyn Fn(&NodeInput) -> Option<u64>); 3] = [
+    let kinds: [(&str, &Number<'_>); 3] = [
         ("the numbers in their titles", &titles),
         ("the numbers of the inputs that they go to", &readers),
         ("their ids", &ids),
     ];
-    let tells_apart = |number: &dyn Fn(&NodeInput) -> Option<u64>| {
+    let tells_apart = |number: &Number<'_>| {
         let numbers: BTreeSet<_> = groups.iter().filter_map(|group| number(&group[0].at)).collect();
         numbers.len() == groups.len()
     };
-    let (by, number) = kinds.iter().find(|(_, number)| tells_apart(*number)).unwrap_or(&kinds[2]);
+    let (by, number) = kinds.iter().find(|(_, number)| tells_apart(number)).unwrap_or(&kinds[2]);
     groups.sort_by_key(|group| (number(&group[0].at), group[0].at.clone()));
     by
 }
@@ -244,7 +247,7 @@ fn bind_strength(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]
 
 /// Whether the sampler that a node is, or plans for, starts from one of the pictures; if so, whether a mask restricts it.
 fn starts_from_picture(workflow: &Workflow<'_>, node: &str, images: &[Incoming]) -> Option<bool> {
-    let pictures = &workflow.rules.pictures;
+    let (pictures, sizes) = (&workflow.rules.pictures, workflow.rules.sizes.latents);
     let latent = |node: &str| pictures.latents.iter().find_map(|field| workflow.edge(node, field));
     let planned =
         || workflow.readers(node).map(|edge| edge.target.node.as_str()).find(|node| latent(node).is_some());
@@ -260,7 +263,10 @@ fn starts_from_picture(workflow: &Workflow<'_>, node: &str, images: &[Incoming])
         }
         is_masked |= workflow.class_has(&node, pictures.noise_masks);
         from_picture |= images.iter().any(|image| image.at.node == node);
-        open.extend(workflow.edges_into(&node).map(|edge| edge.source.clone()));
+        // A latent image that only has the size of a picture has nothing of it.
+        let is_size = |field: &str| sizes.iter().any(|(_, width, height)| [*width, *height].contains(&field));
+        let content = workflow.edges_into(&node).filter(|edge| !is_size(&edge.target.field));
+        open.extend(content.map(|edge| edge.source.clone()));
     }
     from_picture.then_some(is_masked)
 }

@@ -232,6 +232,19 @@ fn texts_are_found_behind_other_nodes() {
         ),
         (vec![("1", zero()), ("3.negative", json!(["1", 0]))], "6.text", ""),
         (vec![("3.negative", json!(["6", 0]))], "6.text", ""),
+    ] {
+        let proposal = of(&changed(&changes));
+        assert_eq!(
+            (bound(&proposal, "prompt"), bound(&proposal, "negative_prompt")),
+            (prompt.into(), negative.into())
+        );
+        assert_eq!(proposal.outcome, Ok(Task::Generate), "{changes:?}");
+    }
+}
+
+#[test]
+fn encoders_with_several_texts_get_all_that_are_filled() {
+    for (changes, prompt, negative) in [
         (
             vec![(
                 "6",
@@ -457,6 +470,7 @@ fn the_size_is_that_of_the_empty_latent_image_and_what_must_agree() {
         ],
     ));
     assert_eq!(bound(&measured, "width"), "");
+    assert_eq!(bound(&measured, "strength"), "", "an empty latent image has nothing of the picture");
     assert!(notes(&measured).contains("5 (EmptyLatentImage) gets them from the picture"), "{measured:?}");
 }
 

@@ -72,7 +72,7 @@ async fn enqueueing_refuses_in_the_real_servers_words() {
     assert_eq!(enqueue(&fake, &body).await.0, 200, "an unknown field is no mistake");
 }
 
-fn model(kind: &str, base: &str, rest: Value) -> Value {
+fn model(kind: &str, base: &str, rest: &Value) -> Value {
     let mut model =
         json!({"key": format!("{kind}-{base}"), "hash": "", "name": kind, "base": base, "type": kind});
     for (name, value) in rest.as_object().unwrap() {
@@ -85,11 +85,11 @@ fn model(kind: &str, base: &str, rest: Value) -> Value {
 async fn what_enqueueing_lets_pass_fails_when_it_runs() {
     let fake = FakeInvoke::start().await;
     fake.script(|script| {
-        script.models.push(model("main", "z-image", json!({"format": "diffusers", "variant": "turbo"})));
-        script.models.push(model("qwen3_encoder", "any", json!({"variant": "qwen3_8b"})));
-        script.models.push(model("vae", "flux", json!({})));
+        script.models.push(model("main", "z-image", &json!({"format": "diffusers", "variant": "turbo"})));
+        script.models.push(model("qwen3_encoder", "any", &json!({"variant": "qwen3_8b"})));
+        script.models.push(model("vae", "flux", &json!({})));
     });
-    let named = |kind: &str, base: &str| model(kind, base, json!({}));
+    let named = |kind: &str, base: &str| model(kind, base, &json!({}));
     let z_image = |fields: &[(&str, Value)]| {
         let fields = fields.to_vec();
         with(|graph| {
@@ -138,7 +138,7 @@ async fn what_enqueueing_lets_pass_fails_when_it_runs() {
 #[tokio::test]
 async fn models_are_listed_as_the_query_asks() {
     let fake = FakeInvoke::start().await;
-    fake.script(|script| script.models.push(model("vae", "flux", json!({}))));
+    fake.script(|script| script.models.push(model("vae", "flux", &json!({}))));
     for (query, count) in [
         ("", 3),
         ("?model_type=main", 2),
