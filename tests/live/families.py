@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -39,7 +40,7 @@ GRAPHS = Path(__file__).resolve().parents[2] / "ada2-sidecar/src/engine"
 # These graphs encode their pictures at one megapixel.
 SLOW = {"comfyui": re.compile("^qwen-image-edit"), "invokeai": re.compile("^$")}
 # InvokeAI encodes the picture with noise of no seed.
-UNSEEDED = {("invokeai", family) for family in ("sd-1", "sdxl", "z-image")}
+UNSEEDED = {("invokeai", family) for family in ("sd-1", "sdxl", "sd-3", "z-image")}
 NOTHING = "–"
 
 
@@ -370,6 +371,7 @@ def main():
     parts = [part for part in ("accepted", "runs") if part in arguments] or ["accepted", "runs"]
     only = [argument for argument in arguments if argument not in ("accepted", "runs")]
     os.environ.setdefault("ADA2_REQUEST_TIMEOUT", "900s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # So that the programs end, too.
     programs, report = Programs(), Report()
     families = Families(programs, report, only)
     start = time.monotonic()
