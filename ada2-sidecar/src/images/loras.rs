@@ -67,7 +67,16 @@ pub(super) fn resolve(
     if wanted.len() > max {
         return Err(FieldError::new(PARAM, format!("The model {name:?} takes at most {max} LoRAs, not {}.", wanted.len())));
     }
-    wanted.iter().map(|wanted| find(wanted, choice)).collect()
+    let mut used: Vec<LoraUse> = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let found = find(wanted, choice)?;
+        if used.iter().any(|other| other.lora.key == found.lora.key) {
+            let message = format!("The LoRA {:?} is named twice: add up the weights.", found.lora.name);
+            return Err(FieldError::new(PARAM, message));
+        }
+        used.push(found);
+    }
+    Ok(used)
 }
 
 fn find(wanted: &LoraChoice, choice: &ModelChoice) -> Result<LoraUse, FieldError> {
