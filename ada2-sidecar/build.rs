@@ -5,7 +5,7 @@
 mod version;
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -14,8 +14,8 @@ const ENGINES: [&str; 2] = ["comfyui", "invokeai"];
 
 fn main() -> io::Result<()> {
     version::main()?;
-    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let package = PathBuf::from(version::variable("CARGO_MANIFEST_DIR"));
+    let out = PathBuf::from(version::variable("OUT_DIR"));
     let mut cargo = io::stdout().lock();
     for engine in ENGINES {
         let graphs = package.join("src/engine").join(engine).join("graphs");
@@ -29,9 +29,10 @@ fn main() -> io::Result<()> {
 fn embed(graphs: &Path) -> io::Result<String> {
     let mut files = fs::read_dir(graphs)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     files.sort();
-    let entry = |file: &PathBuf| {
-        let name = file.file_name().unwrap_or_default();
-        format!("    ({name:?}, include_str!({file:?})),\n")
-    };
-    Ok(format!("&[\n{}]\n", files.iter().map(entry).collect::<String>()))
+    let mut expression = "&[\n".to_owned();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        expression += &format!("    ({:?}, include_str!({:?})),\n", name, file.to_string_lossy());
+    }
+    Ok(expression + "]\n")
 }

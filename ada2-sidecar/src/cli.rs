@@ -23,7 +23,7 @@ pub const PROGRAM: Program = Program {
     config_arg,
     commands,
     precedence: "Settings are flags (--gpu-id), environment variables (ADA2_GPU_ID) and keys of the YAML file (gpu_id). \
-                 The flag wins, then the environment, then the file. Sizes: 512MiB, 8GiB. Durations: 500ms, 30s.",
+                 The flag wins, then the environment, then the file. Sizes: 8GiB. Durations: 500ms, 30s.",
     examples: EXAMPLES,
     more_examples: MORE_EXAMPLES,
     exit_codes: &[

@@ -137,17 +137,18 @@ pub(crate) fn all_templates(
     models: &[EngineModel],
     presets: &[Arc<Preset>],
 ) -> Vec<(String, Arc<Template>)> {
-    let mut sets: Vec<&Arc<GraphSet>> = Vec::new();
+    let mut sets: Vec<(&EngineModel, &Arc<GraphSet>)> = Vec::new();
     for model in models {
         if let Runner::Graphs { set, .. } = &model.runner
-            && !sets.iter().any(|other| other.family.name == set.family.name)
+            && !sets.iter().any(|(_, other)| other.family.name == set.family.name)
         {
-            sets.push(set);
+            sets.push((model, set));
         }
     }
-    let built_in = sets.into_iter().flat_map(|set| {
+    let built_in = sets.into_iter().flat_map(|(model, set)| {
         let name = move |task: &Task| format!("built in, {} for {}", task.name(), set.family.label);
-        set.templates.iter().map(move |(task, template)| (name(task), template.clone()))
+        let of_model = |template: &Template| Arc::new(template.with_inputs(model.inputs()));
+        set.templates.iter().map(move |(task, template)| (name(task), of_model(template)))
     });
     built_in.chain(named_templates(presets).map(|(name, template)| (name, template.clone()))).collect()
 }

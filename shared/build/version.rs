@@ -43,7 +43,7 @@ pub(crate) fn main() -> io::Result<()> {
     instructions.iter().try_for_each(|line| writeln!(cargo, "cargo:{line}"))
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     env::var(name).unwrap_or_default()
 }
 

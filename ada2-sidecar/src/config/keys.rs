@@ -123,7 +123,7 @@ service::settings! {
 
             pub default_model: Option<String> = Parser::expecting("a model's name", non_empty) =>
             row SettingSpec::new("default_model", "ADA2_DEFAULT_MODEL", "Model for requests that name none")
-                .value_name("NAME").default_help("the engine's first SD model").common();
+                .value_name("NAME").default_help("the engine's first suitable model").common();
 
             pub models: Vec<ModelDeclaration> = Parser::explaining(models::parse).or_default() =>
             row SettingSpec::new(

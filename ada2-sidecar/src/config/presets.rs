@@ -88,61 +88,14 @@ fn preset(name: &str, value: &Value, kind: Option<EngineKind>, base: &Path) -> R
         .filter(|key| !PRESET_KEYS.contains(&key.as_str()))
         .map(|key| format!("{key}: {}", unknown_key(key, PRESET_KEYS.into_iter())))
         .collect();
-    let mut wrong = |key: &str, expected: &str| faults.push(format!("{key}: expected {expected}"));
-    let text = |key: &str| map.get(key).and_then(scalar_text);
     let mut preset = Preset { name: name.to_owned(), ..Preset::default() };
-    if map.contains_key("model") {
-        preset.model = text("model");
-        if preset.model.is_none() {
-            wrong("model", "an engine model's key or name");
+    for (key, value) in map {
+        if let Err(expected) = read_setting(&mut preset, key, value, kind) {
+            faults.push(format!("{key}: expected {expected}"));
         }
     }
-    if let Some(value) = map.get("family") {
-        match family(scalar_text(value), kind) {
-            Ok(name) => preset.family = Some(name),
-            Err(expected) => wrong("family", &expected),
-        }
-        if preset.model.is_some() {
-            wrong("family", "no model beside it: a model has its own family");
-        }
-    }
-    if let Some(value) = map.get("loras") {
-        match loras(value) {
-            Some(loras) => preset.loras = loras,
-            None => wrong("loras", &loras::expected()),
-        }
-    }
-    if map.contains_key("steps") {
-        let steps = text("steps")
-            .and_then(|steps| whole_number(&steps).or_else(|| exact_integer(steps.trim())?.try_into().ok()));
-        preset.steps =
-            steps.filter(|steps| (1..=150).contains(steps)).and_then(|steps| steps.try_into().ok());
-        if preset.steps.is_none() {
-            wrong("steps", "a whole number from 1 to 150");
-        }
-    }
-    if map.contains_key("cfg_scale") {
-        // None at all, as in requests.
-        let scale = text("cfg_scale").and_then(|scale| number(&scale));
-        let scale = scale.map(|scale| if scale == 0.0 { 1.0 } else { scale });
-        preset.cfg_scale = scale.filter(|scale| (1.0..=30.0).contains(scale));
-        if preset.cfg_scale.is_none() {
-            wrong("cfg_scale", "0 (none) or a number from 1 to 30");
-        }
-    }
-    if map.contains_key("scheduler") {
-        match scheduler(text("scheduler"), kind) {
-            Ok(name) => preset.scheduler = Some(name),
-            Err(expected) => wrong("scheduler", &expected),
-        }
-    }
-    if map.contains_key("size") {
-        preset.size = text("size")
-            .and_then(|size| ImageSize::parse(&size))
-            .filter(|size| size.width % 8 == 0 && size.height % 8 == 0);
-        if preset.size.is_none() {
-            wrong("size", "WIDTHxHEIGHT, multiples of 8");
-        }
+    if preset.family.is_some() && preset.model.is_some() {
+        faults.push("family: expected no model beside it: a model has its own family".to_owned());
     }
     if let Some((value, kind)) = map.get("template").zip(kind) {
         match kind.graph_format().map(|format| templates(value, format, base)) {
@@ -155,6 +108,46 @@ fn preset(name: &str, value: &Value, kind: Option<EngineKind>, base: &Path) -> R
         faults = ineffective_settings(&preset);
     }
     if faults.is_empty() { Ok(preset) } else { Err(faults) }
+}
+
+/// Reads one setting, or returns what is expected.
+fn read_setting(
+    preset: &mut Preset,
+    key: &str,
+    value: &Value,
+    kind: Option<EngineKind>,
+) -> Result<(), String> {
+    let text = || scalar_text(value);
+    match key {
+        "model" => preset.model = Some(text().ok_or("an engine model's key or name")?),
+        "family" => preset.family = Some(family(text(), kind)?),
+        "loras" => preset.loras = loras(value).ok_or_else(loras::expected)?,
+        "steps" => preset.steps = Some(steps(text()).ok_or("a whole number from 1 to 150")?),
+        "cfg_scale" => {
+            preset.cfg_scale = Some(cfg_scale(text()).ok_or("0 (none) or a number from 1 to 30")?);
+        }
+        "scheduler" => preset.scheduler = Some(scheduler(text(), kind)?),
+        "size" => preset.size = Some(size(text()).ok_or("WIDTHxHEIGHT, multiples of 8")?),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn steps(text: Option<String>) -> Option<u32> {
+    let text = text?;
+    let steps = whole_number(&text).or_else(|| exact_integer(text.trim())?.try_into().ok())?;
+    if (1..=150).contains(&steps) { steps.try_into().ok() } else { None }
+}
+
+/// 0 is none at all, as in requests.
+fn cfg_scale(text: Option<String>) -> Option<f64> {
+    let scale = number(&text?)?;
+    let scale = if scale == 0.0 { 1.0 } else { scale };
+    (1.0..=30.0).contains(&scale).then_some(scale)
+}
+
+fn size(text: Option<String>) -> Option<ImageSize> {
+    ImageSize::parse(&text?).filter(|size| size.width % 8 == 0 && size.height % 8 == 0)
 }
 
 /// Settings that none of the preset's graphs takes.

@@ -112,10 +112,15 @@ fn default_choice(
     }
 }
 
+/// SD 1.5 and SDXL come first: where they were the default before other families were served, they stay it.
 fn default_model(models: &[EngineModel], task: Task) -> Option<&EngineModel> {
-    let mut candidates = models.iter().filter(|model| model.is_listed && model.is_default_candidate(task));
-    let first = candidates.clone().next();
-    candidates.find(|model| model.is_default_candidate(Task::Generate)).or(first)
+    let candidates = || models.iter().filter(|model| model.is_listed && model.is_default_candidate(task));
+    let makes_new = |model: &&EngineModel| model.is_default_candidate(Task::Generate);
+    let is_sd = |model: &&EngineModel| matches!(model.family_name(), Some("sd-1" | "sdxl"));
+    candidates()
+        .find(is_sd)
+        .or_else(|| candidates().find(makes_new))
+        .or_else(|| candidates().next())
 }
 
 /// The model, if a built-in graph can run it.

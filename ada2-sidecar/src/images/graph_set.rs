@@ -35,9 +35,12 @@ impl GraphCatalog {
                 }
             }
         }
-        // The most specific ones first, else by name.
+        // The most specific ones first, because the first match runs a model; then by rank and name.
         sets.sort_by(|one, other| {
-            let key = |set: &GraphSet| (Reverse(specificity(&set.family)), set.family.name.clone());
+            let key = |set: &GraphSet| {
+                let rank = set.family.rank.unwrap_or(u8::MAX);
+                (Reverse(specificity(&set.family)), rank, set.family.name.clone())
+            };
             key(one).cmp(&key(other))
         });
         if errors.is_empty() { Ok(Self(sets)) } else { Err(errors) }

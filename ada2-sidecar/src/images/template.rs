@@ -114,6 +114,7 @@ impl Template {
     }
 
     /// The graph for this many source images and LoRAs.
+    #[must_use]
     pub fn expand(&self, images: u8, loras: u8) -> Self {
         let mut template = self.clone();
         if let Some(repeat) = &self.repeats.images {
@@ -126,6 +127,7 @@ impl Template {
     }
 
     /// The graph with these values in inputs that exist.
+    #[must_use]
     pub fn with_inputs<'a>(&self, inputs: impl IntoIterator<Item = (&'a NodeInput, &'a Value)>) -> Self {
         let mut template = self.clone();
         for (input, value) in inputs {

@@ -83,7 +83,7 @@ async fn a_node_removed_by_an_upgrade_is_named_before_an_image_fails() {
         let path = format!("/object_info/{class}");
         fake.requests().iter().filter(|request| request.path.ends_with(&path)).count()
     };
-    fakes::eventually("the graphs are looked at", async || (reads_of("VAEDecode") >= 1).then_some(())).await;
+    fakes::eventually("the graphs are looked at", async || (reads_of("VAEDecode") >= 2).then_some(())).await;
     let model = async |status: CheckStatus| {
         fakes::eventually("engine_model", async || {
             let report = sidecar.readyz().await;

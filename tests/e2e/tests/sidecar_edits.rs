@@ -23,8 +23,8 @@ async fn opaque_mask_pixels_keep_the_source_byte_for_byte_on_both_engines() {
     let last = fake.items().pop().unwrap();
     let nodes = &last.graph["nodes"];
     assert_eq!(
-        (&nodes["denoise"]["denoising_start"], &nodes["paste"]["mask_blur"]),
-        (&json!(0.0), &json!(0))
+        (nodes["denoise"]["denoising_start"].as_f64(), &nodes["paste"]["mask_blur"]),
+        (Some(0.0), &json!(0))
     );
     let uploads = fake.requests_of(RequestKind::Upload);
     assert_eq!(uploads.len(), 4, "two edits of a picture with its mask");

@@ -25,6 +25,8 @@ const GGUF_LOADERS: [(&str, &str, &[&str]); 3] = [
     ("DualCLIPLoader", "DualCLIPLoaderGGUF", &["device"]),
 ];
 const GGUF: &str = ".gguf";
+/// File names that a message suggests.
+const MAX_NAMED: usize = 2;
 
 /// The classes that the graphs of a set need, GGUF loaders included.
 pub(super) fn classes_of(set: &GraphSet) -> impl Iterator<Item = &str> {
@@ -211,7 +213,8 @@ fn fault(template: &Template, found: &FilesOfSet, classes: &Classes) -> Option<S
     let has_node = |node: &str| template.nodes().any(|(id, ..)| id == node);
     let missing = found.missing.iter().find(|(input, _)| has_node(&input.node));
     if let Some((input, patterns)) = missing {
-        return Some(format!("a file {} in {}", patterns.join(" or "), directory(&input.field)));
+        let named: Vec<_> = patterns.iter().take(MAX_NAMED).map(String::as_str).collect();
+        return Some(format!("a file {} in {}", named.join(" or "), directory(&input.field)));
     }
     check_template(&found.in_template(template), classes).into_iter().next().map(|error| error.to_string())
 }

@@ -117,6 +117,7 @@ fn lora(file: &str) -> EngineLora {
         key: file.to_owned(),
         name: stem(file).to_owned(),
         family: lora_family(None, stem(file)).map(|family| family.name.to_owned()),
+        variant: None,
         handle: json!(file),
     }
 }

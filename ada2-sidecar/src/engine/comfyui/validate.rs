@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     api::ComfyUiApi,
+    family_files::use_gguf_loaders,
     node_inputs::{Given, GrowingInput, NodeInputs},
 };
 use crate::{
@@ -18,6 +19,7 @@ pub(super) async fn validate(
     api: &ComfyUiApi,
     templates: &[&Template],
 ) -> Result<Vec<Vec<TemplateError>>, EngineError> {
+    let templates: Vec<_> = templates.iter().map(|template| template.rewritten(use_gguf_loaders)).collect();
     let mut classes = HashMap::new();
     for (_, class, _) in templates.iter().flat_map(|template| template.nodes()) {
         if !classes.contains_key(class) {

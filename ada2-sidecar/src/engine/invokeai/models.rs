@@ -118,7 +118,13 @@ fn submodel(model: &Value) -> Option<Submodel> {
 
 fn lora(model: &Value) -> Option<EngineLora> {
     let text = |name: &str| model.get(name).and_then(Value::as_str).map(str::to_owned);
-    Some(EngineLora { key: text("key")?, name: text("name")?, family: text("base"), handle: handle(model)? })
+    Some(EngineLora {
+        key: text("key")?,
+        name: text("name")?,
+        family: text("base"),
+        variant: text("variant"),
+        handle: handle(model)?,
+    })
 }
 
 fn model(model: &Value, completion: &Arc<Completion>) -> Option<EngineModel> {

@@ -13,6 +13,8 @@ pub struct EngineLora {
     pub name: String,
     /// The family of the models that it is for. None: not known.
     pub family: Option<String>,
+    /// The variant of the models that it is for, in the engine's words. None: any, or not known.
+    pub variant: Option<String>,
     /// How the engine's graphs refer to it.
     pub handle: Value,
 }
@@ -20,10 +22,15 @@ pub struct EngineLora {
 impl EngineLora {
     /// Whether it is for this model, as far as that is known.
     pub fn fits(&self, model: &EngineModel) -> bool {
-        match (self.family.as_deref(), model.family_name()) {
-            (Some(family), Some(of_model)) => family == of_model,
-            _ => true,
-        }
+        let fits = |own: Option<&str>, of_model: Option<&str>| {
+            own.zip(of_model).is_none_or(|(own, of_model)| own == of_model)
+        };
+        // A base model and the one that was distilled from it take the same.
+        let undistilled = |variant: &'_ Option<String>| {
+            variant.as_deref().map(|variant| variant.trim_end_matches("_base").to_owned())
+        };
+        fits(self.family.as_deref(), model.family_name())
+            && fits(undistilled(&self.variant).as_deref(), undistilled(&model.variant).as_deref())
     }
 
     /// Compares key and name, ignoring case.

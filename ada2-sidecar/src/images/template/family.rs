@@ -18,6 +18,8 @@ pub struct FamilyDeclaration {
     pub base: String,
     /// The variant, for lists of models.
     pub variant: Option<String>,
+    /// Which family comes first where the engine has no order of its own. None: after those with one, by name.
+    pub rank: Option<u8>,
     /// The file of the graph, if it is not named like the binding file.
     pub graph: Option<String>,
     /// The files that the graph loads, by input (`node.input`): patterns of their names, best first.

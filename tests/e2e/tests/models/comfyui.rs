@@ -239,7 +239,7 @@ async fn without_metadata_models_are_classified_by_name() {
     });
     let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
     sidecar.until_ready().await;
-    assert_eq!(listed(&sidecar).await, ["sd15", "sd-v1-5"]);
+    assert_eq!(listed(&sidecar).await, ["flux1-dev", "sd15", "sd-v1-5"]);
 }
 
 #[tokio::test]
@@ -259,11 +259,11 @@ async fn an_unidentified_model_can_be_declared() {
 
 #[tokio::test]
 async fn without_a_usable_model_readiness_lists_the_models_and_the_fix() {
-    let files = ["flux1-dev.safetensors", "dreamshaper_8.safetensors"];
+    let files = ["chroma-hd.safetensors", "dreamshaper_8.safetensors"];
     let (_fake, sidecar) = with(&files, &[], &[]).await;
     let check = sidecar.until_fails("engine_model").await;
     for text in [
-        "only \"flux1-dev\" (FLUX.1), \"dreamshaper_8\" (of unknown kind)",
+        "only \"chroma-hd\" (Chroma), \"dreamshaper_8\" (of unknown kind)",
         "install one",
         "name presets",
         "declare what is of unknown kind (models: {\"dreamshaper_8\": {base: sd-1}})",
