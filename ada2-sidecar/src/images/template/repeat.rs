@@ -241,3 +241,6 @@ fn rebind(bindings: &mut BTreeMap<Binding, Vec<NodeInput>>, names: &CopyNames<'_
         bindings.entry(binding.with_number(names.number)).or_default().push(copy);
     }
 }
+
+#[cfg(test)]
+mod tests;
