@@ -79,7 +79,8 @@ impl FamilyEngine for ComfyState {
             None => {
                 for (input, patterns) in &family.files {
                     let (_, field) = input.split_once('.').unwrap();
-                    folder(&mut script, field).push(format!("{}.safetensors", patterns[0].replace('*', "-v1")));
+                    folder(&mut script, field)
+                        .push(format!("{}.safetensors", patterns[0].replace('*', "-v1")));
                 }
                 family.name.clone()
             }
@@ -152,7 +153,8 @@ impl FamilyEngine for InvokeState {
                 None => Some("checkpoint".to_owned()),
                 Some(first) => Some(first.clone()).filter(|first| first != "sdnq_quantized"),
             };
-            let of_choice = |choice| Some(invokeai(set, variant, &format(choice)?, submodels(choice, variant)));
+            let of_choice =
+                |choice| Some(invokeai(set, variant, &format(choice)?, submodels(choice, variant)));
             choices.filter_map(of_choice).collect()
         };
         variants.into_iter().flat_map(of_variant).collect()
@@ -193,7 +195,12 @@ fn invokeai(
     let parts: Vec<_> = submodels.iter().map(|model| model["name"].as_str().unwrap()).collect();
     let label = format!("invokeai {} {variant:?} {format} {}", family.name, parts.join(" + "));
     let models = submodels.iter().cloned().chain([main]).chain(loras).collect();
-    Installation { label, model: name.to_owned(), set, script: InvokeScript { models, ..InvokeScript::default() } }
+    Installation {
+        label,
+        model: name.to_owned(),
+        set,
+        script: InvokeScript { models, ..InvokeScript::default() },
+    }
 }
 
 /// InvokeAI reports no variant for Kontext: the name has it.
@@ -203,14 +210,21 @@ fn main_name(family: &FamilyDeclaration) -> &'static str {
 }
 
 /// A model as InvokeAI lists it.
-pub(super) fn installed(model_type: &str, base: &str, variant: Option<&str>, format: &str, name: &str) -> Value {
+pub(super) fn installed(
+    model_type: &str,
+    base: &str,
+    variant: Option<&str>,
+    format: &str,
+    name: &str,
+) -> Value {
     json!({"key": format!("key of {name}"), "hash": "blake3:0", "name": name, "base": base, "type": model_type,
         "variant": variant, "format": format})
 }
 
 fn submodels(choice: &SubmodelChoice, variant: Option<&str>) -> Vec<Value> {
     let of_query = |query: &SubmodelQuery| {
-        let first = |listed: &[String], otherwise: &str| listed.first().map_or(otherwise.to_owned(), Clone::clone);
+        let first =
+            |listed: &[String], otherwise: &str| listed.first().map_or(otherwise.to_owned(), Clone::clone);
         let own = query.variant.first().map(String::as_str);
         let own = if own == Some("same") { variant } else { own };
         let (base, format) = (first(&query.base, "any"), first(&query.format, "checkpoint"));

@@ -304,8 +304,8 @@ fn published_families() -> Vec<(&'static str, &'static str, &'static str)> {
             "flux3-image-klein-base-bf16 flux3-image-klein-base-int8-convrot",
             "qwen3vl_4b_bf16 flux2-vae",
         ),
+        ("krea-2", krea, "qwen3vl_4b_bf16 qwen_image_vae"),
         ("krea-2-style", krea, "qwen3vl_4b_bf16 krea2_style_reference qwen_image_vae"),
-        ("krea-2-turbo", krea, "qwen3vl_4b_bf16 qwen_image_vae"),
         ("qwen-image", both, qwen),
         (
             "qwen-image-2.1",
@@ -443,7 +443,7 @@ fn families_that_are_a_lora_need_its_file() {
         ("Edit-2511-Lightning", "qwen-image-edit-lightning", "qwen-image-edit"),
         ("Lightning-4steps", "qwen-image-lightning", "qwen-image"),
         ("anima-turbo", "anima-turbo", "anima"),
-        ("krea2_style", "krea-2-style", "krea-2-turbo"),
+        ("krea2_style", "krea-2-style", "krea-2"),
         ("ControlNet", "qwen-image-inpaint", "qwen-image"),
     ] {
         let names = Host::published().without(&[lora]).names();

@@ -61,7 +61,10 @@ fn a_chain_grows_in_order_and_its_last_link_is_used() {
     assert_eq!(input(&graph, "sampler", "positive"), &json!(["positive__3", 0]));
     assert_eq!(input(&graph, "lora__2", "model"), &json!(["lora", 0]));
     assert_eq!(input(&graph, "lora__2", "clip"), &json!(["lora", 1]));
-    assert_eq!((input(&graph, "lora__2", "name"), input(&graph, "lora__2", "weight")), (&json!("lora_2:2"), &json!(2)));
+    assert_eq!(
+        (input(&graph, "lora__2", "name"), input(&graph, "lora__2", "weight")),
+        (&json!("lora_2:2"), &json!(2))
+    );
     assert_eq!(input(&graph, "sampler", "model"), &json!(["lora__2", 0]));
     assert_eq!(input(&graph, "text", "clip"), &json!(["lora__2", 1]));
     let one = rendered(&edit, 1, 1);
@@ -93,16 +96,16 @@ tasks: {edit: {}}";
     let edit = template(graph, bindings, Task::Edit);
     assert_eq!(edit.image_counts(), (1, 3), "the shorter range counts");
     let graph = rendered(&edit, 3, 0);
-    for (name, source) in [("images.image_1", "source"), ("images.image_3", "source__3"), ("image2", "source__3")] {
+    for (name, source) in
+        [("images.image_1", "source"), ("images.image_3", "source__3"), ("image2", "source__3")]
+    {
         assert_eq!(input(&graph, "text", name), &json!([source, 0]), "{name}");
     }
 }
 
 #[test]
 fn edges_beside_the_nodes_are_copied_too() {
-    let edge = |from: &str, target: &str, field: &str| {
-        json!({"source": {"node_id": from, "field": "out"}, "destination": {"node_id": target, "field": field}})
-    };
+    let edge = |from: &str, target: &str, field: &str| json!({"source": {"node_id": from, "field": "out"}, "destination": {"node_id": target, "field": field}});
     let node = |id: &str| json!({"id": id, "type": "x", "value": null, "prompt": "", "seed": 0});
     let graph = json!({"id": "graph",
         "nodes": {"ref": node("ref"), "refs": node("refs"), "denoise": node("denoise")},
@@ -138,11 +141,19 @@ fn errors_say_what_is_expected() {
     };
     for (from, to, expected) in [
         ("nodes: [lora]", "nodes: [lara]", "repeat.loras: the graph has no node \"lara\""),
-        ("lora.model: '0'", "model.x: '0'", "repeat.loras: chain: \"model.x\" is not an input of one of its nodes"),
+        (
+            "lora.model: '0'",
+            "model.x: '0'",
+            "repeat.loras: chain: \"model.x\" is not an input of one of its nodes",
+        ),
         (", max: 3", "", "repeat.images: max is missing"),
         ("chain: {positive.conditioning: '0'}", "inputs: ['text.y_{1..3}']", "nothing feeds text.y_1"),
         ("chain: {positive.conditioning: '0'}", "inputs: [y]", "\"y\" is not node.input_{FIRST..LAST}"),
-        ("edit: {}", "edit: {connect: {sampler.x: gone.0}}", "tasks.edit: connect: sampler.x: gone.0: expected"),
+        (
+            "edit: {}",
+            "edit: {connect: {sampler.x: gone.0}}",
+            "tasks.edit: connect: sampler.x: gone.0: expected",
+        ),
         ("edit: {}", "edit: {values: {gone.x: 1}}", "tasks.edit: values: gone.x: expected"),
         ("generate: {}, edit: {}", "generate: {}", "image: source.image has no effect in any of the tasks"),
         ("image: [source.image], ", "", "tasks.edit: edit requires a binding for image"),
