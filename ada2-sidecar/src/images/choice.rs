@@ -95,6 +95,16 @@ pub fn resolve_default(
     })
 }
 
+/// The model of requests for new images that name none, if it can make them.
+pub fn resolve_for_new_images(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+    default: Option<&str>,
+) -> Option<ModelChoice> {
+    let choice = resolve(models, presets, None, default, Task::Generate).ok()?;
+    (choice.is_in_process() || choice.template(Task::Generate).is_some()).then_some(choice)
+}
+
 /// The model of requests that name none: one made for new images wins over one that only edits.
 fn default_choice(
     models: &[EngineModel],

@@ -8,22 +8,17 @@ use ada2_sidecar::images::{
     template::{SizeRule, Template},
 };
 use e2e::sidecar::Sidecar;
-use fakes::{
-    TestResponse,
-    comfyui::ComfyState,
-    engine::Fake,
-    invokeai::InvokeState,
-};
+use fakes::{TestResponse, comfyui::ComfyState, engine::Fake, invokeai::InvokeState};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
-    installation::{FamilyEngine, Installation, LORAS},
-    request::{HEIGHT, Made, Request, WIDTH, pixels, place},
+    installation::{FamilyEngine, Installation, LORAS, while_held},
+    request::{HEIGHT, Made, Request, WIDTH, pixels},
 };
 
 /// Families checked at once.
-const CONCURRENCY: usize = 4;
+const CONCURRENCY: usize = 12;
 /// Far more than a start takes.
 const START: Duration = Duration::from_secs(20);
 
@@ -52,20 +47,31 @@ async fn check<E: FamilyEngine>(installation: &Installation<E>) -> Vec<String> {
         engine.set_job_time(Duration::ZERO);
     });
     let sidecar = Sidecar::of(&fake, &[]).await;
-    let mut family = Family { installation, fake: &fake, sidecar: &sidecar, faults: Vec::new(), effective: BTreeSet::new() };
+    let mut family = Family {
+        installation,
+        fake: &fake,
+        sidecar: &sidecar,
+        faults: Vec::new(),
+        effective: BTreeSet::new(),
+    };
     if tokio::time::timeout(START, sidecar.until_ready()).await.is_err() {
         let checks = sidecar.readyz().await.checks;
-        let model = checks.iter().find(|check| check.name == "engine_model").map(|check| check.message.clone());
-        family.fault("start", &format!("never ready: {model:?}"));
+        let model =
+            checks.iter().find(|check| check.name == "engine_model").map(|check| check.message.clone());
+        let entry = family.entry().await;
+        family.fault("start", &format!("never ready: {model:?}, {entry}"));
         return family.faults;
     }
     for task in [Task::Generate, Task::Edit, Task::Inpaint] {
         match installation.set.templates.get(&task) {
+            Some(_) if !installation.is_first => drop(family.make(task.name(), &family.request(task)).await),
             Some(template) => family.check_task(task, template).await,
             None => family.check_refused(task).await,
         }
     }
-    family.check_capabilities().await;
+    if installation.is_first {
+        family.check_capabilities().await;
+    }
     family.faults
 }
 
@@ -102,7 +108,11 @@ impl<E: FamilyEngine> Family<'_, E> {
             json!({"model": self.installation.model, "prompt": "a red cat", "seed": 7}),
         );
         // The usual sizes take long to paint.
-        if task == Task::Generate { request.with([("size", json!(format!("{WIDTH}x{HEIGHT}")))]) } else { request }
+        if task == Task::Generate {
+            request.with([("size", json!(format!("{WIDTH}x{HEIGHT}")))])
+        } else {
+            request
+        }
     }
 
     async fn make(&mut self, cell: &str, request: &Request) -> Option<Made> {
@@ -132,7 +142,9 @@ impl<E: FamilyEngine> Family<'_, E> {
         let cell = task.name();
         let base = self.request(task);
         let Some(plain) = self.make(cell, &base).await else { return };
-        self.require(plain.ignored.is_empty(), cell, || format!("nothing was sent, {:?} ignored", plain.ignored));
+        self.require(plain.ignored.is_empty(), cell, || {
+            format!("nothing was sent, {:?} ignored", plain.ignored)
+        });
         self.check_usual(cell, template, &plain);
         let another = base.with([("prompt", json!("a blue dog"))]);
         if let Some(another) = self.make(cell, &another).await {
@@ -171,8 +183,10 @@ impl<E: FamilyEngine> Family<'_, E> {
         }
         if task == Task::Inpaint {
             let source = pixels(0);
-            let kept = |(x, y, pixel): (u32, u32, &image::Rgb<u8>)| x < WIDTH / 2 || pixel == source.get_pixel(x, y);
-            let is_kept = plain.pixels.dimensions() == source.dimensions() && plain.pixels.enumerate_pixels().all(kept);
+            let kept =
+                |(x, y, pixel): (u32, u32, &image::Rgb<u8>)| x < WIDTH / 2 || pixel == source.get_pixel(x, y);
+            let is_kept =
+                plain.pixels.dimensions() == source.dimensions() && plain.pixels.enumerate_pixels().all(kept);
             self.require(is_kept, task.name(), || "a pixel that the mask keeps changed".to_owned());
             let is_changed = plain.pixels != source;
             self.require(is_changed, task.name(), || "nothing was repainted".to_owned());
@@ -217,7 +231,11 @@ impl<E: FamilyEngine> Family<'_, E> {
         let has_effect = made.pixels != plain.pixels;
         let expected: &[&str] = if has_effect { &[] } else { &[name] };
         self.require(made.ignored == expected, cell, || {
-            format!("it {} the picture, ignored: {:?}", if has_effect { "changes" } else { "does not change" }, made.ignored)
+            format!(
+                "it {} the picture, ignored: {:?}",
+                if has_effect { "changes" } else { "does not change" },
+                made.ignored
+            )
         });
         if has_effect {
             self.effective.insert(name.to_owned());
@@ -285,7 +303,9 @@ impl<E: FamilyEngine> Family<'_, E> {
         let request = base.with([("loras", loras())]);
         if template.max_loras() == 0 {
             let answer = request.send(self.sidecar).await;
-            self.require(is_refused(&answer, "loras"), &cell, || format!("{} {}", answer.status, answer.json));
+            self.require(is_refused(&answer, "loras"), &cell, || {
+                format!("{} {}", answer.status, answer.json)
+            });
             return;
         }
         let Some(made) = self.make(&cell, &request).await else { return };
@@ -309,13 +329,16 @@ impl<E: FamilyEngine> Family<'_, E> {
             if with_loras && template.max_loras() == 0 {
                 continue;
             }
-            let cell = format!("{} of {count} pictures{}", task.name(), if with_loras { " with LoRAs" } else { "" });
+            let cell =
+                format!("{} of {count} pictures{}", task.name(), if with_loras { " with LoRAs" } else { "" });
             let request = base.of_pictures(count);
             let request = if with_loras { request.with([("loras", loras())]) } else { request };
             let Some((places, made)) = self.make_held(&cell, &request).await else { continue };
             let expected: Vec<_> = (0..count).collect();
             self.require(places == expected, &cell, || format!("the engine got {places:?}"));
-            self.require(made.settings["images"] == count, &cell, || format!("{} told", made.settings["images"]));
+            self.require(made.settings["images"] == count, &cell, || {
+                format!("{} told", made.settings["images"])
+            });
             if with_loras {
                 self.check_seen_loras(&cell);
             }
@@ -324,21 +347,14 @@ impl<E: FamilyEngine> Family<'_, E> {
         let cell = format!("{} of {} pictures", task.name(), most + 1);
         let answer = base.of_pictures(most + 1).send(self.sidecar).await;
         let says = answer.message().contains(&format!("at most {most} image"));
-        self.require(is_refused(&answer, "image") && says, &cell, || format!("{} {}", answer.status, answer.json));
+        self.require(is_refused(&answer, "image") && says, &cell, || {
+            format!("{} {}", answer.status, answer.json)
+        });
     }
 
     /// Also gives the places of the pictures that the job's graph has, read while it runs: they are deleted after it.
     async fn make_held(&mut self, cell: &str, request: &Request) -> Option<(Vec<u8>, Made)> {
-        let before = self.fake.items().len();
-        self.fake.change(|engine| engine.hold(true));
-        let look = async {
-            let accepted = self.fake.until(|items| items.len() > before);
-            let _ = tokio::time::timeout(START, accepted).await;
-            let places = E::last(self.fake).pictures.iter().map(|picture| place(picture)).collect();
-            self.fake.change(|engine| engine.hold(false));
-            places
-        };
-        let (made, places) = tokio::join!(request.make(self.sidecar), look);
+        let (places, made) = while_held(self.fake, request.make(self.sidecar)).await;
         match made {
             Ok(made) => Some((places, made)),
             Err(error) => {
@@ -353,7 +369,9 @@ impl<E: FamilyEngine> Family<'_, E> {
         let answer = self.request(task).send(self.sidecar).await;
         let edits = self.installation.set.templates.keys().any(|task| *task != Task::Generate);
         let param = if task != Task::Generate && edits { "mask" } else { "model" };
-        self.require(is_refused(&answer, param), task.name(), || format!("{} {}", answer.status, answer.json));
+        self.require(is_refused(&answer, param), task.name(), || {
+            format!("{} {}", answer.status, answer.json)
+        });
     }
 
     /// The list of models says what the requests showed.
@@ -369,10 +387,14 @@ impl<E: FamilyEngine> Family<'_, E> {
         self.require(entry["capabilities"] == listed["capabilities"], cell, || "two accounts".to_owned());
         let capabilities = &listed["capabilities"];
         let tasks: Vec<_> = set.templates.keys().map(|task| task.name()).collect();
-        self.require(capabilities["tasks"] == json!(tasks), cell, || format!("{} of {tasks:?}", capabilities["tasks"]));
+        self.require(capabilities["tasks"] == json!(tasks), cell, || {
+            format!("{} of {tasks:?}", capabilities["tasks"])
+        });
         let edits = set.templates.iter().filter(|(task, _)| **task != Task::Generate);
         let most = edits.map(|(_, template)| template.image_counts().1).max().unwrap_or(0);
-        self.require(capabilities["max_images"] == most, cell, || format!("{} images", capabilities["max_images"]));
+        self.require(capabilities["max_images"] == most, cell, || {
+            format!("{} images", capabilities["max_images"])
+        });
         let has_mask = set.templates.contains_key(&Task::Inpaint);
         self.require(capabilities["mask"] == has_mask, cell, || format!("mask {}", capabilities["mask"]));
         let parameters = capabilities["parameters"].as_array().cloned().unwrap_or_default();

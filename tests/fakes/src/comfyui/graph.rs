@@ -74,7 +74,8 @@ pub(super) fn loras(graph: &Value, outputs: &[String]) -> Vec<(String, f64)> {
 
 /// Whether a node puts the picture of its last input before that of its first.
 pub(super) fn puts_second_first(graph: &Value, id: &str) -> bool {
-    class(graph, id) == "ImageStitch" && matches!(graph[id]["inputs"]["direction"].as_str(), Some("left" | "up"))
+    class(graph, id) == "ImageStitch"
+        && matches!(graph[id]["inputs"]["direction"].as_str(), Some("left" | "up"))
 }
 
 /// The nodes that the outputs need, each after what it needs.
