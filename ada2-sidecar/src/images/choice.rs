@@ -93,6 +93,16 @@ pub fn resolve_default(
         .or_else(|error| resolve(Task::Edit).or_else(|_| resolve(Task::Inpaint)).map_err(|_| error))
 }
 
+/// The model of requests for new images that name none, if it can make them.
+pub fn resolve_for_new_images(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+    default: Option<&str>,
+) -> Option<ModelChoice> {
+    let choice = resolve(models, presets, None, default, Task::Generate).ok()?;
+    (choice.is_in_process() || choice.template(Task::Generate).is_some()).then_some(choice)
+}
+
 /// The model of requests that name none: one made for new images wins over one that only edits.
 fn default_choice(
     models: &[EngineModel],

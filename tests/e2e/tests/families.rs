@@ -3,4 +3,6 @@
 
 mod features;
 mod installation;
+mod presets;
+mod references;
 mod request;

@@ -13,12 +13,12 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
-    installation::{FamilyEngine, Installation, LORAS},
-    request::{HEIGHT, Made, Request, WIDTH, pixels, place},
+    installation::{FamilyEngine, Installation, LORAS, while_held},
+    request::{HEIGHT, Made, Request, WIDTH, pixels},
 };
 
 /// Families checked at once.
-const CONCURRENCY: usize = 4;
+const CONCURRENCY: usize = 12;
 /// Far more than a start takes.
 const START: Duration = Duration::from_secs(20);
 
@@ -58,16 +58,20 @@ async fn check<E: FamilyEngine>(installation: &Installation<E>) -> Vec<String> {
         let checks = sidecar.readyz().await.checks;
         let model =
             checks.iter().find(|check| check.name == "engine_model").map(|check| check.message.clone());
-        family.fault("start", &format!("never ready: {model:?}"));
+        let entry = family.entry().await;
+        family.fault("start", &format!("never ready: {model:?}, {entry}"));
         return family.faults;
     }
     for task in [Task::Generate, Task::Edit, Task::Inpaint] {
         match installation.set.templates.get(&task) {
+            Some(_) if !installation.is_first => drop(family.make(task.name(), &family.request(task)).await),
             Some(template) => family.check_task(task, template).await,
             None => family.check_refused(task).await,
         }
     }
-    family.check_capabilities().await;
+    if installation.is_first {
+        family.check_capabilities().await;
+    }
     family.faults
 }
 
@@ -350,16 +354,7 @@ impl<E: FamilyEngine> Family<'_, E> {
 
     /// Also gives the places of the pictures that the job's graph has, read while it runs: they are deleted after it.
     async fn make_held(&mut self, cell: &str, request: &Request) -> Option<(Vec<u8>, Made)> {
-        let before = self.fake.items().len();
-        self.fake.change(|engine| engine.hold(true));
-        let look = async {
-            let accepted = self.fake.until(|items| items.len() > before);
-            let _ = tokio::time::timeout(START, accepted).await;
-            let places = E::last(self.fake).pictures.iter().map(|picture| place(picture)).collect();
-            self.fake.change(|engine| engine.hold(false));
-            places
-        };
-        let (made, places) = tokio::join!(request.make(self.sidecar), look);
+        let (places, made) = while_held(self.fake, request.make(self.sidecar)).await;
         match made {
             Ok(made) => Some((places, made)),
             Err(error) => {

@@ -1,5 +1,7 @@
 //! For each family an engine that has the files or models which it needs, and no others.
 
+use std::time::Duration;
+
 use ada2_sidecar::{
     engine::EngineKind,
     images::{
@@ -15,6 +17,10 @@ use fakes::{
 };
 use serde_json::{Value, json};
 
+use super::request::place;
+
+/// Far more than it takes to accept a job; a refused request is waited for as long.
+const ACCEPTED: Duration = Duration::from_secs(20);
 /// The LoRAs that every engine here has, and how much of each is asked for.
 pub(super) const LORAS: [(&str, f64); 2] = [("pencil", 0.5), ("neon", -1.25)];
 
@@ -26,6 +32,8 @@ pub(super) struct Installation<E: FakeEngine> {
     pub(super) model: String,
     /// The family's graphs.
     pub(super) set: &'static GraphSet,
+    /// Whether it stands for the others of this family, which differ in their parts only.
+    pub(super) is_first: bool,
     /// The engine's files or models.
     pub(super) script: E::Script,
 }
@@ -61,6 +69,24 @@ pub(super) trait FamilyEngine: FakeEngine<Script: Clone + Send + Sync, Item: Sen
     }
 }
 
+/// Sends a request, and gives the places of the pictures that its job's graph has, read while it runs: they are deleted
+/// after it.
+pub(super) async fn while_held<E: FamilyEngine, T>(
+    fake: &Fake<E>,
+    sent: impl Future<Output = T>,
+) -> (Vec<u8>, T) {
+    let before = fake.items().len();
+    fake.change(|engine| engine.hold(true));
+    let look = async {
+        let accepted = fake.until(|items| items.len() > before);
+        let is_accepted = tokio::time::timeout(ACCEPTED, accepted).await.is_ok();
+        let pictures = if is_accepted { E::last(fake).pictures } else { Vec::new() };
+        fake.change(|engine| engine.hold(false));
+        pictures.iter().map(|picture| place(picture)).collect()
+    };
+    tokio::join!(look, sent)
+}
+
 impl FamilyEngine for ComfyState {
     const KIND: EngineKind = EngineKind::ComfyUi;
 
@@ -86,7 +112,7 @@ impl FamilyEngine for ComfyState {
             }
         };
         let label = format!("comfyui {}", family.name);
-        vec![Installation { label, model, set, script }]
+        vec![Installation { label, model, set, is_first: true, script }]
     }
 
     fn last(fake: &FakeComfy) -> Seen {
@@ -157,7 +183,9 @@ impl FamilyEngine for InvokeState {
                 |choice| Some(invokeai(set, variant, &format(choice)?, submodels(choice, variant)));
             choices.filter_map(of_choice).collect()
         };
-        variants.into_iter().flat_map(of_variant).collect()
+        let mut installations: Vec<_> = variants.into_iter().flat_map(of_variant).collect();
+        installations[0].is_first = true;
+        installations
     }
 
     fn last(fake: &FakeInvoke) -> Seen {
@@ -195,12 +223,8 @@ fn invokeai(
     let parts: Vec<_> = submodels.iter().map(|model| model["name"].as_str().unwrap()).collect();
     let label = format!("invokeai {} {variant:?} {format} {}", family.name, parts.join(" + "));
     let models = submodels.iter().cloned().chain([main]).chain(loras).collect();
-    Installation {
-        label,
-        model: name.to_owned(),
-        set,
-        script: InvokeScript { models, ..InvokeScript::default() },
-    }
+    let script = InvokeScript { models, ..InvokeScript::default() };
+    Installation { label, model: name.to_owned(), set, is_first: false, script }
 }
 
 /// InvokeAI reports no variant for Kontext: the name has it.
