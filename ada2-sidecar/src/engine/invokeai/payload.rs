@@ -89,6 +89,8 @@ pub(super) fn batch_payload(template: &Template, job: &Job, uploads: &InvokeAiUp
         // Intermediate images stay out of the gallery, and the engine deletes them by itself.
         graph["nodes"][&template.output]["is_intermediate"] = json!(true);
     }
+    // Without any data there is one item for each run.
+    let (runs, data) = if seeds.is_empty() { (job.seeds.len(), json!([])) } else { (1, json!([seeds])) };
     json!({"prepend": false, "batch": {
-        "graph": graph, "runs": 1, "data": [seeds], "origin": "ada2-sidecar", "destination": tag}})
+        "graph": graph, "runs": runs, "data": data, "origin": "ada2-sidecar", "destination": tag}})
 }
