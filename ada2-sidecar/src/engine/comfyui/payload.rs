@@ -141,7 +141,7 @@ fn conversion_failed(error: &ImageError) -> EngineError {
 mod tests {
     use std::sync::Arc;
 
-    use image::{ColorType, GrayImage};
+    use image::{ColorType, GrayImage, RgbImage};
 
     use super::*;
     use crate::images::{
@@ -195,6 +195,39 @@ mod tests {
         assert_eq!(graph["source"]["inputs"]["image"], "a.png [temp]");
         assert_eq!(graph["kept"]["inputs"], json!({"image": "b.png [temp]", "channel": "red"}));
         assert_eq!(graph["sampler"]["inputs"]["denoise"], 0.5);
+    }
+
+    #[test]
+    fn an_input_for_image_and_mask_gets_the_file_that_has_both() {
+        let graph = json!({
+            "in": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+            "plain": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+            "out": {"class_type": "SaveImage", "inputs": {"images": ["in", 0], "mask": ["in", 1], "with": ["plain", 0]}}});
+        let read = |image: &str| {
+            let yaml = format!(
+                "output: out\nwithout: [prompt, seed]\nbindings: {{image: [{image}], mask: [in.image]}}"
+            );
+            Template::read(crate::engine::comfyui::GRAPH_FORMAT, &graph.to_string(), &yaml).unwrap()
+        };
+        let template = read("in.image, plain.image");
+        let image = RgbImage::from_fn(4, 2, |x, y| image::Rgb([10, u8::from(x > y), 30]));
+        let mask = GrayImage::from_fn(4, 2, |x, _| image::Luma([if x > 1 { 255 } else { 0 }]));
+        let png = |image: DynamicImage| encode(&image).unwrap();
+        let source =
+            SourceImages { images: vec![png(image.clone().into())], mask: Some(png(mask.clone().into())) };
+        let files = MaskFiles::encode(&template, &source).unwrap();
+        assert!(files.alone.is_none(), "nothing takes the mask alone");
+        let both = image::load_from_memory(&files.with_image.unwrap()).unwrap();
+        assert_eq!((both.color(), both.to_rgb8()), (ColorType::Rgba8, image));
+        let transparency = both.into_rgba8();
+        for (pixel, kept) in transparency.pixels().zip(mask.pixels()) {
+            assert_eq!(pixel.0[3], kept.0[0], "what is black in the mask is transparent");
+        }
+        let uploads =
+            ComfyUiUploads { images: vec!["a".into()], mask: Some("m".into()), masked: Some("both".into()) };
+        let job = Job { source: Some(Arc::new(source)), ..job(Task::Inpaint) };
+        let graph = prompt_payload(&template, &job, &uploads, 7, ID, "tag.1")["prompt"].clone();
+        assert_eq!((&graph["in"]["inputs"]["image"], &graph["plain"]["inputs"]["image"]), (&json!("both"), &json!("a")));
     }
 
     #[test]

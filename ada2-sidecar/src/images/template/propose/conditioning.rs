@@ -1,6 +1,9 @@
 //! The prompts: from the sampler back to the texts.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt::Write,
+};
 
 use super::{
     draft::Draft,
@@ -94,7 +97,10 @@ fn bind_side(workflow: &Workflow<'_>, draft: &mut Draft, name: &str, texts: &[Te
     let (same, kept): (Vec<&Text>, Vec<&Text>) =
         texts.iter().partition(|text| is_own(text) || (is_same(text) && text.encoder != *encoder));
     let which = if name == "prompt" { "positive" } else { "negative" };
-    let mut why = format!("{name}: {}, the {which} conditioning nearest to the output", own[0].how);
+    let mut why = format!("{name}: {}", own[0].how);
+    if !draft.positive_nodes.is_empty() {
+        let _ = write!(why, ", the {which} conditioning nearest to the output");
+    }
     if same.len() > own.len() {
         why += "; the other inputs have the same text";
     }

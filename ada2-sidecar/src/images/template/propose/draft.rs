@@ -27,6 +27,8 @@ pub(super) struct Draft {
     pub(super) problems: Vec<String>,
     /// What every request has and the graph takes nowhere, each with the reason. For an edit that is no problem.
     pub(super) without: Vec<(&'static str, String)>,
+    /// Whether the guidance is 1, and nothing else stands for it.
+    pub(super) is_without_guidance: bool,
     /// The schedulers that the bound nodes take, if these are not all of the engine's.
     pub(super) schedulers: &'static [&'static str],
     /// The nodes that the positive conditioning passes.
@@ -44,6 +46,7 @@ impl Draft {
             notes: choice.notes,
             problems: choice.problems,
             without: Vec::new(),
+            is_without_guidance: false,
             schedulers: &[],
             positive_nodes: BTreeSet::new(),
             cut: BTreeSet::new(),

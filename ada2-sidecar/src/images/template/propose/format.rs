@@ -33,6 +33,9 @@ impl Draft {
             let names: Vec<_> = self.without.iter().map(|(name, _)| *name).collect();
             let _ = writeln!(text, "without: [{}]", names.join(", "));
         }
+        if self.is_without_guidance {
+            text += "# No request changes it: models that are distilled need it.\nfixed: {cfg_scale: 1}\n";
+        }
         if !self.schedulers.is_empty() {
             let _ = writeln!(text, "# The only ones that the bound nodes take.");
             let _ = writeln!(text, "schedulers: [{}]", self.schedulers.join(", "));

@@ -34,7 +34,7 @@ pub(super) fn bind(workflow: &Workflow<'_>, draft: &mut Draft, masks: &[Incoming
     }
     let names: Vec<_> = bound.iter().map(|mask| workflow.describe(&mask.at.node)).collect();
     let how = if bound.iter().any(|mask| mask.role == Role::Transparency) {
-        "takes it as the transparency of the picture, in one file"
+        "gets it as the transparency of the picture, in one file"
     } else {
         "says where to repaint; black is repainted"
     };

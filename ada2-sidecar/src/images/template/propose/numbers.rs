@@ -114,6 +114,7 @@ fn bind_guidance(workflow: &Workflow<'_>, draft: &mut Draft) {
         .filter(|setting| setting.value.as_ref().is_none_or(Value::is_number))
         .collect();
     if of_positive.is_empty() {
+        draft.is_without_guidance = !cfg.is_empty();
         let reason = if cfg.is_empty() { "there is none" } else { "it is 1, as distilled models need it" };
         draft.note(format!("cfg_scale is not bound: the guidance: {reason}"));
         return;
@@ -220,8 +221,9 @@ fn are_alike(settings: &[Setting]) -> bool {
 
 /// A LoRA of the workflow stays: without it another picture would come out.
 pub(super) fn note_loras(workflow: &Workflow<'_>, draft: &mut Draft) {
-    let loras = settings(workflow, draft, workflow.rules.loras);
-    let nodes: Vec<_> = loras.iter().map(|lora| workflow.describe(&lora.node)).collect();
+    let loras = settings(workflow, draft, workflow.rules.loras).into_iter();
+    let named = loras.filter(|lora| lora.value.as_ref().is_none_or(|name| *name != "None"));
+    let nodes: Vec<_> = named.map(|lora| workflow.describe(&lora.node)).collect();
     if !nodes.is_empty() {
         draft.note(format!(
             "lora is not bound: the LoRA of {} is part of the workflow, and stays; if requests shall choose LoRAs instead, add \

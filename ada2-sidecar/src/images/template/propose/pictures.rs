@@ -121,7 +121,8 @@ fn bind_images(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming], 
     let several = groups.len() > 1;
     for (index, group) in groups.into_iter().enumerate() {
         let name = if index == 0 { "image".to_owned() } else { format!("image_{}", index + 1) };
-        let nodes: Vec<_> = group.iter().map(|image| workflow.describe(&image.at.node)).collect();
+        let mut nodes: Vec<_> = group.iter().map(|image| workflow.describe(&image.at.node)).collect();
+        nodes.dedup();
         let order = if several { format!("; in the order of {by}") } else { String::new() };
         let why = format!("{name}: the picture of {}{order}", nodes.join(", "));
         draft.bind(&name, group.into_iter().map(|image| image.at.clone()).collect(), why);
