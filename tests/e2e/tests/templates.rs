@@ -218,12 +218,20 @@ async fn a_workflow_that_only_processes_the_image_serves_edits() {
             "crop": "disabled"}},
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "t"}}});
     std::fs::write(dir.join("larger.json"), graph.to_string()).unwrap();
-    std::fs::write(dir.join("larger.yaml"), "output: '3'\nwithout: [prompt, seed]\nbindings: {image: [1.image]}").unwrap();
+    std::fs::write(
+        dir.join("larger.yaml"),
+        "output: '3'\nwithout: [prompt, seed]\nbindings: {image: [1.image]}",
+    )
+    .unwrap();
     let (_fake, sidecar) = comfyui(&dir).await;
-    let image = ProceduralImage { label: "test", prompt: "a", seed: 1, size: ImageSize::new(64, 48) }.to_png();
+    let image =
+        ProceduralImage { label: "test", prompt: "a", seed: 1, size: ImageSize::new(64, 48) }.to_png();
     let texts = [("model", "larger"), ("prompt", "twice as large"), ("seed", "5"), ("n", "2")];
     let answer = edit(&sidecar, &[("image", &image)], &texts).await;
-    assert_eq!((made(&answer), &answer.json["ignored"]), (ImageSize::new(128, 96), &json!(["prompt", "seed"])));
+    assert_eq!(
+        (made(&answer), &answer.json["ignored"]),
+        (ImageSize::new(128, 96), &json!(["prompt", "seed"]))
+    );
     assert_eq!(answer.json["data"].as_array().unwrap().len(), 2);
     let settings = &answer.json["data"][0]["settings"];
     assert_eq!((&settings["task"], settings.get("seed")), (&json!("edit"), None));
@@ -243,7 +251,8 @@ async fn the_mask_may_be_sent_as_the_transparency_of_the_image() {
     let size = ImageSize::new(64, 48);
     let image = ProceduralImage { label: "test", prompt: "a", seed: 1, size }.to_png();
     let left = |x: u32| x < 24;
-    let mask = image::RgbaImage::from_fn(64, 48, |x, _| image::Rgba([0, 0, 0, if left(x) { 0 } else { 255 }]));
+    let mask =
+        image::RgbaImage::from_fn(64, 48, |x, _| image::Rgba([0, 0, 0, if left(x) { 0 } else { 255 }]));
     let mut png = std::io::Cursor::new(Vec::new());
     mask.write_to(&mut png, image::ImageFormat::Png).unwrap();
     let files: [(&str, &[u8]); 2] = [("image", &image), ("mask", png.get_ref())];

@@ -227,7 +227,10 @@ mod tests {
             ComfyUiUploads { images: vec!["a".into()], mask: Some("m".into()), masked: Some("both".into()) };
         let job = Job { source: Some(Arc::new(source)), ..job(Task::Inpaint) };
         let graph = prompt_payload(&template, &job, &uploads, 7, ID, "tag.1")["prompt"].clone();
-        assert_eq!((&graph["in"]["inputs"]["image"], &graph["plain"]["inputs"]["image"]), (&json!("both"), &json!("a")));
+        assert_eq!(
+            (&graph["in"]["inputs"]["image"], &graph["plain"]["inputs"]["image"]),
+            (&json!("both"), &json!("a"))
+        );
     }
 
     #[test]

@@ -73,7 +73,8 @@ fn what_an_edit_has_no_input_for_is_named() {
         (json!({"prompt": "larger", "n": 2, "seed": 5}), vec!["prompt", "seed"]),
     ] {
         let request = request(&body);
-        let plan = EditPlan::new(&request, &choice, (1, false), ImageSize::new(64, 64), 4096, |size, _, _| size);
+        let plan =
+            EditPlan::new(&request, &choice, (1, false), ImageSize::new(64, 64), 4096, |size, _, _| size);
         let job = Job::plan(&request, choice.clone(), Some(plan), 7, LIMITS).unwrap();
         assert_eq!((job.ignored.clone(), job.seeds.len()), (ignored, 2));
         assert_eq!(job.settings(7, None).get("seed"), None, "none had an effect");

@@ -228,7 +228,8 @@ fn an_edit_may_have_no_input_for_prompt_and_seed_if_it_says_so() {
 
 #[test]
 fn one_file_may_have_image_and_mask_where_the_engine_reads_transparency() {
-    let bindings = |input: &str| yaml(&format!(", image: [noise.height, {input}], mask: [out.steps, {input}]"));
+    let bindings =
+        |input: &str| yaml(&format!(", image: [noise.height, {input}], mask: [out.steps, {input}]"));
     let template = Template::read(comfyui::GRAPH_FORMAT, API, &bindings("noise.width")).unwrap();
     let takes = |node: &str, field: &str| {
         template.takes_masked_image(&NodeInput { node: node.to_owned(), field: field.to_owned() })

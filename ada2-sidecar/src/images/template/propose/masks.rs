@@ -95,7 +95,9 @@ pub(super) fn transparency_roles(
         draft.note(if is_only_mask {
             format!("mask is not bound to {at}: it does not say where to repaint, and stays")
         } else {
-            format!("{at} also gives the picture's transparency as a mask, and the sidecar sends pictures without")
+            format!(
+                "{at} also gives the picture's transparency as a mask, and the sidecar sends pictures without"
+            )
         });
         return Some(picture.into_iter().collect());
     }

@@ -64,7 +64,8 @@ fn read(workflow: &Workflow<'_>, draft: &mut Draft, node: &str, reached: &[Strin
         return Vec::new();
     }
     let readers: Vec<_> = workflow.readers(node).filter(|edge| reached.contains(&edge.target.node)).collect();
-    let incoming = |field: &str, role| Incoming { at: input(node, field), key: key(workflow, node, field), role };
+    let incoming =
+        |field: &str, role| Incoming { at: input(node, field), key: key(workflow, node, field), role };
     if let Some(roles) = transparency_roles(workflow, draft, node, &readers, reached) {
         let of_field = |field: &&str| roles.iter().map(|role| incoming(field, *role)).collect::<Vec<_>>();
         return fields.iter().flat_map(of_field).collect();
@@ -205,11 +206,16 @@ fn starts_from_picture(workflow: &Workflow<'_>, node: &str, images: &[Incoming])
     let latent = |node: &str| pictures.latents.iter().find_map(|field| workflow.edge(node, field));
     let planned =
         || workflow.readers(node).map(|edge| edge.target.node.as_str()).find(|node| latent(node).is_some());
-    let sampler = if latent(node).is_some() { node } else { planned()? };
+    // Some take the picture itself and encode it.
+    let own = || pictures.images.iter().find_map(|field| workflow.edge(node, field));
+    let (sampler, start) = match latent(node).or_else(own) {
+        Some(start) => (node, start),
+        None => planned().and_then(|node| Some((node, latent(node)?)))?,
+    };
     let is_sampler = |node: &str| latent(node).is_some();
     let mut is_masked =
         pictures.noise_mask_inputs.iter().any(|field| workflow.edge(sampler, field).is_some());
-    let (mut seen, mut open) = (BTreeSet::new(), vec![latent(sampler)?.source.clone()]);
+    let (mut seen, mut open) = (BTreeSet::new(), vec![start.source.clone()]);
     let mut from_picture = false;
     while let Some(node) = open.pop() {
         if is_sampler(&node) || !seen.insert(node.clone()) {

@@ -323,11 +323,15 @@ fn an_edit_may_take_no_prompt_and_no_seed_and_says_so() {
     assert!(!searched.text.contains("conditioning"), "there is none: {}", searched.text);
     let refused = reasons(&of(&cut_out(&json!({"image": 7}))));
     assert!(refused.starts_with("no prompt: ") && refused.contains("\nno seed: "), "{refused}");
-    let sampled = of(&change(from_picture(), &[("3.positive", json!(["4", 3])), ("3.negative", json!(["4", 3]))]));
+    let sampled =
+        of(&change(from_picture(), &[("3.positive", json!(["4", 3])), ("3.negative", json!(["4", 3]))]));
     assert!(reasons(&sampled).starts_with("no prompt: "), "a sampler takes one, wherever it is");
     let by_pictures = of(&change(
         from_picture(),
-        &[("1", node("ConditioningZeroOut", &json!({"conditioning": ["6", 0]}))), ("3.positive", json!(["1", 0]))],
+        &[
+            ("1", node("ConditioningZeroOut", &json!({"conditioning": ["6", 0]}))),
+            ("3.positive", json!(["1", 0])),
+        ],
     ));
     assert_eq!(without(&by_pictures), ("[prompt]".to_owned(), Ok(Task::Edit)));
 }
@@ -581,6 +585,14 @@ fn strength_is_that_of_a_sampler_that_starts_from_the_picture() {
         ],
     );
     assert_eq!(inputs(&parts), "17.denoise");
+    let upscaler = json!({"image": ["10", 0], "positive": ["6", 0], "negative": ["7", 0], "model": ["4", 0], "seed": 1,
+        "steps": 20, "cfg": 8, "denoise": 0.2});
+    let upscaled =
+        change(from_picture(), &[("3", node("UltimateSDUpscale", &upscaler)), ("9.images", json!(["3", 0]))]);
+    assert_eq!(inputs(&upscaled), "3.denoise", "it encodes the picture itself");
+    let made = json!({"image": ["8", 0], "positive": ["6", 0], "negative": ["7", 0], "seed": 1, "steps": 20, "denoise": 0.5});
+    let detailed = changed(&[("20", node("FaceDetailer", &made)), ("9.images", json!(["20", 0]))]);
+    assert_eq!(inputs(&detailed), "", "its picture is made from nothing");
 }
 
 /// The mask inverted, as ComfyUI needs it.
@@ -632,7 +644,10 @@ fn a_mask_may_be_the_transparency_of_the_picture() {
     assert_eq!(own.outcome, Ok(Task::Inpaint));
     let alpha = change(inpaint(), &[("12.channel", json!("alpha")), ("14.mask", json!(["12", 0]))]);
     let other = of(&alpha);
-    assert_eq!((bound(&other, "image"), bound(&other, "mask")), ("10.image, 12.image".into(), "12.image".into()));
+    assert_eq!(
+        (bound(&other, "image"), bound(&other, "mask")),
+        ("10.image, 12.image".into(), "12.image".into())
+    );
     assert_eq!(other.outcome, Ok(Task::Inpaint));
     for inverted in [
         change(inpaint(), &[("13.mask", json!(["10", 1]))]),
@@ -660,7 +675,9 @@ fn a_mask_may_be_the_transparency_of_the_picture() {
         ],
     ));
     assert_eq!((bound(&attention, "image"), attention.outcome.clone()), ("10.image".into(), Ok(Task::Edit)));
-    assert!(!attention.text.contains("12.image") && notes(&attention).contains("does not say where to repaint"));
+    assert!(
+        !attention.text.contains("12.image") && notes(&attention).contains("does not say where to repaint")
+    );
 }
 
 #[test]
@@ -671,7 +688,9 @@ fn the_workflows_own_lora_stays_and_is_named() {
             ("3.model", json!(["1", 0])),
         ])
     };
-    assert!(notes(&of(&lora("style.safetensors"))).contains("the LoRA of 1 (LoraLoader) is part of the workflow"));
+    assert!(
+        notes(&of(&lora("style.safetensors"))).contains("the LoRA of 1 (LoraLoader) is part of the workflow")
+    );
     assert!(!notes(&of(&lora("None"))).contains("lora"));
 }
 
