@@ -43,9 +43,9 @@ impl TaskCapabilities {
     /// Those of a graph.
     pub fn of_template(task: Task, template: &Template) -> Self {
         let bound = EXTENSIONS.iter().filter(|(_, binding)| template.binds(*binding)).map(|(name, _)| *name);
-        let mut parameters: Vec<_> = ["seed"].into_iter().chain(bound).collect();
-        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some()
-        {
+        let seed = template.binds(Binding::Seed).then_some("seed");
+        let mut parameters: Vec<_> = seed.into_iter().chain(bound).collect();
+        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some() {
             parameters.push("quality");
         }
         if template.max_loras() > 0 {

@@ -1,5 +1,5 @@
 //! Which model a request means. A model is never replaced silently: an unknown name is an error that lists the known ones,
-//! and a request that names none only gets a known text-to-image model with built-in graphs.
+//! and a request that names none only gets a model that is known, complete, and made for its task.
 
 mod error;
 
@@ -133,7 +133,7 @@ fn require_builtin_graphs(model: &EngineModel) -> Result<ModelChoice, ModelChoic
     let name = || model.name.clone();
     match &model.runner {
         Runner::InProcess | Runner::Graphs { .. } => Ok(choose_model(model)),
-        Runner::Incomplete { lacks, is_installed } => Err(ModelChoiceError::Incomplete {
+        Runner::Incomplete { lacks, is_installed, .. } => Err(ModelChoiceError::Incomplete {
             model: name(),
             lacks: lacks.clone(),
             is_installed: *is_installed,
@@ -225,18 +225,18 @@ pub fn usable_preset_names(models: &[EngineModel], presets: &[Arc<Preset>]) -> V
     presets.iter().filter(is_usable).map(|preset| preset.name.clone()).collect()
 }
 
-/// The first usable model of a family, by the name of its graphs or of the family.
+/// The first usable model of a family: by the name of its graphs, or by the family's own name if no graphs are called so. One
+/// that is not complete counts last, so that the error says what it lacks.
 fn find_of_family<'a>(models: &'a [EngineModel], family: &str) -> Option<&'a EngineModel> {
     let is = |name: Option<&str>| name.is_some_and(|name| name.eq_ignore_ascii_case(family));
-    let set_name = |model: &'a EngineModel| match &model.runner {
-        Runner::Graphs { set, .. } => Some(set.family.name.as_str()),
-        _ => None,
+    let has_set_name = |model: &&EngineModel| is(model.graphs_name()) || is(Some(&model.name));
+    let named: Vec<_> = models.iter().filter(has_set_name).collect();
+    let candidates = if named.is_empty() {
+        models.iter().filter(|model| is(model.family_name())).collect()
+    } else {
+        named
     };
-    let usable = || models.iter().filter(|model| model.is_usable());
-    let by_set = usable().find(|model| is(set_name(model)));
-    by_set
-        .or_else(|| usable().find(|model| is(model.family_name())))
-        .or_else(|| models.iter().find(|model| is(Some(&model.name)) || is(model.family_name())))
+    candidates.iter().find(|model| model.is_usable()).or(candidates.first()).copied()
 }
 
 /// By key or name, else by alias.

@@ -50,6 +50,18 @@ impl<'a> ParameterResolver<'a> {
         value
     }
 
+    /// Every request has one, and edits that only process the image take none.
+    pub(super) fn prompt(&mut self) -> String {
+        let takes_prompt = self.takes(Binding::Prompt);
+        self.requested(Some(self.request.prompt.clone()), "prompt", takes_prompt).unwrap_or_default()
+    }
+
+    /// The requested seed, if it has an effect.
+    pub(super) fn seed(&mut self) -> Option<u64> {
+        let takes_seed = self.takes(Binding::Seed);
+        self.requested(self.request.seed, "seed", takes_seed)
+    }
+
     /// A requested size is made, or rejected, or left out if the template says so: it is never replaced silently.
     pub(super) fn size(
         &mut self,
