@@ -24,14 +24,16 @@ class Runs(Requests):
     def all(self, slow):
         self.report.took("the sidecar is ready", wait_until(self.is_ready, 60), 30)
         self.report.took("the gateway knows it", wait_until(self.gateway_knows, 30), 30)
-        for model in self.models():
-            if 0 in self.file_sizes(model):
-                print(f"skip  {model['id']}: no weights, its files are empty")
-            elif SLOW[self.it.kind].match(model["id"]) and not slow:
-                print(f"skip  {model['id']}: minutes on a CPU (--slow)")
-            else:
-                self.run_model(model)
-        self.print_table()
+        try:
+            for model in self.models():
+                if 0 in self.file_sizes(model):
+                    print(f"skip  {model['id']}: no weights, its files are empty")
+                elif SLOW[self.it.kind].match(model["id"]) and not slow:
+                    print(f"skip  {model['id']}: minutes on a CPU (--slow)")
+                else:
+                    self.run_model(model)
+        finally:  # What ran is told even if the run is ended.
+            self.print_table()
 
     def run_model(self, model):
         row = {"model": model["id"]}
@@ -143,7 +145,7 @@ class Runs(Requests):
 
     def recalls_image(self, model, task):
         can = model["capabilities"]
-        asked = {"negative_prompt": "fog", "cfg_scale": 1.5, "scheduler": can.get("schedulers", [None])[-1]}
+        asked = {"negative_prompt": "fog", "cfg_scale": 1.5, "scheduler": (can.get("schedulers") or [None])[-1]}
         asked = {name: value for name, value in asked.items() if name in can["parameters"]}
         ours = [name for name in self.loras(model) if name.startswith("tiny-")]
         loras = {"loras": [{"name": ours[0], "weight": 0.5}]} if ours else {}
