@@ -29,10 +29,11 @@ fn main() -> io::Result<()> {
 fn embed(graphs: &Path) -> io::Result<String> {
     let mut files = fs::read_dir(graphs)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     files.sort();
-    let mut expression = "&[\n".to_owned();
-    for file in files {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        expression += &format!("    ({:?}, include_str!({:?})),\n", name, file.to_string_lossy());
-    }
-    Ok(expression + "]\n")
+    let entry = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = file.to_string_lossy().into_owned();
+        format!("    ({name:?}, include_str!({path:?})),\n")
+    };
+    let entries: Vec<_> = files.iter().map(entry).collect();
+    Ok(format!("&[\n{}]\n", entries.concat()))
 }

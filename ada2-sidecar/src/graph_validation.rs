@@ -133,10 +133,7 @@ fn log_errors(version: &str, count: usize, before: &[String], now: &[String]) {
 }
 
 /// Every graph that may be sent to the engine, with its name for people: the built-in ones of its models, and the presets'.
-pub(crate) fn all_templates(
-    models: &[EngineModel],
-    presets: &[Arc<Preset>],
-) -> Vec<(String, Arc<Template>)> {
+pub(crate) fn all_templates(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<(String, Arc<Template>)> {
     let mut sets: Vec<(&EngineModel, &Arc<GraphSet>)> = Vec::new();
     for model in models {
         if let Runner::Graphs { set, .. } = &model.runner

@@ -9,7 +9,7 @@ use crate::{
     images::{
         Task,
         capabilities::TaskCapabilities,
-        graph_set::GraphSet,
+        graph_set::{GraphCatalog, GraphSet},
         parameters::{PARAMETERS, Treatment},
         template::SizeRule,
     },
@@ -63,7 +63,7 @@ fn parameters() -> String {
 /// One row for each set of built-in graphs.
 fn families(kind: EngineKind) -> String {
     let head = ["family", "", "new images", "edit", "with a mask", "usually", "sizes", "has an effect"];
-    let mut rows: Vec<_> = kind.graphs().into_iter().flat_map(|graphs| graphs.sets()).map(family).collect();
+    let mut rows: Vec<_> = kind.graphs().into_iter().flat_map(GraphCatalog::sets).map(family).collect();
     rows.sort();
     table(&head, rows)
 }

@@ -11,7 +11,7 @@ use wire::health::ReadyReport;
 use crate::{
     config::Config,
     engine::{EngineError, monitor::EngineState},
-    images::{Job, Task, choice, models},
+    images::{Job, choice, models},
     jobs::{JobError, JobHandle, JobSpec, Jobs},
     readiness::{ReadinessSnapshot, WarmUp},
 };
@@ -79,7 +79,7 @@ impl WarmUpWorker {
         let config = self.config.load();
         let default = config.default_model.as_deref();
         let models = models::apply_declarations(&config.models, &status.models);
-        let choice = choice::resolve(&models, &config.presets, None, default, Task::Generate).ok()?;
+        let choice = choice::resolve_for_new_images(&models, &config.presets, default)?;
         let permit = self.jobs.slots().try_acquire()?;
         let spec = JobSpec { job: Job::warm_up(choice), decode: None, finish: Box::new(|_, _, _| Ok(())) };
         Some(self.jobs.start(spec, permit, "warm-up".to_owned()))

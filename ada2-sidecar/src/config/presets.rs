@@ -17,7 +17,9 @@ use crate::{
     images::{
         Task, loras,
         models::{LoraChoice, Preset},
-        template::{Binding, FamilyDeclaration, GraphFormat, Template, TemplateError, TemplateFile, TemplateTasks},
+        template::{
+            Binding, FamilyDeclaration, GraphFormat, Template, TemplateError, TemplateFile, TemplateTasks,
+        },
     },
     sandbox,
 };
@@ -29,7 +31,8 @@ const PRESET_KEYS: [&str; 8] =
 /// what depends on it is not checked.
 pub(super) fn read(s: &mut Settings, kind: Option<EngineKind>, base: &Path) -> Option<Vec<Arc<Preset>>> {
     let Some(text) = s.raw("presets").map(str::to_owned) else { return Some(Vec::new()) };
-    let expected = "expected a map of names to {model or family, steps, cfg_scale, scheduler, size, loras, template}";
+    let expected =
+        "expected a map of names to {model or family, steps, cfg_scale, scheduler, size, loras, template}";
     let Ok(Value::Object(section)) = yaml_value(&text) else {
         s.add_problem("presets", expected);
         return None;
@@ -152,8 +155,8 @@ fn size(text: Option<String>) -> Option<ImageSize> {
 
 /// Settings that none of the preset's graphs takes.
 fn ineffective_settings(preset: &Preset) -> Vec<String> {
-    let uses_built_in =
-        (preset.model.is_some() || preset.family.is_some()) && !preset.templates.contains_key(&Task::Generate);
+    let uses_built_in = (preset.model.is_some() || preset.family.is_some())
+        && !preset.templates.contains_key(&Task::Generate);
     if preset.templates.is_empty() || uses_built_in {
         return Vec::new();
     }
@@ -227,20 +230,26 @@ fn template(
         })
     };
     let bindings = graph.with_extension("yaml");
-    let templates = TemplateFile::read(form, &read(graph)?, &read(&bindings)?).and_then(|file| of_task(file, task));
+    let templates =
+        TemplateFile::read(form, &read(graph)?, &read(&bindings)?).and_then(|file| of_task(file, task));
     let files = format!("{} with {}", graph.display(), bindings.display());
     templates.map_err(|faults| faults.into_iter().map(|fault| format!("{files}: {fault}")).collect())
 }
 
-fn of_task(file: TemplateFile, task: Option<Task>) -> Result<BTreeMap<Task, Arc<Template>>, Vec<TemplateError>> {
+fn of_task(
+    file: TemplateFile,
+    task: Option<Task>,
+) -> Result<BTreeMap<Task, Arc<Template>>, Vec<TemplateError>> {
     if file.family.is_some() {
-        return Err(vec![TemplateError("family: only built-in graphs have one; remove the section".to_owned())]);
+        return Err(vec![TemplateError(
+            "family: only built-in graphs have one; remove the section".to_owned(),
+        )]);
     }
     match (file.tasks, task) {
         (TemplateTasks::Undeclared(template), task) => {
             let task = task.unwrap_or(Task::Generate);
             template.check_task(task)?;
-            Ok(BTreeMap::from([(task, Arc::new(template))]))
+            Ok(BTreeMap::from([(task, Arc::new(*template))]))
         }
         (TemplateTasks::Declared(templates), None) => {
             Ok(templates.into_iter().map(|(task, template)| (task, Arc::new(template))).collect())

@@ -131,7 +131,6 @@ impl ImageEngine for Builtin {
     fn runs_graphs(&self) -> bool {
         false
     }
-
 }
 
 fn paint(prompt: &str, seed: u64, size: ImageSize) -> Vec<u8> {

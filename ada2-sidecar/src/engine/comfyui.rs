@@ -258,7 +258,6 @@ impl ImageEngine for ComfyUi {
     fn follow_events(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
         Some(async move { self.events.run(&*self).await }.boxed())
     }
-
 }
 
 impl EventSource for ComfyUi {

@@ -248,7 +248,6 @@ impl ImageEngine for InvokeAi {
     fn follow_events(self: Arc<Self>) -> Option<BoxFuture<'static, ()>> {
         Some(async move { self.events.run(&*self).await }.boxed())
     }
-
 }
 
 impl EventSource for InvokeAi {

@@ -35,7 +35,10 @@ fn every_error() -> Vec<ApiError> {
         field("size"),
         field("n"),
         ApiError::Field(FieldError { param: None, message: text() }),
-        ApiError::Model(choice::ModelChoiceError::NoDefault { task: crate::images::Task::Generate, available: vec![text()] }),
+        ApiError::Model(choice::ModelChoiceError::NoDefault {
+            task: crate::images::Task::Generate,
+            available: vec![text()],
+        }),
         ApiError::Model(choice::ModelChoiceError::NotFound {
             requested: text(),
             alias: None,

@@ -44,7 +44,8 @@ impl TaskCapabilities {
     pub fn of_template(task: Task, template: &Template) -> Self {
         let bound = EXTENSIONS.iter().filter(|(_, binding)| template.binds(*binding)).map(|(name, _)| *name);
         let mut parameters: Vec<_> = ["seed"].into_iter().chain(bound).collect();
-        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some() {
+        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some()
+        {
             parameters.push("quality");
         }
         if template.max_loras() > 0 {
@@ -138,13 +139,18 @@ fn usual_of_choice(choice: &ModelChoice, tasks: &[TaskCapabilities]) -> Map<Stri
     let mut usual = tasks.first().map(|task| task.usual.clone()).unwrap_or_default();
     let takes = |name: &str| tasks.iter().any(|task| task.parameters.contains(&name));
     let own = choice.preset.as_deref().is_some_and(|preset| !preset.templates.is_empty());
-    let model = choice.model.as_ref().filter(|_| !own).map(|model| model.settings.clone()).unwrap_or_default();
+    let model =
+        choice.model.as_ref().filter(|_| !own).map(|model| model.settings.clone()).unwrap_or_default();
     let preset = choice.preset.as_deref();
     let values = [
         ("size", preset.and_then(|preset| preset.size).or(model.size).map(|size| json!(size.to_string()))),
         (
             "steps",
-            preset.and_then(|preset| preset.steps).or(model.steps).filter(|_| takes("steps")).map(|steps| json!(steps)),
+            preset
+                .and_then(|preset| preset.steps)
+                .or(model.steps)
+                .filter(|_| takes("steps"))
+                .map(|steps| json!(steps)),
         ),
         (
             "cfg_scale",

@@ -49,8 +49,7 @@ impl ModelChoice {
     /// Whether the engine runs it without a graph.
     pub fn is_in_process(&self) -> bool {
         let has_templates = self.preset.as_deref().is_some_and(|preset| !preset.templates.is_empty());
-        !has_templates
-            && self.model.as_ref().is_none_or(|model| model.runner == Runner::InProcess)
+        !has_templates && self.model.as_ref().is_none_or(|model| model.runner == Runner::InProcess)
     }
 }
 
@@ -90,9 +89,18 @@ pub fn resolve_default(
     default: Option<&str>,
 ) -> Result<ModelChoice, ModelChoiceError> {
     let resolve = |task| resolve(models, presets, None, default, task);
-    resolve(Task::Generate).or_else(|error| {
-        resolve(Task::Edit).or_else(|_| resolve(Task::Inpaint)).map_err(|_| error)
-    })
+    resolve(Task::Generate)
+        .or_else(|error| resolve(Task::Edit).or_else(|_| resolve(Task::Inpaint)).map_err(|_| error))
+}
+
+/// The model of requests for new images that name none, if it can make them.
+pub fn resolve_for_new_images(
+    models: &[EngineModel],
+    presets: &[Arc<Preset>],
+    default: Option<&str>,
+) -> Option<ModelChoice> {
+    let choice = resolve(models, presets, None, default, Task::Generate).ok()?;
+    (choice.is_in_process() || choice.template(Task::Generate).is_some()).then_some(choice)
 }
 
 /// The model of requests that name none: one made for new images wins over one that only edits.
@@ -117,10 +125,7 @@ fn default_model(models: &[EngineModel], task: Task) -> Option<&EngineModel> {
     let candidates = || models.iter().filter(|model| model.is_listed && model.is_default_candidate(task));
     let makes_new = |model: &&EngineModel| model.is_default_candidate(Task::Generate);
     let is_sd = |model: &&EngineModel| matches!(model.family_name(), Some("sd-1" | "sdxl"));
-    candidates()
-        .find(is_sd)
-        .or_else(|| candidates().find(makes_new))
-        .or_else(|| candidates().next())
+    candidates().find(is_sd).or_else(|| candidates().find(makes_new)).or_else(|| candidates().next())
 }
 
 /// The model, if a built-in graph can run it.
@@ -253,8 +258,9 @@ fn resolve_alias(requested: &str) -> Option<&'static Family> {
 
 /// The suitable model of this family with `base` in its name, else the first.
 fn find_by_family<'a>(models: &'a [EngineModel], family: &Family) -> Option<&'a EngineModel> {
-    let mut candidates =
-        models.iter().filter(|model| model.is_default_candidate(Task::Generate) && model.family_name() == Some(family.name));
+    let mut candidates = models.iter().filter(|model| {
+        model.is_default_candidate(Task::Generate) && model.family_name() == Some(family.name)
+    });
     let first = candidates.clone().next();
     candidates.find(|model| models::has_word(&model.name, "base")).or(first)
 }

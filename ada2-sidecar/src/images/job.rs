@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use wire::openai::{fields::FieldError, images::ImageSize};
 
 use super::{
-    EditPlan, ImageRequest, Limits, SourceImages, Task, choice::ModelChoice, loras, resolve::ParameterResolver,
+    EditPlan, ImageRequest, Limits, SourceImages, Task, choice::ModelChoice, loras,
+    resolve::ParameterResolver,
 };
 use crate::images::{
     models::{EngineModel, LoraUse},
@@ -212,15 +213,21 @@ fn template(choice: &ModelChoice, task: Task) -> Result<Option<Arc<Template>>, F
     let (param, message) = match task {
         Task::Generate => (
             "model",
-            format!("The model {name:?} only edits images: use POST /v1/images/edits with image, or another model."),
+            format!(
+                "The model {name:?} only edits images: use POST /v1/images/edits with image, or another model."
+            ),
         ),
         Task::Inpaint if choice.template(Task::Edit).is_some() => (
             "mask",
-            format!("The model {name:?} edits by instruction and takes no mask: leave mask out, or use another model."),
+            format!(
+                "The model {name:?} edits by instruction and takes no mask: leave mask out, or use another model."
+            ),
         ),
         Task::Edit if choice.template(Task::Inpaint).is_some() => (
             "mask",
-            format!("The model {name:?} only repaints a part of an image: send a mask that is transparent there."),
+            format!(
+                "The model {name:?} only repaints a part of an image: send a mask that is transparent there."
+            ),
         ),
         Task::Edit | Task::Inpaint => {
             ("model", format!("The model {name:?} only makes new images, and edits none: use another model."))

@@ -62,10 +62,16 @@ pub(super) fn resolve(
     let max = template.map_or(0, |template| usize::from(template.max_loras()));
     let name = &choice.name;
     if max == 0 {
-        return Err(FieldError::new(PARAM, format!("The model {name:?} takes no LoRAs here: leave loras out.")));
+        return Err(FieldError::new(
+            PARAM,
+            format!("The model {name:?} takes no LoRAs here: leave loras out."),
+        ));
     }
     if wanted.len() > max {
-        return Err(FieldError::new(PARAM, format!("The model {name:?} takes at most {max} LoRAs, not {}.", wanted.len())));
+        return Err(FieldError::new(
+            PARAM,
+            format!("The model {name:?} takes at most {max} LoRAs, not {}.", wanted.len()),
+        ));
     }
     let mut used: Vec<LoraUse> = Vec::with_capacity(wanted.len());
     for wanted in wanted {
@@ -115,7 +121,11 @@ fn available(choice: &ModelChoice) -> String {
     match names.len() {
         0 => " It has none for this model.".to_owned(),
         1..=MAX_LISTED => format!(" Available: {}.", names.join(", ")),
-        more => format!(" Available: {} and {} more (GET /v1/models).", names[..MAX_LISTED].join(", "), more - MAX_LISTED),
+        more => format!(
+            " Available: {} and {} more (GET /v1/models).",
+            names[..MAX_LISTED].join(", "),
+            more - MAX_LISTED
+        ),
     }
 }
 

@@ -58,7 +58,10 @@ impl<'a> ParameterResolver<'a> {
     ) -> Result<Option<ImageSize>, FieldError> {
         let requested = self.request.size;
         let takes_size = self.template.is_none_or(Template::takes_size);
-        if requested.is_some() && !takes_size && self.template.is_some_and(|template| template.rules.size.is_none()) {
+        if requested.is_some()
+            && !takes_size
+            && self.template.is_some_and(|template| template.rules.size.is_none())
+        {
             let message =
                 "This template takes no size: leave size out, or set `size: ignore` in its binding file.";
             return Err(FieldError::new("size", message));
@@ -91,7 +94,8 @@ impl<'a> ParameterResolver<'a> {
         }
         let near = |side: u32| (side / multiple).max(1) * multiple;
         let (name, near) = (self.name, ImageSize::new(near(size.width), near(size.height)));
-        let message = format!("size: width and height must be multiples of {multiple} for {name:?}, such as {near}.");
+        let message =
+            format!("size: width and height must be multiples of {multiple} for {name:?}, such as {near}.");
         Err(FieldError::new("size", message))
     }
 
@@ -107,7 +111,9 @@ impl<'a> ParameterResolver<'a> {
             return requested;
         }
         let usual = default.or_else(|| self.template?.default_steps());
-        let scales = takes_steps && usual.is_some() && self.template.is_none_or(|template| template.rules.scales_steps);
+        let scales = takes_steps
+            && usual.is_some()
+            && self.template.is_none_or(|template| template.rules.scales_steps);
         let quality = Some(self.request.quality).filter(|quality| *quality != Quality::Medium);
         match self.requested(quality, "quality", scales) {
             Some(quality) => usual.map(|steps| quality.scale_steps(steps)),

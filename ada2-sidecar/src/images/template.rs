@@ -70,7 +70,7 @@ pub struct TemplateFile {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TemplateTasks {
     /// One; which one, the file does not say.
-    Undeclared(Template),
+    Undeclared(Box<Template>),
     /// These.
     Declared(BTreeMap<Task, Template>),
 }
@@ -102,8 +102,10 @@ impl Template {
     /// Reads a file that serves a single task.
     pub fn read(format: GraphFormat, graph: &str, declaration: &str) -> Result<Self, Vec<TemplateError>> {
         match TemplateFile::read(format, graph, declaration)?.tasks {
-            TemplateTasks::Undeclared(template) => Ok(template),
-            TemplateTasks::Declared(_) => Err(vec![TemplateError("the file serves several tasks".to_owned())]),
+            TemplateTasks::Undeclared(template) => Ok(*template),
+            TemplateTasks::Declared(_) => {
+                Err(vec![TemplateError("the file serves several tasks".to_owned())])
+            }
         }
     }
 
@@ -220,7 +222,8 @@ impl Template {
 
     /// Whether images are references: they guide the result, which need not have their size.
     pub fn takes_references(&self) -> bool {
-        self.rules.size != Some(SizeRule::Image) && (self.repeats.images.is_some() || self.binds(Binding::Image(2)))
+        self.rules.size != Some(SizeRule::Image)
+            && (self.repeats.images.is_some() || self.binds(Binding::Image(2)))
     }
 
     /// The workflow's own steps, if they are a number.
@@ -237,7 +240,9 @@ impl Template {
     pub fn default_scheduler(&self) -> Option<String> {
         let inputs = self.inputs_bound_to(Binding::Scheduler).iter();
         let parts: Vec<_> = inputs
-            .filter_map(|input| Some((input.field.as_str(), self.node(&input.node)?.get(&input.field)?.as_str()?)))
+            .filter_map(|input| {
+                Some((input.field.as_str(), self.node(&input.node)?.get(&input.field)?.as_str()?))
+            })
             .collect();
         (!parts.is_empty()).then(|| self.format.scheduler_name(&parts))
     }

@@ -56,7 +56,8 @@ fn sd_graphs() -> &'static GraphCatalog {
 /// A model of this kind, with what runs it in an engine that has graphs for SD 1.5 and SDXL.
 pub(crate) fn model_of_kind(key: &str, name: &str, kind: ModelKind) -> EngineModel {
     let completion = Arc::new(Completion { catalog: sd_graphs(), submodels: Vec::new() });
-    let model = EngineModel { kind, settings: ModelSettings::default(), ..EngineModel::in_process(key, name, &SD_1) };
+    let model =
+        EngineModel { kind, settings: ModelSettings::default(), ..EngineModel::in_process(key, name, &SD_1) };
     let runner = completion.runner(&model);
     EngineModel { runner, completion: Some(completion), ..model }
 }
@@ -66,7 +67,12 @@ fn choice(family: &'static Family) -> ModelChoice {
 }
 
 fn with(model: EngineModel, preset: Option<Preset>) -> ModelChoice {
-    ModelChoice { name: model.name.clone(), model: Some(model), preset: preset.map(Arc::new), loras: Arc::default() }
+    ModelChoice {
+        name: model.name.clone(),
+        model: Some(model),
+        preset: preset.map(Arc::new),
+        loras: Arc::default(),
+    }
 }
 
 #[test]
@@ -212,7 +218,8 @@ fn missing_values_come_from_the_model() {
     assert_eq!((job.scheduler.as_deref(), job.negative_prompt.as_deref()), (Some("euler"), None));
     assert_eq!(job.seeds, [u32::MAX.into(), 0, 1], "seeds wrap as the engine's do");
     let model = EngineModel::in_process("key", "name", &SD_1);
-    let settings = ModelSettings { size: Some(ImageSize::new(640, 512)), steps: Some(8), ..model.settings.clone() };
+    let settings =
+        ModelSettings { size: Some(ImageSize::new(640, 512)), steps: Some(8), ..model.settings.clone() };
     let own = EngineModel { settings, ..model };
     let job = Job::plan(
         &read(&json!({"prompt": "a", "quality": "low"})).unwrap(),

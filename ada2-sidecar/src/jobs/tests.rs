@@ -14,7 +14,15 @@ use crate::images::{
 
 fn job(steps: u32) -> Job {
     let model = Some(EngineModel::in_process("k", "n", &SD_1));
-    Job { steps: Some(steps), ..Job::warm_up(ModelChoice { name: "n".into(), model, preset: None, loras: std::sync::Arc::default() }) }
+    Job {
+        steps: Some(steps),
+        ..Job::warm_up(ModelChoice {
+            name: "n".into(),
+            model,
+            preset: None,
+            loras: std::sync::Arc::default(),
+        })
+    }
 }
 
 fn spec(steps: u32) -> JobSpec<Vec<GeneratedImage>> {

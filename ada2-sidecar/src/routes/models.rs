@@ -72,5 +72,5 @@ fn files(choice: &ModelChoice) -> Option<Value> {
     let main = Some(&model.handle).filter(|handle| !handle.is_null());
     let files: serde_json::Map<_, _> =
         main.map(|handle| ("model".to_owned(), name(handle))).into_iter().chain(others).collect();
-    (!files.is_empty()).then(|| Value::Object(files))
+    if files.is_empty() { None } else { Some(Value::Object(files)) }
 }

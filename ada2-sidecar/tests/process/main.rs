@@ -12,6 +12,8 @@ mod costs;
 mod doctor;
 /// The login at an InvokeAI in multi-user mode.
 mod engine_login;
+/// What a host says of the families that it has, and of those that it has not.
+mod hosts;
 /// SIGHUP.
 mod reload;
 /// The harness.

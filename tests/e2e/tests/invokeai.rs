@@ -50,7 +50,11 @@ async fn every_field_of_the_request_reaches_the_graph_and_nothing_else_does() {
     assert_eq!(batch["data"], json!([[seed("noise"), seed("meta")]]));
     let meta = &nodes["meta"];
     assert_eq!((&meta["positive_prompt"], &meta["negative_prompt"]), (&json!(prompt), &json!("dogs")));
-    assert_eq!((&meta["width"], &meta["scheduler"]), (&json!(256), &json!("dpmpp_2m")), "the gallery recalls it");
+    assert_eq!(
+        (&meta["width"], &meta["scheduler"]),
+        (&json!(256), &json!("dpmpp_2m")),
+        "the gallery recalls it"
+    );
     assert!(batch["destination"].as_str().unwrap().starts_with("ada2-sidecar-"));
     assert_eq!(nodes.as_object().unwrap().len(), 7);
 }

@@ -16,6 +16,8 @@ mod edit_form;
 mod end_to_end;
 /// What the sidecar does in front of any engine, over every fake.
 mod engine_behaviour;
+/// The families that ship: what each can do, what an engine needs for it.
+mod families;
 /// The gateway in front of a fake backend.
 mod gateway;
 /// Readings of the card, and which processes hold its memory.

@@ -123,6 +123,15 @@ pub(crate) fn pasted(destination: &RgbImage, source: &RgbImage, mask: Option<&Gr
     result
 }
 
+/// Two pictures in one, the second at the first one's height.
+pub(crate) fn beside(left: &RgbImage, right: &RgbImage) -> RgbImage {
+    let right = scaled(right, (right.width() * left.height() / right.height().max(1), left.height()));
+    let mut both = RgbImage::new(left.width() + right.width(), left.height());
+    imageops::replace(&mut both, left, 0, 0);
+    imageops::replace(&mut both, &right, i64::from(left.width()), 0);
+    both
+}
+
 fn fitted(mask: &GrayImage, (width, height): (u32, u32)) -> GrayImage {
     if mask.dimensions() == (width, height) {
         return mask.clone();

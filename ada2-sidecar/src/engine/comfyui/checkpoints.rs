@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     api::ComfyUiApi,
-    checkpoint_file::{self, stem, FileStamp, WITH_METADATA},
+    checkpoint_file::{self, FileStamp, WITH_METADATA, stem},
     model_dir::{Folder, ModelDir},
 };
 use crate::{

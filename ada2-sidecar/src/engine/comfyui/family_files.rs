@@ -73,7 +73,8 @@ pub(super) fn models(set: &Arc<GraphSet>, classes: &Classes) -> Vec<EngineModel>
 
 fn model(set: &GraphSet, name: &str, handle: Value, runner: Runner) -> EngineModel {
     let family = &set.family;
-    let makes_new = matches!(&runner, Runner::Graphs { set, .. } if set.templates.contains_key(&Task::Generate));
+    let makes_new =
+        matches!(&runner, Runner::Graphs { set, .. } if set.templates.contains_key(&Task::Generate));
     EngineModel {
         key: name.to_owned(),
         name: name.to_owned(),
@@ -119,7 +120,8 @@ impl FilesOfSet {
             let Some(class) = class_of(set, &input.node) else { continue };
             let files = installed(classes, class, &input.field);
             let mut fitting: Vec<String> = Vec::new();
-            for file in patterns.iter().flat_map(|pattern| files.iter().filter(|file| matches(pattern, file))) {
+            for file in patterns.iter().flat_map(|pattern| files.iter().filter(|file| matches(pattern, file)))
+            {
                 if !fitting.contains(file) {
                     fitting.push(file.clone());
                 }
@@ -206,9 +208,12 @@ fn first_fault(set: &GraphSet, found: &FilesOfSet, classes: &Classes) -> String 
 
 /// What a graph lacks, as a clause.
 fn fault(template: &Template, found: &FilesOfSet, classes: &Classes) -> Option<String> {
-    let missing_class = template.nodes().find(|(_, class, _)| !classes.get(*class).is_some_and(Option::is_some));
+    let missing_class =
+        template.nodes().find(|(_, class, _)| !classes.get(*class).is_some_and(Option::is_some));
     if let Some((_, class, _)) = missing_class {
-        return Some(format!("the node {class}, which this ComfyUI does not have (update it, or install its node pack)"));
+        return Some(format!(
+            "the node {class}, which this ComfyUI does not have (update it, or install its node pack)"
+        ));
     }
     let has_node = |node: &str| template.nodes().any(|(id, ..)| id == node);
     let missing = found.missing.iter().find(|(input, _)| has_node(&input.node));

@@ -25,12 +25,10 @@ mod tests {
     #[test]
     fn all_files_are_read_and_every_graph_takes_what_its_task_needs() {
         let files: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/comfyui_graphs.rs"));
-        let catalog = GraphCatalog::read(GRAPH_FORMAT, files).unwrap_or_else(|errors| {
-            panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>())
-        });
+        let catalog = GraphCatalog::read(GRAPH_FORMAT, files).unwrap_or_else(|errors| panic!("{errors:#?}"));
         for set in catalog.sets() {
             let name = &set.family.name;
-            assert!(set.family.models.is_some() != !set.family.files.is_empty(), "{name}: models or files");
+            assert_eq!(set.family.models.is_some(), set.family.files.is_empty(), "{name}: models or files");
             for (task, template) in &set.templates {
                 assert_eq!(template.check_task(*task), Ok(()), "{name} {task:?}");
                 assert!(template.binds(B::Model), "{name} {task:?}");

@@ -9,7 +9,10 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use super::{api::ComfyUiApi, checkpoint_file::stem, checkpoints::CheckpointCache, family_files, graphs, model_dir::ModelDir, validate::Classes};
+use super::{
+    api::ComfyUiApi, checkpoint_file::stem, checkpoints::CheckpointCache, family_files, graphs,
+    model_dir::ModelDir, validate::Classes,
+};
 use crate::{
     engine::EngineError,
     images::models::{Completion, EngineLora, EngineModel, lora_family},
@@ -41,8 +44,11 @@ struct FamilyCache {
     /// The descriptions of this start of the server.
     classes: Classes,
     /// What follows from them, and when it was read.
-    found: Option<(Instant, Arc<[EngineModel]>, Arc<[EngineLora]>)>,
+    found: Option<(Instant, Families)>,
 }
+
+/// The models of families, and all LoRAs.
+type Families = (Arc<[EngineModel]>, Arc<[EngineLora]>);
 
 impl ModelCache {
     pub(super) fn new(model_dir: Option<ModelDir>) -> Self {
@@ -74,13 +80,13 @@ impl ModelCache {
         Ok(InstalledModels { models, loras, unclassified })
     }
 
-    async fn families(&self, api: &ComfyUiApi) -> Result<(Arc<[EngineModel]>, Arc<[EngineLora]>), EngineError> {
+    async fn families(&self, api: &ComfyUiApi) -> Result<Families, EngineError> {
         let known = {
             let cache = self.lock();
-            if let Some((read_at, models, loras)) = &cache.found
+            if let Some((read_at, families)) = &cache.found
                 && read_at.elapsed() < FILES_TTL
             {
-                return Ok((models.clone(), loras.clone()));
+                return Ok(families.clone());
             }
             cache.classes.clone()
         };
@@ -90,7 +96,7 @@ impl ModelCache {
         let loras: Arc<[_]> = api.loras().await?.iter().map(|file| lora(file)).collect();
         let mut cache = self.lock();
         cache.classes = classes;
-        cache.found = Some((Instant::now(), models.clone(), loras.clone()));
+        cache.found = Some((Instant::now(), (models.clone(), loras.clone())));
         Ok((models, loras))
     }
 }
@@ -100,9 +106,9 @@ impl ModelCache {
 async fn read_classes(api: &ComfyUiApi, known: Classes) -> Result<Classes, EngineError> {
     let sets = || graphs::catalog().sets().filter(|set| !set.family.files.is_empty());
     let wanted: BTreeSet<&str> = sets().flat_map(|set| family_files::classes_of(set)).collect();
-    let due = wanted.into_iter().filter(|class| {
-        family_files::lists_files(class) || known.get(*class).is_none_or(Option::is_none)
-    });
+    let due = wanted
+        .into_iter()
+        .filter(|class| family_files::lists_files(class) || known.get(*class).is_none_or(Option::is_none));
     let due: Vec<String> = due.map(str::to_owned).collect();
     let read = |class: String| async move {
         let description = api.node_class(&class).await?;

@@ -94,13 +94,11 @@ mod tests {
     use image::{ColorType, DynamicImage, GrayImage};
 
     use super::*;
-    use crate::{
-        images::{
-            SourceImages, Task,
-            choice::ModelChoice,
-            models::{Evidence, ModelKind, SD_1},
-            tests::model_of_kind,
-        },
+    use crate::images::{
+        SourceImages, Task,
+        choice::ModelChoice,
+        models::{Evidence, ModelKind, SD_1},
+        tests::model_of_kind,
     };
 
     const ID: &str = "8a78ad0b-6603-483f-83fb-0d1e5425ac53";
@@ -108,7 +106,8 @@ mod tests {
     fn job(task: Task) -> Job {
         let mut model = model_of_kind("m.safetensors", "m", ModelKind::main(&SD_1, Evidence::Name));
         model.handle = json!("m.safetensors");
-        let choice = ModelChoice { name: "m".into(), model: Some(model), preset: None, loras: Arc::default() };
+        let choice =
+            ModelChoice { name: "m".into(), model: Some(model), preset: None, loras: Arc::default() };
         let template = choice.template(task).cloned();
         let job = Job { template, ..Job::warm_up(choice) };
         Job { task, scheduler: Some("dpmpp_2m_k".into()), strength: Some(0.5), discard: false, ..job }

@@ -60,7 +60,8 @@ pub(super) fn pair(requested: &str) -> (&'static str, &'static str) {
 pub(super) fn name(parts: &[(&str, &str)]) -> String {
     let scheduler = parts.iter().find(|(input, _)| *input == "scheduler").map(|(_, name)| *name);
     let sampler = parts.iter().find(|(input, _)| *input != "scheduler").map_or("", |(_, name)| *name);
-    let is_same = |(_, of, with): &&(&str, &str, &str)| *of == sampler && scheduler.is_none_or(|name| name == *with);
+    let is_same =
+        |(_, of, with): &&(&str, &str, &str)| *of == sampler && scheduler.is_none_or(|name| name == *with);
     match (PAIRS.iter().find(is_same), scheduler) {
         (Some((name, ..)), _) => (*name).to_owned(),
         (None, Some(scheduler)) => format!("{sampler}/{scheduler}"),

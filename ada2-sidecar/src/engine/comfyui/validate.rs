@@ -21,7 +21,7 @@ pub(super) async fn validate(
 ) -> Result<Vec<Vec<TemplateError>>, EngineError> {
     let templates: Vec<_> = templates.iter().map(|template| template.rewritten(use_gguf_loaders)).collect();
     let mut classes = HashMap::new();
-    for (_, class, _) in templates.iter().flat_map(|template| template.nodes()) {
+    for (_, class, _) in templates.iter().flat_map(Template::nodes) {
         if !classes.contains_key(class) {
             classes.insert(class.to_owned(), api.node_class(class).await?);
         }

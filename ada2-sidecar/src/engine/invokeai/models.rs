@@ -8,8 +8,8 @@ use wire::openai::images::ImageSize;
 use crate::images::{
     graph_set::GraphCatalog,
     models::{
-        Completion, DetectedFamily, EngineLora, EngineModel, Evidence, ModelKind, ModelSettings, ModelVariant, Runner,
-        Submodel, family_named, variant_from_name,
+        Completion, DetectedFamily, EngineLora, EngineModel, Evidence, ModelKind, ModelSettings,
+        ModelVariant, Runner, Submodel, family_named, variant_from_name,
     },
 };
 
@@ -90,7 +90,8 @@ impl InstalledModels {
     pub(super) fn read(listed: &[Value], catalog: &'static GraphCatalog) -> Self {
         let submodels = listed.iter().filter_map(submodel).collect();
         let completion = Arc::new(Completion { catalog, submodels });
-        let of_type = |model_type: &'static str| listed.iter().filter(move |model| model["type"] == model_type);
+        let of_type =
+            |model_type: &'static str| listed.iter().filter(move |model| model["type"] == model_type);
         Self {
             main: of_type("main").filter_map(|listed| model(listed, &completion)).collect(),
             loras: of_type("lora").filter_map(lora).collect(),
@@ -181,19 +182,29 @@ mod tests {
         let model = read(&main("sd-1", &Value::Null)).unwrap();
         let settings = &model.settings;
         assert_eq!(settings.size, Some(ImageSize::new(512, 512)));
-        assert_eq!((settings.steps, settings.cfg_scale, settings.scheduler.as_deref()), (Some(12), None, Some("ddim")));
+        assert_eq!(
+            (settings.steps, settings.cfg_scale, settings.scheduler.as_deref()),
+            (Some(12), None, Some("ddim"))
+        );
         assert_eq!(
             model.handle,
             json!({"key": "k", "hash": "h", "name": "Dream", "base": "sd-1", "type": "main"})
         );
-        assert_eq!(read(&json!({"key": "k", "base": "sd-1", "type": "main"})), None, "no loader could take it");
+        assert_eq!(
+            read(&json!({"key": "k", "base": "sd-1", "type": "main"})),
+            None,
+            "no loader could take it"
+        );
     }
 
     #[test]
     fn guidance_is_where_the_model_has_it() {
-        for (base, variant, expected) in
-            [("flux2", "dev", 3.5), ("flux", "dev", 3.5), ("flux2", "klein_4b", 1.0), ("z-image", "turbo", 1.0)]
-        {
+        for (base, variant, expected) in [
+            ("flux2", "dev", 3.5),
+            ("flux", "dev", 3.5),
+            ("flux2", "klein_4b", 1.0),
+            ("z-image", "turbo", 1.0),
+        ] {
             let mut listed = main(base, &json!(variant));
             listed["default_settings"] = json!({"cfg_scale": 1.0, "guidance": 3.5});
             assert_eq!(read(&listed).unwrap().settings.cfg_scale, Some(expected), "{base} {variant}");

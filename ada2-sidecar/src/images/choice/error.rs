@@ -102,7 +102,10 @@ impl fmt::Display for ModelChoiceError {
                 Ok(())
             }
             Self::Incomplete { model, lacks, is_installed: true } => {
-                write!(f, "The model {model:?} exists, but the engine lacks what it needs beside it: {lacks}. Install it.")
+                write!(
+                    f,
+                    "The model {model:?} exists, but the engine lacks what it needs beside it: {lacks}. Install it."
+                )
             }
             Self::Incomplete { model, lacks, .. } => {
                 write!(f, "The model {model:?} is not complete on this engine: it lacks {lacks}.")

@@ -7,8 +7,8 @@ use crate::{
     engine::comfyui,
     images::{
         models::{Evidence, Family, ModelKind, ModelVariant, family_named},
-        tests::model_of_kind,
         template::Template,
+        tests::model_of_kind,
     },
 };
 
@@ -73,7 +73,10 @@ fn an_unknown_model_is_rejected_with_the_known_ones() {
     );
     assert!(resolve(&[], &[], Some("gpt-image-1"), None, Task::Generate).is_err());
     let only_xl = &models[..1];
-    assert!(resolve(only_xl, &[], Some("sd-v1-5"), None, Task::Generate).is_err(), "never another kind of model");
+    assert!(
+        resolve(only_xl, &[], Some("sd-v1-5"), None, Task::Generate).is_err(),
+        "never another kind of model"
+    );
     assert_eq!(names(only_xl, &[]), ["Juggernaut XL", "sd-xl-base-1.0"]);
 }
 
@@ -88,8 +91,10 @@ fn a_preset_is_a_name_for_a_model_and_its_settings() {
         preset("gpt-image-1", Some("k3")),
         preset("lost", Some("gone")),
     ];
-    let key =
-        |requested| resolve(&models, &presets, Some(requested), None, Task::Generate).map(|choice| choice.model.unwrap().key);
+    let key = |requested| {
+        resolve(&models, &presets, Some(requested), None, Task::Generate)
+            .map(|choice| choice.model.unwrap().key)
+    };
     assert_eq!(key("GPU_FAST"), Ok("k2".to_owned()));
     assert_eq!(key("gpt-image-1"), Ok("k3".to_owned()), "an OpenAI name can be a preset");
     assert_eq!(key("dall-e-3"), Ok("k1".to_owned()));

@@ -51,7 +51,11 @@ impl Completion {
     }
 
     /// The first complete choice; the error names what the last one lacks.
-    fn submodels_for(&self, set: &GraphSet, main: &EngineModel) -> Result<BTreeMap<NodeInput, Value>, String> {
+    fn submodels_for(
+        &self,
+        set: &GraphSet,
+        main: &EngineModel,
+    ) -> Result<BTreeMap<NodeInput, Value>, String> {
         let choices = &set.family.submodels;
         if choices.is_empty() {
             return Ok(BTreeMap::new());
@@ -66,7 +70,11 @@ impl Completion {
         Err(lacks.pop().unwrap_or_else(|| "a graph for its format".to_owned()))
     }
 
-    fn fulfil(&self, choice: &SubmodelChoice, main: &EngineModel) -> Result<BTreeMap<NodeInput, Value>, String> {
+    fn fulfil(
+        &self,
+        choice: &SubmodelChoice,
+        main: &EngineModel,
+    ) -> Result<BTreeMap<NodeInput, Value>, String> {
         let (mut inputs, mut missing) = (BTreeMap::new(), Vec::new());
         for (input, selector) in &choice.set {
             let Some(input) = NodeInput::parse(input) else { continue };
@@ -117,13 +125,13 @@ fn applies(choice: &SubmodelChoice, main: &EngineModel) -> bool {
 
 /// `a model of type vae, base flux`.
 fn describe(query: &SubmodelQuery) -> String {
-    let mut text = format!("a model of type {}", query.model_type);
-    for (name, listed) in [("base", &query.base), ("variant", &query.variant), ("format", &query.format)] {
-        if !listed.is_empty() {
-            text.push_str(&format!(", {name} {}", listed.join(" or ")));
-        }
-    }
-    text
+    let conditions = [("base", &query.base), ("variant", &query.variant), ("format", &query.format)];
+    let given = conditions.into_iter().filter(|(_, listed)| !listed.is_empty());
+    let given = given.map(|(name, listed)| format!("{name} {}", listed.join(" or ")));
+    std::iter::once(format!("a model of type {}", query.model_type))
+        .chain(given)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The model with another kind, and what runs that.
@@ -202,7 +210,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let lacks = complete(&main("checkpoint"), vec![submodel("encoder", "any", Some("8b"), "e")]).unwrap_err();
+        let lacks =
+            complete(&main("checkpoint"), vec![submodel("encoder", "any", Some("8b"), "e")]).unwrap_err();
         assert_eq!(lacks, "a model of type encoder, variant 4b and a model of type vae, base flux");
     }
 }

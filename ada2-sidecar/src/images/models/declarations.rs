@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, completion::with_kind, families::Family};
+use super::{
+    DetectedFamily, EngineModel, Evidence, ModelKind, ModelVariant, completion::with_kind, families::Family,
+};
 
 /// What is declared about one model.
 #[derive(Debug, Clone, PartialEq, Eq)]

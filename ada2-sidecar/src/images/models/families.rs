@@ -24,14 +24,8 @@ pub struct Family {
     pub overrides: &'static [&'static str],
 }
 
-const EMPTY_FAMILY: Family = Family {
-    name: "",
-    label: "",
-    metadata_prefixes: &[],
-    phrases: &[],
-    hints: &[],
-    overrides: &[],
-};
+const EMPTY_FAMILY: Family =
+    Family { name: "", label: "", metadata_prefixes: &[], phrases: &[], hints: &[], overrides: &[] };
 
 /// Stable Diffusion 1.5.
 pub static SD_1: Family = Family {

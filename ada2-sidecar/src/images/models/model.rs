@@ -135,10 +135,15 @@ impl EngineModel {
         !matches!(self.runner, Runner::Incomplete { is_installed: false, .. })
     }
 
-    /// Whether a request that names no model may get it for this task: known, usable, and made for it. An inpainting variant
-    /// that also makes new images is only used by its name.
+    /// Whether a request that names no model may get it for this task: known, usable, and made for it. A model for edits that
+    /// also makes new images is the default for edits only; such an inpainting variant is only used by its name.
     pub fn is_default_candidate(&self, task: Task) -> bool {
-        self.can(task) && (self.kind.variant == ModelVariant::Main || !self.can(Task::Generate))
+        let is_made_for = match self.kind.variant {
+            ModelVariant::Main => true,
+            ModelVariant::Edit => task != Task::Generate,
+            _ => !self.can(Task::Generate),
+        };
+        self.can(task) && is_made_for
     }
 
     /// The name of its family, for people and lists.

@@ -143,7 +143,8 @@ pub struct NodeInput {
 impl NodeInput {
     /// Reads `node.input`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (node, field) = text.split_once('.').filter(|(node, field)| !node.is_empty() && !field.is_empty())?;
+        let (node, field) =
+            text.split_once('.').filter(|(node, field)| !node.is_empty() && !field.is_empty())?;
         Some(Self { node: node.to_owned(), field: field.to_owned() })
     }
 }

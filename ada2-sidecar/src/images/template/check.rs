@@ -85,12 +85,15 @@ fn size(template: &Template) -> Option<TemplateError> {
 /// LoRAs and numbered images in a graph that says nothing, or something else, about how many there are.
 fn unrepeated(template: &Template) -> Vec<TemplateError> {
     let mut errors = Vec::new();
-    let lora = [Binding::Lora(1), Binding::LoraWeight(1)].into_iter().find(|binding| template.binds(*binding));
+    let lora =
+        [Binding::Lora(1), Binding::LoraWeight(1)].into_iter().find(|binding| template.binds(*binding));
     if let Some(lora) = lora.filter(|_| template.repeats.loras.is_none()) {
         errors.push(format!("{lora} needs repeat.loras: a request may have none, or several"));
     }
     if template.repeats.images.is_some() && template.binds(Binding::Image(2)) {
-        errors.push("image_2 is bound, but repeat.images makes further images by itself: remove one".to_owned());
+        errors.push(
+            "image_2 is bound, but repeat.images makes further images by itself: remove one".to_owned(),
+        );
     }
     errors.into_iter().map(TemplateError).collect()
 }

@@ -54,7 +54,7 @@ pub(super) fn parse(
     let tasks = match &declared.tasks {
         None => {
             errors.extend(check::check_graph(&template, &batches));
-            TemplateTasks::Undeclared(template)
+            TemplateTasks::Undeclared(Box::new(template))
         }
         Some(tasks) => TemplateTasks::Declared(by_task(&template, tasks, &batches, &mut errors)),
     };
@@ -99,7 +99,9 @@ fn by_task(
         for (binding, inputs) in &template.bindings {
             let unused = inputs.iter().filter(|input| !is_bound(input));
             errors.extend(unused.map(|input| {
-                TemplateError(format!("{binding}: {input} has no effect in any of the tasks; remove the binding"))
+                TemplateError(format!(
+                    "{binding}: {input} has no effect in any of the tasks; remove the binding"
+                ))
             }));
         }
     }

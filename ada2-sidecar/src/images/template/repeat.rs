@@ -42,7 +42,8 @@ impl NumberedInput {
         let (first, last) = range.split_once("..")?;
         let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
         let (node, prefix) = head.split_once('.').filter(|(node, _)| !node.is_empty())?;
-        let input = Self { node: node.to_owned(), prefix: prefix.to_owned(), suffix: suffix.to_owned(), first };
+        let input =
+            Self { node: node.to_owned(), prefix: prefix.to_owned(), suffix: suffix.to_owned(), first };
         Some((input, last.checked_sub(first)? + 1))
     }
 }
@@ -103,7 +104,8 @@ impl Repeat {
             inputs: self.inputs.iter().filter(|input| exists(&input.node)).cloned().collect(),
             max: self.max,
         };
-        (!left.nodes.is_empty() && !(left.chain.is_empty() && left.inputs.is_empty())).then_some(left)
+        let is_used = !(left.chain.is_empty() && left.inputs.is_empty());
+        Some(left).filter(|left| is_used && !left.nodes.is_empty())
     }
 
     /// Makes the graph have this many copies.
@@ -128,8 +130,9 @@ impl Repeat {
             for node in &self.nodes {
                 format.copy_node(graph, node, &names.of(node));
             }
-            let is_copied =
-                |edge: &&GraphEdge| self.contains(&edge.target.node) && !self.chain.contains_key(&edge.target);
+            let is_copied = |edge: &&GraphEdge| {
+                self.contains(&edge.target.node) && !self.chain.contains_key(&edge.target)
+            };
             for edge in edges.iter().filter(is_copied) {
                 format.connect(graph, &names.edge(edge));
             }
@@ -162,12 +165,16 @@ impl Repeat {
     /// The chained input of the node and output that an edge comes from.
     fn chained_input(&self, edge: &GraphEdge) -> Option<&NodeInput> {
         let mut chain = self.chain.iter();
-        chain.find(|(input, output)| input.node == edge.source && **output == edge.output).map(|(input, _)| input)
+        chain
+            .find(|(input, output)| input.node == edge.source && **output == edge.output)
+            .map(|(input, _)| input)
     }
 
     fn remove(&self, template: &mut Template) {
         let Template { format, graph, edges, bindings, .. } = template;
-        for edge in edges.iter().filter(|edge| self.contains(&edge.source) && !self.contains(&edge.target.node)) {
+        for edge in
+            edges.iter().filter(|edge| self.contains(&edge.source) && !self.contains(&edge.target.node))
+        {
             match self.origin(edges, edge) {
                 Some((source, output)) => {
                     format.reconnect(graph, edge, &GraphEdge { source, output, target: edge.target.clone() });
@@ -234,3 +241,6 @@ fn rebind(bindings: &mut BTreeMap<Binding, Vec<NodeInput>>, names: &CopyNames<'_
         bindings.entry(binding.with_number(names.number)).or_default().push(copy);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use super::{EvaluationInputs, Rules};
 use crate::{
     engine::{EngineError, EngineStatus, monitor::EngineState},
     images::{
-        Task, choice,
-        models::{self, EngineModel},
+        choice,
+        models::{self, EngineModel, Runner},
     },
     readiness::WarmUp,
 };
@@ -138,9 +138,10 @@ fn engine_model(inputs: &EvaluationInputs<'_>, rules: &Rules) -> Check {
         return check.with_status(CheckStatus::Fail, message);
     }
     let default = rules.default_model.as_deref();
+    let makes_new = choice::resolve_for_new_images(&models, &rules.presets, default).is_some();
     let model = match choice::resolve_default(&models, &rules.presets, default) {
         // There is nothing to load in advance by a new image.
-        Ok(model) if !model.is_in_process() && model.template(Task::Generate).is_none() => return check,
+        Ok(_) if !makes_new => return check,
         Ok(model) => model,
         Err(refused) if default.is_some() => {
             return check
@@ -183,7 +184,12 @@ fn no_servable_model(models: &[EngineModel], rules: &Rules) -> String {
     if models.is_empty() {
         let _ = write!(message, ": {install}, or name presets that bring graphs of their own");
     } else {
-        let listed = models.iter().take(MAX_LISTED).map(|model| format!("{:?} ({})", model.name, model.kind));
+        let listed = models.iter().take(MAX_LISTED).map(|model| match &model.runner {
+            Runner::Incomplete { lacks, .. } => {
+                format!("{:?} ({}, beside which {lacks} is missing)", model.name, model.kind)
+            }
+            _ => format!("{:?} ({})", model.name, model.kind),
+        });
         let _ = write!(message, ", only {}", listed.collect::<Vec<_>>().join(", "));
         if let more @ 1.. = models.len().saturating_sub(MAX_LISTED) {
             let _ = write!(message, " and {more} more");

@@ -65,8 +65,10 @@ impl ImageResponder {
     ) -> Result<Vec<u8>, EngineError> {
         // All images of a job have the same size.
         let size = images.first().map(image_size).transpose()?;
-        let data =
-            images.into_iter().map(|image| self.image_object(image, job, cancel)).collect::<Result<_, _>>()?;
+        let data = images
+            .into_iter()
+            .map(|image| self.image_object(image, job, cancel))
+            .collect::<Result<_, _>>()?;
         let response = ImagesResponse {
             created: unix_now(),
             data,

@@ -105,7 +105,8 @@ async fn an_engine_with_only_flux_is_ready_with_a_preset() {
         assert_eq!(answer.status, 200, "{name:?}: {answer:?}");
     }
     assert_eq!(loaded(&fake), ["FLUX Dev"; 4]);
-    let text = "exists, but the engine lacks what it needs beside it: a model of type clip_embed, variant large";
+    let text =
+        "exists, but the engine lacks what it needs beside it: a model of type clip_embed, variant large";
     refused(&sidecar, "FLUX Dev", 400, "invalid_value", text).await;
     refused(&sidecar, "key-FLUX Fill", 400, "invalid_value", "variant large").await;
 }

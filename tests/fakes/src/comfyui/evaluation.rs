@@ -13,7 +13,7 @@ use super::{
     declarations, files,
     graph::{self, link},
 };
-use crate::painting::{Sampling, Signal, decode, digest, encoded, inverted, pasted, scaled};
+use crate::painting::{Sampling, Signal, beside, decode, digest, encoded, inverted, pasted, scaled};
 
 /// A workflow that runs.
 pub(super) struct Evaluation<'a> {
@@ -175,6 +175,14 @@ fn computed(given: &Given<'_>) -> Option<Signal> {
             image(of_pixels(&given.image("image"), megapixels * 1024.0 * 1024.0, 1))
         }
         "FluxKontextImageScale" => image(of_pixels(&given.image("image"), 1024.0 * 1024.0, 16)),
+        "ImageStitch" => {
+            let (first, second) = (given.image("image1"), given.signal("image2").image);
+            let is_left = given.text("direction") == "left";
+            image(second.map_or_else(
+                || (*first).clone(),
+                |second| if is_left { beside(&second, &first) } else { beside(&first, &second) },
+            ))
+        }
         "ImageCompositeMasked" => {
             let mask = given.signal("mask").mask;
             image(pasted(&given.image("destination"), &given.image("source"), mask.as_deref()))

@@ -72,6 +72,12 @@ pub(super) fn loras(graph: &Value, outputs: &[String]) -> Vec<(String, f64)> {
     behind_their_sources(graph, outputs).into_iter().filter_map(of).collect()
 }
 
+/// Whether a node puts the picture of its last input before that of its first.
+pub(super) fn puts_second_first(graph: &Value, id: &str) -> bool {
+    class(graph, id) == "ImageStitch"
+        && matches!(graph[id]["inputs"]["direction"].as_str(), Some("left" | "up"))
+}
+
 /// The nodes that the outputs need, each after what it needs.
 fn behind_their_sources<'a>(graph: &'a Value, outputs: &'a [String]) -> Vec<&'a str> {
     fn visit<'a>(graph: &'a Value, id: &'a str, seen: &mut Vec<&'a str>, found: &mut Vec<&'a str>) {
@@ -79,7 +85,11 @@ fn behind_their_sources<'a>(graph: &'a Value, outputs: &'a [String]) -> Vec<&'a 
             return;
         }
         seen.push(id);
-        for (_, value) in inputs(graph, id) {
+        let mut values = inputs(graph, id);
+        if puts_second_first(graph, id) {
+            values.reverse();
+        }
+        for (_, value) in values {
             if let Some((source, _)) = link(value) {
                 visit(graph, source, seen, found);
             }

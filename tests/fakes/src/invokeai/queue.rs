@@ -72,7 +72,9 @@ impl QueueItem {
 
     /// How many steps the denoiser does.
     pub fn steps(&self) -> u64 {
-        self.number("steps").max(self.number("num_steps"))
+        let counted = self.number("steps").max(self.number("num_steps"));
+        // One family has a node that raises them to its least.
+        if counted == 0 { self.number("a").max(self.number("b")) } else { counted }
     }
 
     /// The names of the pictures that the picture depends on, in the graph's order; masks are none of them.

@@ -249,7 +249,7 @@ impl Host {
                     complete.insert(first.name.clone(), (mains, others.collect()));
                 }
                 Runner::Incomplete { is_installed: false, .. } => {
-                    assert!(!first.is_listed && by_file.is_empty())
+                    assert!(!first.is_listed && by_file.is_empty());
                 }
                 other => panic!("{}: {other:?}", first.name),
             }
@@ -271,8 +271,8 @@ impl Host {
     }
 }
 
-#[test]
-fn with_everything_that_is_published_each_family_has_its_own_files() {
+/// Each family, its diffusion models, and its other files.
+fn published_families() -> Vec<(&'static str, &'static str, &'static str)> {
     let qwen = "qwen_2.5_vl_7b_fp8_scaled qwen_image_vae";
     let (edit_2509, edit_2511) = (
         "qwen_image_edit_2509_fp8_e4m3fn",
@@ -281,7 +281,7 @@ fn with_everything_that_is_published_each_family_has_its_own_files() {
     let both = "qwen_image_2512_fp8_e4m3fn qwen_image_fp8_e4m3fn";
     let krea = "krea2_turbo_fp8_scaled krea2_turbo_int8_convrot";
     let flux1 = "clip_l t5xxl_fp16 ae";
-    let expected = [
+    vec![
         ("anima", "anima-base-v1.0", "qwen_3_06b_base qwen_image_vae"),
         ("anima-turbo", "anima-base-v1.0", "qwen_3_06b_base anima-turbo-lora-v0.2 qwen_image_vae"),
         ("flux1-dev", "flux1-dev", flux1),
@@ -304,8 +304,8 @@ fn with_everything_that_is_published_each_family_has_its_own_files() {
             "flux3-image-klein-base-bf16 flux3-image-klein-base-int8-convrot",
             "qwen3vl_4b_bf16 flux2-vae",
         ),
+        ("krea-2", krea, "qwen3vl_4b_bf16 qwen_image_vae"),
         ("krea-2-style", krea, "qwen3vl_4b_bf16 krea2_style_reference qwen_image_vae"),
-        ("krea-2-turbo", krea, "qwen3vl_4b_bf16 qwen_image_vae"),
         ("qwen-image", both, qwen),
         (
             "qwen-image-2.1",
@@ -341,12 +341,16 @@ fn with_everything_that_is_published_each_family_has_its_own_files() {
         ),
         ("z-image", "z_image_bf16 z_image_int8_convrot", "qwen_3_4b ae"),
         ("z-image-turbo", "z_image_turbo_bf16 z_image_turbo_int8_convrot", "qwen_3_4b ae"),
-    ];
+    ]
+}
+
+#[test]
+fn with_everything_that_is_published_each_family_has_its_own_files() {
     let found = Host::published().families();
     let split = |files: &Vec<String>| files.join(" ");
     let found: Vec<_> =
         found.iter().map(|(name, (mains, others))| (name.as_str(), split(mains), split(others))).collect();
-    let expected: Vec<_> = expected
+    let expected: Vec<_> = published_families()
         .into_iter()
         .map(|(name, mains, others)| (name, mains.to_owned(), others.to_owned()))
         .collect();
@@ -439,7 +443,7 @@ fn families_that_are_a_lora_need_its_file() {
         ("Edit-2511-Lightning", "qwen-image-edit-lightning", "qwen-image-edit"),
         ("Lightning-4steps", "qwen-image-lightning", "qwen-image"),
         ("anima-turbo", "anima-turbo", "anima"),
-        ("krea2_style", "krea-2-style", "krea-2-turbo"),
+        ("krea2_style", "krea-2-style", "krea-2"),
         ("ControlNet", "qwen-image-inpaint", "qwen-image"),
     ] {
         let names = Host::published().without(&[lora]).names();

@@ -57,7 +57,6 @@ pub(super) static UNSUPPORTED: &[Family] = &[
         phrases: &["flux 2", "flux klein"],
         hints: &["klein"],
         overrides: &["flux"],
-        ..EMPTY_FAMILY
     },
     Family {
         name: "flux3",
