@@ -135,7 +135,7 @@ def main(directory):
     source = io.BytesIO()
     Image.new("RGB", (448, 640), (30, 90, 160)).save(source, "PNG")
     address = "data:image/png;base64," + base64.b64encode(source.getvalue()).decode()
-    for name, image in (("one image", address), ("a list of one image", [address])):
+    for name, image in (("one image", address), ("a list of one image", [address]), ("a list of two images", [address] * 2)):
         status, answer = call(f"{base}/api/v1/images/edit", {"image": image, "prompt": "at night"}, token)
         sizes = [fetch_image(one["url"]).size for one in json.loads(answer)] if status == 200 else answer[:400]
         check(f"an edit of {name} has its size", sizes == [(448, 640)], sizes)

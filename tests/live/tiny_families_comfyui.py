@@ -285,7 +285,7 @@ def main():
     loras = {f"loras/{name}": partial(lora, *of) for of, names in LORAS.items() for name in names}
     for name, make in {**RUN, **loras}.items():
         file = path(name)
-        if not file.exists():
+        if not file.exists() or not file.stat().st_size:
             # Under another name first: a file with its own name is whole.
             part = file.with_suffix(".part")
             save_file({key: weight.contiguous() for key, weight in make().items()}, part)

@@ -7,7 +7,7 @@ use wire::openai::fields::{FieldError, Fields};
 use super::{
     ImageRequest,
     choice::ModelChoice,
-    models::{EngineLora, LoraChoice, LoraUse},
+    models::{EngineLora, EngineModel, LoraChoice, LoraUse},
     template::Template,
 };
 
@@ -92,15 +92,27 @@ fn find(wanted: &LoraChoice, choice: &ModelChoice) -> Result<LoraUse, FieldError
         return Ok(LoraUse { lora: lora.clone(), weight: *weight });
     }
     let name = prefix(name, 200);
-    let message = match choice.loras.iter().find(|lora| lora.matches_name(name)) {
-        Some(lora) => format!(
-            "The LoRA {name:?} is for {} models, and {:?} is none.",
-            lora.family.as_deref().unwrap_or("other"),
-            choice.name
-        ),
+    let other = choice.loras.iter().find(|lora| lora.matches_name(name));
+    let message = match other.zip(choice.model.as_ref()) {
+        Some((lora, model)) => misfit(lora, model),
         None => format!("The engine has no LoRA {name:?}.{}", available(choice)),
     };
     Err(FieldError::new(PARAM, message))
+}
+
+/// Names what it is for and what the model is. The variant is said where it is what tells them apart.
+fn misfit(lora: &EngineLora, model: &EngineModel) -> String {
+    let words = |family: Option<&str>, variant: Option<&str>| {
+        let variant = variant.filter(|_| lora.variant.is_some());
+        [family, variant].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    format!(
+        "The LoRA {:?} is for {} models, and {:?} is {}.",
+        lora.name,
+        words(lora.family.as_deref(), lora.variant.as_deref()),
+        model.name,
+        words(model.family_name(), model.variant.as_deref())
+    )
 }
 
 fn available(choice: &ModelChoice) -> String {
@@ -114,5 +126,41 @@ fn available(choice: &ModelChoice) -> String {
             names[..MAX_LISTED].join(", "),
             more - MAX_LISTED
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::models::{Family, SD_1, SDXL};
+
+    fn model(family: &'static Family, variant: &str) -> EngineModel {
+        EngineModel { variant: Some(variant.to_owned()), ..EngineModel::in_process("m", "mine", family) }
+    }
+
+    fn lora(family: Option<&str>, variant: Option<&str>) -> EngineLora {
+        let [family, variant] = [family, variant].map(|word| word.map(str::to_owned));
+        EngineLora { key: "k".to_owned(), name: "paint".to_owned(), family, variant, handle: Value::Null }
+    }
+
+    #[test]
+    fn a_lora_is_for_a_family_and_a_variant() {
+        let table = [
+            (None, None, "dev", None),
+            (Some("sd-1"), None, "dev", None),
+            (Some("sd-1"), Some("dev"), "dev", None),
+            (Some("sd-1"), Some("klein_4b"), "klein_4b_base", None),
+            (Some("sd-1"), Some("klein_4b_base"), "klein_4b", None),
+            (Some("sd-1"), Some("klein_4b"), "dev", Some("for sd-1 klein_4b models, and \"mine\" is sd-1 dev.")),
+            (Some("sd-1"), Some("klein_4b"), "klein_9b", Some("for sd-1 klein_4b models, and \"mine\" is sd-1 klein_9b.")),
+            (Some("sdxl"), None, "dev", Some("for sdxl models, and \"mine\" is sd-1.")),
+        ];
+        for (family, variant, of_model, expected) in table {
+            let (lora, model) = (lora(family, variant), model(&SD_1, of_model));
+            let said = (!lora.fits(&model)).then(|| misfit(&lora, &model));
+            let expected = expected.map(|expected| format!("The LoRA \"paint\" is {expected}"));
+            assert_eq!(said, expected, "{family:?} {variant:?} with {of_model}");
+        }
+        assert!(!lora(Some("sd-1"), None).fits(&model(&SDXL, "normal")));
     }
 }
