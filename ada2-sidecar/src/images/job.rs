@@ -126,8 +126,7 @@ impl Job {
         limits: Limits,
     ) -> Result<Self, FieldError> {
         let mut source = source;
-        // The request has no mask, and the model cannot inpaint: transparency is ignored.
-        if self.task == Task::Edit && self.template.is_some() && choice.template(Task::Inpaint).is_none() {
+        if !edit_plan.takes_transparency {
             source.mask = None;
         }
         let task = if source.mask.is_some() { Task::Inpaint } else { Task::Edit };
