@@ -6,6 +6,7 @@ mod conditioning;
 mod draft;
 mod format;
 mod graph;
+mod incoming;
 mod masks;
 mod numbers;
 mod output;

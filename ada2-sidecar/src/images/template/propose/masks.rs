@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     draft::Draft,
     graph::Workflow,
-    pictures::{Incoming, Role},
+    incoming::{Incoming, Role},
 };
 use crate::images::template::GraphEdge;
 

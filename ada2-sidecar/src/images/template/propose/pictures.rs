@@ -5,30 +5,13 @@ use std::collections::BTreeSet;
 use super::{
     draft::Draft,
     graph::{Workflow, input},
+    incoming::{Incoming, Role},
     masks::{self, transparency_roles},
 };
 use crate::images::template::NodeInput;
 
 /// How many nodes a picture may pass on its way to a numbered input.
 const MAX_STEPS: usize = 6;
-
-/// An input that takes a picture.
-#[derive(Debug, Clone)]
-pub(super) struct Incoming {
-    pub(super) at: NodeInput,
-    /// Inputs with the same key take the same picture.
-    pub(super) key: String,
-    pub(super) role: Role,
-}
-
-/// What it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Picture,
-    Mask,
-    /// The mask as the transparency of the picture, in one file.
-    Transparency,
-}
 
 /// Binds pictures, mask and strength.
 pub(super) fn bind(workflow: &Workflow<'_>, draft: &mut Draft) {
