@@ -46,7 +46,8 @@ impl TaskCapabilities {
         let bound = EXTENSIONS.iter().filter(|(_, binding)| template.binds(*binding)).map(|(name, _)| *name);
         let seed = template.binds(Binding::Seed).then_some("seed");
         let mut parameters: Vec<_> = seed.into_iter().chain(bound).collect();
-        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some() {
+        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some()
+        {
             parameters.push("quality");
         }
         if template.max_loras() > 0 {
@@ -98,7 +99,10 @@ fn usual_values(template: &Template) -> Map<String, Value> {
         ("steps", template.default_steps().map(|steps| json!(steps))),
         ("cfg_scale", template.default_cfg_scale().map(|scale| json!(scale))),
         // ComfyUI's own pairs have no name that a request could use.
-        ("scheduler", template.default_scheduler().filter(|name| !name.contains('/')).map(|name| json!(name))),
+        (
+            "scheduler",
+            template.default_scheduler().filter(|name| !name.contains('/')).map(|name| json!(name)),
+        ),
         ("strength", template.default_strength().map(|strength| json!(strength))),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()

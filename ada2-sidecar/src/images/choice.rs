@@ -204,7 +204,8 @@ pub fn listed(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<(String, M
         let choice = tasks.iter().find_map(|task| choose_preset(models, presets, preset, *task).ok())?;
         Some((preset.name.clone(), choice))
     };
-    let usable_presets = presets.iter().filter(|preset| is_usable_preset(models, preset)).filter_map(of_preset);
+    let usable_presets =
+        presets.iter().filter(|preset| is_usable_preset(models, preset)).filter_map(of_preset);
     let usable = models.iter().filter(|model| model.is_usable() && model.is_listed);
     let of_alias = |(alias, family): &(&str, &'static Family)| {
         Some(((*alias).to_owned(), choose_model(find_by_family(models, family)?)))

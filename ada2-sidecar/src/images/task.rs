@@ -99,7 +99,8 @@ impl EditPlan {
             Some(size) => Scaling::Exactly(size),
             None => Scaling::AtMost(image_pixels),
         };
-        let takes_transparency = task == Task::Inpaint || (has(Task::Inpaint) && !template.takes_references());
+        let takes_transparency =
+            task == Task::Inpaint || (has(Task::Inpaint) && !template.takes_references());
         Self { task, images, size, scaling, max_pixels: image_pixels, takes_transparency }
     }
 }
