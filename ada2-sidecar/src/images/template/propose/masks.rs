@@ -57,8 +57,8 @@ fn wrong_way_round(workflow: &Workflow<'_>, node: &str, reached: &[String]) -> O
         return None;
     }
     let at = workflow.describe(node);
-    let is_inverter = |node: &String| inverts(workflow, node) && repaints(workflow, node, reached);
-    let is_inverted = workflow.downstream(node).iter().any(is_inverter);
+    let turns_it = |node: &String| inverts(workflow, node) && repaints(workflow, node, reached);
+    let is_inverted = workflow.downstream(node).iter().any(turns_it);
     (!is_inverted).then(|| {
         format!(
             "mask: {at} is used as it is, and the sidecar's mask is black where to repaint, where this engine repaints white: \
