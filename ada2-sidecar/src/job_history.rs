@@ -20,7 +20,7 @@ use crate::{
 const MAX_SAMPLES: usize = 20;
 /// Fewer jobs give no median.
 const MIN_SAMPLES: usize = 5;
-/// Combinations of model, size and task; the least recently used is dropped.
+/// Different keys; the least recently used is dropped.
 const MAX_KEYS: usize = 32;
 /// Steps of a job that count; one or two may have waited for something else.
 const MIN_STEPS: u32 = 3;
@@ -36,12 +36,26 @@ struct HistoryState {
     timings: VecDeque<(TimingKey, VecDeque<Duration>)>,
 }
 
-/// Only jobs with the same key are compared.
+/// Only jobs with the same key are compared: with ten source images a step may take four times as long as with one.
 #[derive(Debug, Clone, PartialEq)]
 struct TimingKey {
     model: String,
     size: Option<ImageSize>,
     task: Task,
+    source_images: usize,
+    loras: usize,
+}
+
+impl TimingKey {
+    fn of(job: &Job) -> Self {
+        Self {
+            model: job.name.clone(),
+            size: job.expected_size(),
+            task: job.task,
+            source_images: job.source.as_ref().map_or(0, |source| source.images.len()),
+            loras: job.loras.len(),
+        }
+    }
 }
 
 /// What is known at one moment.
@@ -70,7 +84,8 @@ pub struct StepTiming {
     pub size: Option<ImageSize>,
     /// The mean of its steps.
     pub mean: Duration,
-    /// The median of up to 20 earlier jobs with the same model, size and task; none if there were fewer than five.
+    /// The median of up to 20 earlier jobs with the same model, size, task and number of source images and LoRAs; none if
+    /// there were fewer than five.
     pub median: Option<Duration>,
 }
 
@@ -112,9 +127,8 @@ impl JobHistory {
     }
 
     fn record_timing(&self, job: &Job, step: Duration) {
-        let key = TimingKey { model: job.name.clone(), size: job.expected_size(), task: job.task };
         let mut state = self.lock();
-        state.snapshot.step_timing = Some(state.push_timing(key, step));
+        state.snapshot.step_timing = Some(state.push_timing(TimingKey::of(job), step));
     }
 
     /// Records a job's result: usable images, or the error.

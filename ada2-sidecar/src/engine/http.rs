@@ -29,6 +29,8 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For an image over a slow disk.
 const IMAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_RESPONSE: usize = 16 << 20;
+/// Of models: each takes 1 to 3 KiB, and some people have ten thousand.
+const MAX_LIST: usize = 64 << 20;
 const MAX_IMAGE_BYTES: usize = 64 << 20;
 /// What to do about a refused login.
 const LOGIN_FIX: &str = "correct the file or the user in the engine, then run `sudo ada2-sidecar reload` (without it, the next login \
@@ -77,6 +79,19 @@ impl EngineClient {
         self.read(self.send(self.pooled.get(url).timeout(RESPONSE_TIMEOUT)).await?).await
     }
 
+    /// A list that grows with what is installed: it may be long, and is read on another thread.
+    pub(super) async fn get_list<T: DeserializeOwned, R: Send + 'static>(
+        &self,
+        url: Url,
+        read: impl FnOnce(T) -> R + Send + 'static,
+    ) -> Result<R, EngineError> {
+        let response = self.send(self.pooled.get(url).timeout(RESPONSE_TIMEOUT)).await?;
+        let path = response.url().path().to_owned();
+        let body = read_limited(response, MAX_LIST).await.map_err(body_error)?;
+        let reading = tokio::task::spawn_blocking(move || serde_json::from_slice(&body).map(read));
+        reading.await.ok().and_then(Result::ok).ok_or_else(|| self.unexpected_response(&path))
+    }
+
     /// Uploads a PNG; the response names it.
     pub(super) async fn upload<T: DeserializeOwned>(
         &self,
@@ -110,6 +125,9 @@ impl EngineClient {
                 self.session.refuse(&fresh, refusal.clone(), Instant::now());
                 return Err(refusal);
             }
+            if response.status().is_success() {
+                self.session.accept(&fresh);
+            }
             token = Some(fresh);
         }
         let status = response.status();
@@ -122,12 +140,20 @@ impl EngineClient {
         if status.is_success() {
             return Ok(response);
         }
+        Err(self.failure(response).await)
+    }
+
+    /// The error for a response whose status is not 2xx.
+    pub(super) async fn failure(&self, response: Response) -> EngineError {
+        let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
-            return Err(EngineError::LoginRequired(self.dialect.login_hint.to_owned()));
+            return EngineError::LoginRequired(self.dialect.login_hint.to_owned());
         }
         let path = response.url().path().to_owned();
-        let body = read_limited(response, MAX_RESPONSE).await.map_err(body_error)?;
-        Err(EngineError::Failed((self.dialect.error_message)(status, &path, &body)))
+        match read_limited(response, MAX_RESPONSE).await {
+            Ok(body) => EngineError::Failed((self.dialect.error_message)(status, &path, &body)),
+            Err(error) => body_error(error),
+        }
     }
 
     /// The token after a 401 to a request with the token `used`.

@@ -182,7 +182,7 @@ impl InvokeAi {
         {
             return Ok(models.clone());
         }
-        let models = InstalledModels::read(&self.api.models().await?, graphs::catalog());
+        let models = self.api.models().await?;
         self.state().models = Some((Instant::now(), version.to_owned(), models.clone()));
         Ok(models)
     }

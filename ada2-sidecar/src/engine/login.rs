@@ -77,6 +77,7 @@ struct SessionState {
     attempt: Option<LoginAttempt>,
     /// Why the engine refused the last login, and when the next one is due.
     refusal: Option<(EngineError, Instant)>,
+    /// Since a request that needs a login last succeeded after one.
     refusals: u32,
 }
 
@@ -161,7 +162,7 @@ impl Session {
         state.attempt = None;
         match result {
             Ok(token) => {
-                (state.token, state.refusal, state.refusals) = (Some(token.clone()), None, 0);
+                (state.token, state.refusal) = (Some(token.clone()), None);
             }
             Err(refusal @ EngineError::LoginRequired(_)) => state.refuse(refusal.clone(), now),
             // It does not answer, which says nothing about the password.
@@ -177,10 +178,18 @@ impl Session {
         }
     }
 
-    /// The engine has refused a fresh token.
-    pub(super) fn refuse(&self, used: &HeaderValue, refusal: EngineError, now: Instant) {
+    /// The engine has accepted a fresh token for a request that it refuses without one.
+    pub(super) fn accept(&self, used: &HeaderValue) {
         let mut state = self.state();
         if state.token.as_ref() == Some(used) {
+            state.refusals = 0;
+        }
+    }
+
+    /// The engine has refused a fresh token. Several requests may report the same one.
+    pub(super) fn refuse(&self, used: &HeaderValue, refusal: EngineError, now: Instant) {
+        let mut state = self.state();
+        if state.token.as_ref() == Some(used) && state.refusal.is_none() {
             state.refuse(refusal, now);
         }
     }
@@ -302,12 +311,22 @@ mod tests {
 
     #[test]
     fn a_fresh_token_that_is_refused_counts_as_a_refused_login() {
-        let (session, now) = (Session::default(), Instant::now());
+        let (session, mut now) = (Session::default(), Instant::now());
         session.set_login(Some(login("hush")));
-        log_in(&session, now, Ok("t1"));
+        for (nth, delay) in [10, 20, 40, 80, 160, 300, 300].into_iter().enumerate() {
+            log_in(&session, now, Ok(&format!("t{nth}")));
+            let token = session.token().unwrap();
+            for _ in 0..3 {
+                session.refuse(&token, wrong(), now);
+            }
+            let just_before = now + Duration::from_millis(delay * 1000 - 1);
+            assert!(matches!(session.renew(Some(&token), just_before, NO), Renewal::Refused(_)), "{delay}");
+            now += Duration::from_secs(delay);
+        }
+        log_in(&session, now, Ok("good"));
         let token = session.token().unwrap();
+        session.accept(&token);
         session.refuse(&token, wrong(), now);
-        assert!(matches!(session.renew(Some(&token), now, NO), Renewal::Refused(_)));
-        log_in(&session, now + FIRST_DELAY, Ok("t2"));
+        log_in(&session, now + FIRST_DELAY, Ok("the delay begins anew"));
     }
 }

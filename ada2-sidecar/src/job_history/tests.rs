@@ -1,7 +1,8 @@
 use super::*;
 use crate::images::{
+    SourceImages,
     choice::ModelChoice,
-    models::{EngineModel, SD_1},
+    models::{EngineLora, EngineModel, LoraUse, SD_1},
 };
 
 fn job(name: &str) -> Job {
@@ -59,6 +60,26 @@ fn the_median_is_over_the_last_twenty_jobs_of_that_model_and_size() {
     }
     assert_eq!(history.lock().timings.len(), MAX_KEYS);
     assert_eq!(median("m", 512, 70), None, "so are models that are not used");
+}
+
+#[test]
+fn jobs_with_other_numbers_of_source_images_or_loras_are_not_compared() {
+    let source = |count| SourceImages { images: vec!["p".into(); count], mask: None };
+    let lora = EngineLora {
+        key: "l".into(),
+        name: "l".into(),
+        family: None,
+        variant: None,
+        handle: serde_json::Value::Null,
+    };
+    let lora = LoraUse { lora, weight: 1.0 };
+    let edit = |images, loras| {
+        let source = Some(std::sync::Arc::new(source(images)));
+        TimingKey::of(&Job { source, loras: vec![lora.clone(); loras], task: Task::Edit, ..job("m") })
+    };
+    assert_eq!(edit(1, 1), edit(1, 1));
+    assert_ne!(edit(1, 0), edit(10, 0));
+    assert_ne!(edit(1, 0), edit(1, 2));
 }
 
 fn at(image_index: usize, image_fraction: f64) -> JobProgress {

@@ -27,7 +27,7 @@ use crate::{
 
 /// In `GATEWAY_DATA_DIR`.
 pub(super) const FILE_NAME: &str = "models.json";
-const MAX_FILE_BYTES: u64 = 16 * MAX_LIST_BYTES as u64;
+const MAX_FILE_BYTES: u64 = 4 * MAX_LIST_BYTES as u64;
 /// How long a backend that becomes ready waits until its list is on the disk.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -14,11 +14,11 @@ use wire::openai::{
 use super::probe::is_html;
 use crate::config::Backend;
 
-pub(super) const MAX_LIST_BYTES: usize = 1 << 20;
+pub(super) const MAX_LIST_BYTES: usize = 8 << 20;
 /// Further entries are skipped.
 const MAX_MODELS: usize = 10_000;
 /// What a model is and can do, as `ada2-sidecar` says it. Other members of an entry are not passed on.
-const DETAILS: &[&str] = &["family", "variant", "capabilities", "files"];
+const DETAILS: &[&str] = &["family", "variant", "capabilities"];
 /// An entry with more of it loses it.
 const MAX_DETAILS_BYTES: usize = 16 << 10;
 
@@ -195,11 +195,11 @@ mod tests {
     fn what_a_model_is_and_can_do_is_kept_up_to_a_limit() {
         let details = json!({"family": "z-image", "variant": null, "capabilities": {"max_images": 3, "tasks": ["edit"]}});
         let entry = |id: &str, more: &Value| {
-            let mut entry = json!({"id": id, "root": "/home/me/m", "owned_by": "invokeai"});
+            let mut entry = json!({"id": id, "root": "/home/me/m", "files": {}, "owned_by": "invokeai"});
             entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             entry
         };
-        let long = json!({"family": "f", "files": ["x".repeat(MAX_DETAILS_BYTES)]});
+        let long = json!({"family": "f", "capabilities": ["x".repeat(MAX_DETAILS_BYTES)]});
         let list = json!({"data": [entry("a", &details), entry("b", &json!({})), entry("c", &long)]});
         let listing = parse_listing(list.to_string().as_bytes(), "gpu_heavy").unwrap();
         let kept = json!([{"id": "a", "object": "model", "created": 0, "owned_by": "gpu_heavy", "family": "z-image",
@@ -266,5 +266,6 @@ mod tests {
         let listing = parse_listing(body.as_bytes(), "c").unwrap();
         assert_eq!(listing.models.len(), MAX_MODELS);
         assert!(listing.warning.is_some_and(|warning| warning.contains("too many")));
+        const { assert!(MAX_MODELS * 810 <= MAX_LIST_BYTES, "what ada2-sidecar says of each fits") };
     }
 }

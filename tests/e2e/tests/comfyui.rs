@@ -230,6 +230,18 @@ async fn a_disconnect_cancels_its_own_job_by_name_in_every_version() {
 }
 
 #[tokio::test]
+async fn a_cancel_that_fails_is_repeated_by_the_same_route() {
+    let (engine, sidecar) = held(ComfyVersion::V0_33_0, &[]).await;
+    engine.script(|script| script.broken_job_cancel = true);
+    disconnect_when(&engine, &sidecar, &request(), ours_is(JobState::Running)).await;
+    fakes::eventually("it is repeated", async || (job_cancels(&engine).len() > 2).then_some(())).await;
+    engine.script(|script| script.broken_job_cancel = false);
+    sidecar.until_inflight(0).await;
+    assert_eq!(interrupts(&engine).len(), 0);
+    assert_eq!(statuses_of_ours(&engine)[0], PromptStatus::Interrupted);
+}
+
+#[tokio::test]
 async fn an_engine_that_was_updated_is_asked_again_whether_it_cancels_single_jobs() {
     let (engine, sidecar) = held(ComfyVersion::V0_12_1, &[]).await;
     let asked = async |expected: usize| {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use service::outbound::{ReadBodyError, read_limited};
@@ -167,8 +167,10 @@ impl ComfyUiApi {
         let request = self.0.pooled.post(self.url(&["api", "jobs", prompt, "cancel"]));
         let response = request.timeout(RESPONSE_TIMEOUT).send().await;
         let response = response.map_err(|error| transport_error(&error))?;
-        if !response.status().is_success() {
-            return Ok(false);
+        match response.status() {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => return Ok(false),
+            status if !status.is_success() => return Err(self.0.failure(response).await),
+            _ => {}
         }
         match self.0.read::<Value>(response).await {
             Ok(answer) => Ok(answer["cancelled"].is_boolean()),

@@ -41,10 +41,19 @@ pub(super) struct ModelCache {
 
 #[derive(Debug, Default)]
 struct FamilyCache {
-    /// The descriptions of this start of the server.
+    /// When the server was last asked.
+    read_at: Option<Instant>,
+    /// What it said since it started.
+    listed: Arc<Listed>,
+    /// What follows from that.
+    found: Option<Families>,
+}
+
+/// What families and LoRAs are found in.
+#[derive(Debug, Default, PartialEq)]
+struct Listed {
     classes: Classes,
-    /// What follows from them, and when it was read.
-    found: Option<(Instant, Families)>,
+    lora_files: Vec<String>,
 }
 
 /// The models of families, and all LoRAs.
@@ -81,23 +90,35 @@ impl ModelCache {
     }
 
     async fn families(&self, api: &ComfyUiApi) -> Result<Families, EngineError> {
-        let known = {
+        let (before, found) = {
             let cache = self.lock();
-            if let Some((read_at, families)) = &cache.found
-                && read_at.elapsed() < FILES_TTL
-            {
+            let is_fresh = cache.read_at.is_some_and(|read_at| read_at.elapsed() < FILES_TTL);
+            if let Some(families) = cache.found.as_ref().filter(|_| is_fresh) {
                 return Ok(families.clone());
             }
-            cache.classes.clone()
+            (cache.listed.clone(), cache.found.clone())
         };
-        let classes = read_classes(api, known).await?;
+        let classes = read_classes(api, before.classes.clone()).await?;
+        let listed = Arc::new(Listed { classes, lora_files: api.loras().await? });
+        let families = match found.filter(|_| listed == before) {
+            Some(families) => families,
+            None => {
+                let listed = listed.clone();
+                let finding = tokio::task::spawn_blocking(move || listed.families());
+                finding.await.map_err(|_| EngineError::Failed("reading its models failed".to_owned()))?
+            }
+        };
+        *self.lock() = FamilyCache { read_at: Some(Instant::now()), listed, found: Some(families.clone()) };
+        Ok(families)
+    }
+}
+
+impl Listed {
+    /// Takes long with many files: not for an async thread.
+    fn families(&self) -> Families {
         let sets = graphs::catalog().sets().filter(|set| !set.family.files.is_empty());
-        let models: Arc<[_]> = sets.flat_map(|set| family_files::models(set, &classes)).collect();
-        let loras: Arc<[_]> = api.loras().await?.iter().map(|file| lora(file)).collect();
-        let mut cache = self.lock();
-        cache.classes = classes;
-        cache.found = Some((Instant::now(), (models.clone(), loras.clone())));
-        Ok((models, loras))
+        let models = sets.flat_map(|set| family_files::models(set, &self.classes)).collect();
+        (models, self.lora_files.iter().map(|file| lora(file)).collect())
     }
 }
 
@@ -111,7 +132,11 @@ async fn read_classes(api: &ComfyUiApi, known: Classes) -> Result<Classes, Engin
         .filter(|class| family_files::lists_files(class) || known.get(*class).is_none_or(Option::is_none));
     let due: Vec<String> = due.map(str::to_owned).collect();
     let read = |class: String| async move {
-        let description = api.node_class(&class).await?;
+        let description = match api.node_class(&class).await {
+            // A broken node pack: the server works without this class.
+            Err(EngineError::Failed(_) | EngineError::UnexpectedResponse(_)) => None,
+            description => description?,
+        };
         Ok((class, description))
     };
     let read: HashMap<_, _> = stream::iter(due).map(read).buffer_unordered(CONCURRENCY).try_collect().await?;
@@ -122,7 +147,7 @@ fn lora(file: &str) -> EngineLora {
     EngineLora {
         key: file.to_owned(),
         name: stem(file).to_owned(),
-        family: lora_family(None, stem(file)).map(|family| family.name.to_owned()),
+        family: lora_family(stem(file)).map(|family| family.name.to_owned()),
         variant: None,
         handle: json!(file),
     }

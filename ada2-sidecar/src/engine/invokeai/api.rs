@@ -7,7 +7,11 @@ use reqwest::{Method, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::item::QueueItem;
+use super::{
+    graphs,
+    item::QueueItem,
+    models::{InstalledModels, ListedModel},
+};
 use crate::engine::{
     EngineError,
     http::{EngineClient, HttpDialect, RESPONSE_TIMEOUT, with_json},
@@ -130,13 +134,14 @@ impl InvokeAiApi {
         })
     }
 
-    /// The main models, as the server lists them.
-    pub(super) async fn models(&self) -> Result<Vec<Value>, EngineError> {
+    /// All models, as the server lists them.
+    pub(super) async fn models(&self) -> Result<InstalledModels, EngineError> {
         #[derive(Deserialize)]
         struct Models {
-            models: Vec<Value>,
+            models: Vec<ListedModel>,
         }
-        Ok(self.get::<Models>("/api/v2/models/").await?.models)
+        let read = |list: Models| InstalledModels::read(&list.models, graphs::catalog());
+        self.0.get_list(self.url("/api/v2/models/")?, read).await
     }
 
     pub(super) async fn queue_status(&self) -> Result<QueueStatus, EngineError> {

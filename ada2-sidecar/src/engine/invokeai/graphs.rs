@@ -18,7 +18,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::invokeai::models::InstalledModels,
+        engine::invokeai::models::{InstalledModels, ListedModel},
         images::{Task, models::Runner, template::Binding as B},
     };
 
@@ -48,6 +48,10 @@ mod tests {
             "format": format})
     }
 
+    fn entries(listed: Vec<Value>) -> Vec<ListedModel> {
+        serde_json::from_value(Value::Array(listed)).unwrap()
+    }
+
     /// `pipeline of BASE VARIANT`, `TYPE BASE VARIANT` or `TYPE BASE`.
     fn other(text: &str) -> Value {
         let words: Vec<_> = text.split(' ').collect();
@@ -61,7 +65,7 @@ mod tests {
     /// The other models that the main one gets, as `input=key`, or what it lacks.
     fn completed(main: Value, others: &[&str]) -> Result<Vec<String>, String> {
         let listed: Vec<_> = others.iter().map(|text| other(text)).chain([main]).collect();
-        let models = InstalledModels::read(&listed, catalog());
+        let models = InstalledModels::read(&entries(listed), catalog());
         let model = models.main.iter().find(|model| model.key == "main").unwrap();
         match &model.runner {
             Runner::Graphs { inputs, .. } => {
@@ -241,7 +245,7 @@ mod tests {
         for (base, variant, name, expected) in cases {
             let mut listed = main(base, variant, "checkpoint");
             listed["name"] = json!(name);
-            let models = InstalledModels::read(&[listed], Box::leak(Box::default()));
+            let models = InstalledModels::read(&entries(vec![listed]), Box::leak(Box::default()));
             let kind = &models.main[0].kind;
             let found = catalog().find(kind, Some(variant), name).map(|set| set.family.name.as_str());
             assert_eq!(found, Some(expected), "{base} {variant} {name}");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use wire::openai::images::ImageSize;
 
@@ -77,6 +78,32 @@ fn kind(base: &str, variant: Option<&str>, name: &str) -> ModelKind {
     ModelKind { family, variant, evidence: Evidence::Engine }
 }
 
+/// An entry of the list of all models. What has another type than expected is missing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ListedModel {
+    #[serde(deserialize_with = "text")]
+    key: Option<String>,
+    #[serde(deserialize_with = "text")]
+    hash: Option<String>,
+    #[serde(deserialize_with = "text")]
+    name: Option<String>,
+    #[serde(deserialize_with = "text")]
+    base: Option<String>,
+    #[serde(rename = "type", deserialize_with = "text")]
+    model_type: Option<String>,
+    #[serde(deserialize_with = "text")]
+    variant: Option<String>,
+    #[serde(deserialize_with = "text")]
+    format: Option<String>,
+    default_settings: Value,
+}
+
+fn text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let value = Value::deserialize(value)?;
+    Ok(value.as_str().map(str::to_owned))
+}
+
 /// What InvokeAI has.
 #[derive(Debug, Clone)]
 pub(super) struct InstalledModels {
@@ -87,11 +114,13 @@ pub(super) struct InstalledModels {
 
 impl InstalledModels {
     /// Reads the list of all models.
-    pub(super) fn read(listed: &[Value], catalog: &'static GraphCatalog) -> Self {
-        let submodels = listed.iter().filter_map(submodel).collect();
-        let completion = Arc::new(Completion { catalog, submodels });
-        let of_type =
-            |model_type: &'static str| listed.iter().filter(move |model| model["type"] == model_type);
+    pub(super) fn read(listed: &[ListedModel], catalog: &'static GraphCatalog) -> Self {
+        let of_type = |model_type: &'static str| {
+            listed.iter().filter(move |model| model.model_type.as_deref() == Some(model_type))
+        };
+        // There may be thousands of LoRAs, and no graph needs a certain one.
+        let others = listed.iter().filter(|model| model.model_type.as_deref() != Some("lora"));
+        let completion = Arc::new(Completion { catalog, submodels: others.filter_map(submodel).collect() });
         Self {
             main: of_type("main").filter_map(|listed| model(listed, &completion)).collect(),
             loras: of_type("lora").filter_map(lora).collect(),
@@ -100,42 +129,40 @@ impl InstalledModels {
 }
 
 /// The five fields that loader nodes require.
-fn handle(model: &Value) -> Option<Value> {
-    let text = |name: &str| model.get(name).and_then(Value::as_str);
-    Some(json!({"key": text("key")?, "hash": text("hash")?, "name": text("name")?, "base": text("base")?,
-        "type": text("type")?}))
+fn handle(model: &ListedModel) -> Option<Value> {
+    let ListedModel { key, hash, name, base, model_type, .. } = model;
+    Some(json!({"key": key.as_ref()?, "hash": hash.as_ref()?, "name": name.as_ref()?, "base": base.as_ref()?,
+        "type": model_type.as_ref()?}))
 }
 
-fn submodel(model: &Value) -> Option<Submodel> {
-    let text = |name: &str| model.get(name).and_then(Value::as_str);
+fn submodel(model: &ListedModel) -> Option<Submodel> {
     Some(Submodel {
-        model_type: text("type")?.to_owned(),
-        base: text("base")?.to_owned(),
-        variant: text("variant").map(str::to_owned),
-        format: text("format").map(str::to_owned),
+        model_type: model.model_type.clone()?,
+        base: model.base.clone()?,
+        variant: model.variant.clone(),
+        format: model.format.clone(),
         handle: handle(model)?,
     })
 }
 
-fn lora(model: &Value) -> Option<EngineLora> {
-    let text = |name: &str| model.get(name).and_then(Value::as_str).map(str::to_owned);
+fn lora(model: &ListedModel) -> Option<EngineLora> {
     Some(EngineLora {
-        key: text("key")?,
-        name: text("name")?,
-        family: text("base"),
-        variant: text("variant"),
+        key: model.key.clone()?,
+        name: model.name.clone()?,
+        family: model.base.clone(),
+        variant: model.variant.clone(),
         handle: handle(model)?,
     })
 }
 
-fn model(model: &Value, completion: &Arc<Completion>) -> Option<EngineModel> {
-    let text = |name: &str| model.get(name).and_then(Value::as_str);
+fn model(model: &ListedModel, completion: &Arc<Completion>) -> Option<EngineModel> {
+    let name = model.name.clone()?;
     let mut read = EngineModel {
-        key: text("key")?.to_owned(),
-        name: text("name")?.to_owned(),
-        kind: kind(text("base")?, text("variant"), text("name")?),
-        variant: text("variant").map(str::to_owned),
-        format: text("format").map(str::to_owned),
+        key: model.key.clone()?,
+        kind: kind(model.base.as_deref()?, model.variant.as_deref(), &name),
+        name,
+        variant: model.variant.clone(),
+        format: model.format.clone(),
         handle: handle(model)?,
         runner: Runner::None,
         is_listed: true,
@@ -146,12 +173,13 @@ fn model(model: &Value, completion: &Arc<Completion>) -> Option<EngineModel> {
     Some(read)
 }
 
-fn settings(model: &Value) -> ModelSettings {
-    let setting = |name: &str| model.get("default_settings").and_then(|settings| settings.get(name));
+fn settings(model: &ListedModel) -> ModelSettings {
+    let setting = |name: &str| model.default_settings.get(name);
     let integer =
         |name: &str| setting(name).and_then(Value::as_u64).and_then(|integer| u32::try_from(integer).ok());
     // For these models guidance is an input, and their `cfg_scale` is always 1.
-    let is_guided = model["base"] == "flux" || (model["base"] == "flux2" && model["variant"] == "dev");
+    let (base, variant) = (model.base.as_deref(), model.variant.as_deref());
+    let is_guided = base == Some("flux") || (base == Some("flux2") && variant == Some("dev"));
     let cfg_scale = if is_guided { "guidance" } else { "cfg_scale" };
     ModelSettings {
         size: integer("width")
@@ -169,7 +197,8 @@ mod tests {
     use crate::engine::invokeai::graphs;
 
     fn read(listed: &Value) -> Option<EngineModel> {
-        InstalledModels::read(std::slice::from_ref(listed), graphs::catalog()).main.first().cloned()
+        let listed: ListedModel = serde_json::from_value(listed.clone()).unwrap();
+        InstalledModels::read(&[listed], graphs::catalog()).main.first().cloned()
     }
 
     fn main(base: &str, variant: &Value) -> Value {
@@ -195,6 +224,15 @@ mod tests {
             None,
             "no loader could take it"
         );
+    }
+
+    #[test]
+    fn a_field_of_another_type_costs_no_other_model() {
+        let listed = json!([{"key": 7, "hash": {}, "name": [], "base": null, "type": "main", "default_settings": 1},
+            main("sd-1", &json!({"odd": 1}))]);
+        let listed: Vec<ListedModel> = serde_json::from_value(listed).unwrap();
+        let models = InstalledModels::read(&listed, graphs::catalog());
+        assert_eq!(models.main.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["Dream"]);
     }
 
     #[test]

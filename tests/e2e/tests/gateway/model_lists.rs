@@ -166,8 +166,8 @@ async fn the_usable_entries_of_a_list_count_and_the_others_are_a_warning() {
             "model list: /v1/models returned a web page",
         ),
         (
-            UpstreamReply::Respond(200, vec![], vec![b' '; (1 << 20) + 1]),
-            "model list: /v1/models returned more than 1 MiB",
+            UpstreamReply::Respond(200, vec![], vec![b' '; (8 << 20) + 1]),
+            "model list: /v1/models returned more than 8 MiB",
         ),
         (UpstreamReply::Respond(404, vec![], vec![]), ""),
     ] {

@@ -25,6 +25,22 @@ async fn with(files: &[&str], metadata: &[(&str, Value)], flags: &[&str]) -> (Fa
 }
 
 #[tokio::test]
+async fn a_broken_node_pack_costs_only_its_own_nodes() {
+    let fake = FakeComfy::start().await;
+    fake.script(|script| {
+        script.checkpoints.clear();
+        script.diffusion_models = Some(vec!["z_image_turbo_bf16.safetensors".into()]);
+        script.text_encoders = vec!["qwen_3_4b.safetensors".into()];
+        script.vae = vec!["ae.safetensors".into()];
+        script.broken_classes = vec!["UnetLoaderGGUF".into()];
+    });
+    let sidecar = Sidecar::comfyui(&fake.url(), &[]).await;
+    sidecar.until_ready().await;
+    assert!(listed(&sidecar).await.contains(&"z-image-turbo".to_owned()));
+    assert!(fake.requests().iter().any(|request| request.path == "/object_info/UnetLoaderGGUF"));
+}
+
+#[tokio::test]
 async fn a_file_without_an_image_model_is_never_used_as_one() {
     let files = [
         "chroma-hd.safetensors",

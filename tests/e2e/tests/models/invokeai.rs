@@ -60,6 +60,18 @@ async fn an_inpainting_variant_is_not_the_default_and_not_an_alias() {
 }
 
 #[tokio::test]
+async fn an_engine_with_very_many_loras_is_ready() {
+    let lora = |nth: usize| {
+        json!({"key": format!("k{nth}"), "hash": "h", "name": format!("l{nth}"), "base": "sd-1", "type": "lora",
+            "description": "x".repeat(1024)})
+    };
+    let models = std::iter::once(model("Dreamshaper", "sd-1", &json!("normal"))).chain((0..20_000).map(lora));
+    let (_fake, sidecar) = with(models.collect(), &[]).await;
+    sidecar.until_ready().await;
+    assert_eq!(listed(&sidecar).await, ["Dreamshaper", "sd-v1-5"]);
+}
+
+#[tokio::test]
 async fn an_engine_with_only_flux_is_reported() {
     let (_fake, sidecar) = with(flux(), &[]).await;
     let check = sidecar.until_fails("engine_model").await;

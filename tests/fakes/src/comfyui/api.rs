@@ -106,6 +106,9 @@ async fn cancel_job(State(core): Shared, Path(id): Path<String>) -> Response {
     if !core.look(|state| state.is_after(0, 25, 0)) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
+    if core.look(|state| state.script.broken_job_cancel) {
+        return server_error();
+    }
     let cancelled = core.change(|state| {
         let runs = state.running().is_some_and(|running| running.prompt_id == id);
         let waits = state.with_status(PromptStatus::Pending).any(|waiting| waiting.prompt_id == id);
@@ -129,6 +132,9 @@ async fn history(State(core): Shared, Path(id): Path<String>) -> Response {
 }
 
 async fn object_info(State(core): Shared, Path(class): Path<String>) -> Response {
+    if core.look(|state| state.script.broken_classes.contains(&class)) {
+        return server_error();
+    }
     let about = core.look(|state| declarations::object_info(state, &class));
     json_answer(&about.map_or_else(|| json!({}), |about| json!({ class: about })))
 }

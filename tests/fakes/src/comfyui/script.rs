@@ -62,6 +62,10 @@ pub struct ComfyScript {
     pub hold_metadata: bool,
     /// Classes of nodes that this version has no more.
     pub removed_classes: Vec<String>,
+    /// Classes of a broken node pack: their description is 500.
+    pub broken_classes: Vec<String>,
+    /// The route that cancels one job answers 500, and cancels nothing, until this is false again.
+    pub broken_job_cancel: bool,
 }
 
 impl Default for ComfyScript {
@@ -92,6 +96,8 @@ impl Default for ComfyScript {
             serves_metadata: true,
             hold_metadata: false,
             removed_classes: Vec::new(),
+            broken_classes: Vec::new(),
+            broken_job_cancel: false,
         }
     }
 }
