@@ -1,5 +1,7 @@
 //! `presets`: names for models and how they are run, and the templates that some of them bring.
 
+mod effects;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,9 +19,7 @@ use crate::{
     images::{
         Task, loras,
         models::{LoraChoice, Preset},
-        template::{
-            Binding, FamilyDeclaration, GraphFormat, Template, TemplateError, TemplateFile, TemplateTasks,
-        },
+        template::{FamilyDeclaration, GraphFormat, Template, TemplateError, TemplateFile, TemplateTasks},
     },
     sandbox,
 };
@@ -64,14 +64,16 @@ fn family(name: Option<String>, kind: Option<EngineKind>) -> Result<String, Stri
     let Some(graphs) = kind.and_then(EngineKind::graphs) else {
         return name.ok_or_else(|| "the name of a family".to_owned());
     };
-    let is = |family: &FamilyDeclaration, name: &str| {
-        family.name.eq_ignore_ascii_case(name) || family.base.eq_ignore_ascii_case(name)
-    };
-    name.filter(|name| graphs.sets().any(|set| is(&set.family, name))).ok_or_else(|| {
+    name.filter(|name| graphs.sets().any(|set| is_called(&set.family, name))).ok_or_else(|| {
         let mut names: Vec<_> = graphs.sets().map(|set| set.family.name.as_str()).collect();
         names.sort_unstable();
         format!("one of {}", names.join(", "))
     })
+}
+
+/// Whether a preset means this family by the name: its own, or that of all variants.
+fn is_called(family: &FamilyDeclaration, name: &str) -> bool {
+    family.name.eq_ignore_ascii_case(name) || family.base.eq_ignore_ascii_case(name)
 }
 
 /// A list of names, or of `{name, weight}`.
@@ -108,7 +110,7 @@ fn preset(name: &str, value: &Value, kind: Option<EngineKind>, base: &Path) -> R
         }
     }
     if faults.is_empty() {
-        faults = ineffective_settings(&preset);
+        faults = effects::faults(&preset, kind.and_then(EngineKind::graphs));
     }
     if faults.is_empty() { Ok(preset) } else { Err(faults) }
 }
@@ -151,35 +153,6 @@ fn cfg_scale(text: Option<String>) -> Option<f64> {
 
 fn size(text: Option<String>) -> Option<ImageSize> {
     ImageSize::parse(&text?).filter(|size| size.width % 8 == 0 && size.height % 8 == 0)
-}
-
-/// Settings that none of the preset's graphs takes.
-fn ineffective_settings(preset: &Preset) -> Vec<String> {
-    let uses_built_in = (preset.model.is_some() || preset.family.is_some())
-        && !preset.templates.contains_key(&Task::Generate);
-    if preset.templates.is_empty() || uses_built_in {
-        return Vec::new();
-    }
-    let settings = [
-        ("model", preset.model.is_some(), Binding::Model, "model"),
-        ("steps", preset.steps.is_some(), Binding::Steps, "steps"),
-        ("cfg_scale", preset.cfg_scale.is_some(), Binding::CfgScale, "cfg_scale"),
-        ("scheduler", preset.scheduler.is_some(), Binding::Scheduler, "scheduler"),
-        ("size", preset.size.is_some(), Binding::Width, "width and height"),
-    ];
-    // An edit has the size of its input image.
-    let takes = |(task, template): (&Task, &Arc<Template>), binding| {
-        template.binds(binding) && (binding != Binding::Width || *task == Task::Generate)
-    };
-    let lost = settings.into_iter().filter(|(_, is_set, binding, _)| {
-        *is_set && !preset.templates.iter().any(|template| takes(template, *binding))
-    });
-    lost.map(|(key, _, _, inputs)| {
-        format!(
-            "{key}: has no effect: no template of this preset binds {inputs}; add a binding, or remove {key}"
-        )
-    })
-    .collect()
 }
 
 /// A file, or one for each task.

@@ -7,6 +7,7 @@ mod checkpoint_file;
 mod checkpoints;
 mod events;
 mod family_files;
+mod gguf;
 mod graph_format;
 mod graphs;
 mod history;
@@ -67,7 +68,8 @@ pub(super) const SPEC: EngineSpec = EngineSpec {
         connect: |url, setup| Arc::new(ComfyUi::new(url, setup)),
         fixes: EngineFixes {
             loopback: "start it with --listen 127.0.0.1",
-            model_location: "in its models/checkpoints",
+            model_location: "in its models/checkpoints, or the files of a family in models/diffusion_models, \
+                             models/text_encoders and models/vae",
             resume_path: None,
             login: None,
         },

@@ -8,11 +8,11 @@ use super::{
     ImageRequest,
     choice::ModelChoice,
     models::{EngineLora, EngineModel, LoraChoice, LoraUse},
-    template::Template,
+    template::{self, Template},
 };
 
 /// The most LoRAs of a request.
-pub(crate) const MAX_LORAS: usize = 8;
+pub(crate) const MAX_LORAS: usize = template::MAX_LORAS as usize;
 /// The range of a weight.
 pub(crate) const MAX_WEIGHT: f64 = 4.0;
 const PARAM: &str = "loras";

@@ -45,7 +45,7 @@ pub const PARAMETERS: &[Parameter] = &[
     row(
         &["size"],
         Treatment::Works,
-        "`WxH`, multiples of 8 from 64, up to `max_pixels`; `auto` or none: the default of the model or workflow, for edits the size of the upright source image; rejected if a template takes no size",
+        "`WxH` from 64, up to `max_pixels`, in multiples of the model's `capabilities.size.multiple`: 8 for SD 1.5 and SDXL, 16 or 32 for most families; `auto` or none: the default of the model or workflow, for edits the size of the upright source image; rejected if a template takes no size",
     ),
     row(
         &["quality"],

@@ -25,7 +25,7 @@ use self::{edges::upstream_nodes, repeat::Repeat};
 use crate::images::Task;
 
 pub use self::{
-    binding::{Binding, MAX_IMAGES, NodeInput},
+    binding::{Binding, MAX_IMAGES, MAX_LORAS, NodeInput},
     binding_file::SizeRule,
     edges::GraphEdge,
     family::{FamilyDeclaration, ModelSelector, SubmodelChoice, SubmodelQuery, SubmodelSelector},
@@ -126,6 +126,14 @@ impl Template {
             repeat.apply(&mut template, loras);
         }
         template
+    }
+
+    /// What is wrong with the graphs for the fewest and the most images, and for no, one and two LoRAs.
+    #[cfg(test)]
+    pub(crate) fn check_copies(&self) -> Vec<TemplateError> {
+        let (fewest, most) = self.image_counts();
+        let cases = [(fewest, 0), (fewest, 1), (most, 2)];
+        cases.into_iter().flat_map(|(images, loras)| check::check_copies(self, images, loras)).collect()
     }
 
     /// The graph with these values in inputs that exist.
@@ -255,7 +263,9 @@ impl Template {
 
     /// The workflow's own strength.
     pub fn default_strength(&self) -> Option<f64> {
-        self.own_value(Binding::Strength)?.as_f64()
+        let input = self.inputs_bound_to(Binding::Strength).first()?;
+        let value = self.own_value(Binding::Strength)?.as_f64()?;
+        Some(self.format.strength(&input.field, value, self.rules.strength_exponent()))
     }
 
     /// The workflow's own size, if it is bound and no edge decides it.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     checkpoint_file::stem,
+    gguf::{GGUF, gguf_loader, use_gguf_loaders},
     validate::{Classes, check_template, listed_values},
 };
 use crate::images::{
@@ -18,13 +19,6 @@ use crate::images::{
     template::{Binding, NodeInput, Template},
 };
 
-/// A loader, the class of a node pack that reads the same files in GGUF format, and the inputs that only the first has.
-const GGUF_LOADERS: [(&str, &str, &[&str]); 3] = [
-    ("UNETLoader", "UnetLoaderGGUF", &["weight_dtype"]),
-    ("CLIPLoader", "CLIPLoaderGGUF", &["device"]),
-    ("DualCLIPLoader", "DualCLIPLoaderGGUF", &["device"]),
-];
-const GGUF: &str = ".gguf";
 /// File names that a message suggests.
 const MAX_NAMED: usize = 2;
 
@@ -37,10 +31,6 @@ pub(super) fn classes_of(set: &GraphSet) -> impl Iterator<Item = &str> {
 /// Whether the files that are installed show in the description of this class.
 pub(super) fn lists_files(class: &str) -> bool {
     class.contains("Loader")
-}
-
-fn gguf_loader(class: &str) -> Option<(&'static str, &'static str, &'static [&'static str])> {
-    GGUF_LOADERS.into_iter().find(|(loader, ..)| *loader == class)
 }
 
 /// The models of a set: one under the family's name, and one for each file that it could use instead, unlisted. If nothing
@@ -236,20 +226,6 @@ fn directory(input: &str) -> String {
         other => other,
     };
     format!("models/{name}")
-}
-
-/// A file in GGUF format is loaded by another class.
-pub(super) fn use_gguf_loaders(graph: &mut Value) {
-    for (_, node) in graph.as_object_mut().into_iter().flatten() {
-        let Some((_, class, without)) = node["class_type"].as_str().and_then(gguf_loader) else { continue };
-        let Some(inputs) = node["inputs"].as_object_mut() else { continue };
-        if inputs.values().any(|value| value.as_str().is_some_and(|file| file.ends_with(GGUF))) {
-            for input in without {
-                inputs.remove(*input);
-            }
-            node["class_type"] = json!(class);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -94,6 +94,10 @@ impl GraphSyntax for ComfyUiGraphs {
         }
     }
 
+    fn schedulers(&self) -> &'static [&'static str] {
+        &samplers::NAMES
+    }
+
     fn scheduler_name(&self, parts: &[(&str, &str)]) -> String {
         samplers::name(parts)
     }

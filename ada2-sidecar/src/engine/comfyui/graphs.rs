@@ -35,12 +35,29 @@ mod tests {
                 let takes_size = template.takes_size() || template.rules.size.is_some();
                 assert!(takes_size, "{name} {task:?}: a client may always send a size");
                 assert_eq!(template.image_counts().1 > 0, *task != Task::Generate, "{name} {task:?}");
-                for (images, loras) in [(0, 0), (1, 1), (3, 2)] {
-                    let edges = template.expand(images, loras);
-                    assert!(edges.check_task(*task).is_ok() || images == 0, "{name} {task:?}");
-                }
+                assert_eq!(template.check_copies(), [], "{name} {task:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_broken_chain_is_found() {
+        let graph = include_str!("graphs/flux2-dev.json");
+        let bindings = include_str!("graphs/flux2-dev.yaml");
+        let faults = |from: &str, to: &str| {
+            assert!(bindings.contains(from), "{from}");
+            let files = [("f.json", graph), ("f.yaml", &bindings.replace(from, to))];
+            match GraphCatalog::read(GRAPH_FORMAT, &files) {
+                Ok(catalog) => catalog.sets().next().unwrap().templates[&Task::Edit].check_copies(),
+                Err(errors) => errors,
+            }
+        };
+        assert_eq!(faults("max: 10", "max: 9"), []);
+        let image = faults("positive.conditioning: \"0\"", "positive.conditioning: \"1\"");
+        assert!(!image.is_empty(), "the guidance of no image reaches the sampler");
+        let lora = faults("lora.model: \"0\"", "lora.model: \"1\"");
+        let expected = "lora_2: lora__2.lora_name has no effect";
+        assert!(lora.iter().any(|fault| fault.0.starts_with(expected)), "{lora:?}");
     }
 
     #[test]

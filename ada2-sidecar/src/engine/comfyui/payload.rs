@@ -6,7 +6,7 @@ use bytes::Bytes;
 use image::{DynamicImage, ImageError, ImageFormat};
 use serde_json::{Value, json};
 
-use super::{family_files, samplers};
+use super::{gguf::use_gguf_loaders, samplers};
 use crate::{
     engine::EngineError,
     images::{
@@ -34,7 +34,7 @@ pub(super) fn prompt_payload(
     client_id: &str,
 ) -> Value {
     let mut graph = template.render(|binding, input| value(template, job, uploads, seed, binding, input));
-    family_files::use_gguf_loaders(&mut graph);
+    use_gguf_loaders(&mut graph);
     address_output(&mut graph[&template.output], prompt_id, job.discard);
     // Without this, the web page's setting counts. Versions before 0.4 ignore it, and use their command line's setting.
     let previews = if job.previews { "latent2rgb" } else { "none" };

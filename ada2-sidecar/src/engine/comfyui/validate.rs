@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     api::ComfyUiApi,
-    family_files::use_gguf_loaders,
+    gguf::use_gguf_loaders,
     node_inputs::{Given, GrowingInput, NodeInputs},
 };
 use crate::{

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{
+    models::SCHEDULERS,
     propose_rules::RULES,
     workflow::{self, nested_inputs_key},
 };
@@ -14,6 +15,20 @@ use crate::images::template::{
 
 /// InvokeAI's.
 pub(crate) const GRAPH_FORMAT: GraphFormat = &InvokeAiGraphs;
+
+/// The input that takes `strength` as the point where denoising starts: late, if little of the source is replaced.
+pub(super) const DENOISING_START: &str = "denoising_start";
+
+/// Where denoising starts with this strength.
+pub(super) fn start_of_strength(strength: f64, exponent: f64) -> f64 {
+    1.0 - strength.powf(exponent)
+}
+
+/// The other way round, without the last digits, which come from the conversion.
+fn strength_of_start(start: f64, exponent: f64) -> f64 {
+    let strength = (1.0 - start).clamp(0.0, 1.0).powf(exponent.recip());
+    (strength * 1e6).round() / 1e6
+}
 
 #[derive(Debug)]
 struct InvokeAiGraphs;
@@ -91,6 +106,14 @@ impl GraphSyntax for InvokeAiGraphs {
         }
     }
 
+    fn schedulers(&self) -> &'static [&'static str] {
+        SCHEDULERS
+    }
+
+    fn strength(&self, field: &str, value: f64, exponent: f64) -> f64 {
+        if field == DENOISING_START { strength_of_start(value, exponent) } else { value }
+    }
+
     fn scheduler_name(&self, parts: &[(&str, &str)]) -> String {
         parts.first().map(|(_, name)| (*name).to_owned()).unwrap_or_default()
     }
@@ -125,4 +148,32 @@ fn write_edge(edge: &GraphEdge) -> Value {
     let GraphEdge { source, output, target } = edge;
     json!({"source": {"node_id": source, "field": output},
         "destination": {"node_id": target.node, "field": target.field}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::template::Template;
+
+    #[test]
+    fn the_strength_of_a_graph_is_read_back_from_where_denoising_starts() {
+        let default_strength = |field: &str, value: f64, more: &str| {
+            let mut node = json!({"id": "d", "type": "denoise", "prompt": "", "seed": 0, "image": null});
+            node[field] = json!(value);
+            let graph = json!({"nodes": {"d": node}, "edges": []}).to_string();
+            let yaml = format!(
+                "output: d\nbindings: {{prompt: [d.prompt], seed: [d.seed], image: [d.image], strength: \
+                 [d.{field}]}}\n{more}"
+            );
+            Template::read(GRAPH_FORMAT, &graph, &yaml).unwrap().default_strength()
+        };
+        assert_eq!(default_strength(DENOISING_START, 0.9, ""), Some(0.1));
+        assert_eq!(default_strength(DENOISING_START, 0.0, ""), Some(1.0));
+        assert_eq!(default_strength("strength", 0.9, ""), Some(0.9));
+        for strength in [0.01, 0.3, 0.75, 1.0] {
+            let start = start_of_strength(strength, 0.2);
+            let read = default_strength(DENOISING_START, start, "strength_exponent: 0.2");
+            assert_eq!(read, Some(strength));
+        }
+    }
 }

@@ -35,12 +35,27 @@ mod tests {
                 let takes_size = template.takes_size() || template.rules.size.is_some();
                 assert!(takes_size, "{name} {task:?}: a client may always send a size");
                 assert_eq!(template.image_counts().1 > 0, *task != Task::Generate, "{name} {task:?}");
-                for (images, loras) in [(0, 0), (1, 1), (3, 2)] {
-                    let edges = template.expand(images, loras);
-                    assert!(edges.check_task(*task).is_ok() || images == 0, "{name} {task:?}");
-                }
+                assert_eq!(template.check_copies(), [], "{name} {task:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_broken_chain_is_found() {
+        let graph = include_str!("graphs/sdxl.json");
+        let bindings = include_str!("graphs/sdxl.yaml");
+        let faults = |from: &str, to: &str| {
+            assert!(bindings.contains(from), "{from}");
+            let files = [("f.json", graph), ("f.yaml", &bindings.replace(from, to))];
+            let catalog = GraphCatalog::read(GRAPH_FORMAT, &files).unwrap();
+            let set = catalog.sets().next().unwrap().clone();
+            set.templates[&Task::Generate].check_copies()
+        };
+        assert_eq!(faults("max: 8", "max: 7"), []);
+        let clip = faults(", lora.clip2: clip2", "");
+        assert!(clip.iter().any(|fault| fault.0.ends_with("leaves out lora_2")), "{clip:?}");
+        let all = faults("lora.unet: unet, lora.clip: clip, lora.clip2: clip2", "lora.unet: gone");
+        assert!(all.iter().any(|fault| fault.0.starts_with("lora_2: ")), "{all:?}");
     }
 
     fn main(base: &str, variant: &str, format: &str) -> Value {

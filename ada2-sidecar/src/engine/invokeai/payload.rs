@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use tracing::debug;
 
-use super::InvokeAi;
+use super::{
+    InvokeAi,
+    graph_format::{DENOISING_START, start_of_strength},
+};
 use crate::{
     engine::EngineError,
     images::{
@@ -67,10 +70,9 @@ fn value(
     match binding {
         Binding::Image(number) => image(uploads.images.get(usize::from(number).checked_sub(1)?)),
         Binding::Mask => image(uploads.mask.as_ref()),
-        // Where denoising starts: late, if little of the source is replaced.
-        Binding::Strength if input.field == "denoising_start" => {
-            let exponent = template.rules.strength_exponent.unwrap_or(1.0);
-            job.strength.map(|strength| json!(1.0 - strength.powf(exponent)))
+        Binding::Strength if input.field == DENOISING_START => {
+            let exponent = template.rules.strength_exponent();
+            job.strength.map(|strength| json!(start_of_strength(strength, exponent)))
         }
         // The seed is the first image's; the others are in the batch's data.
         _ => job.value(binding),

@@ -1,9 +1,9 @@
 //! The table of model families: how engines, files and people name each one. What runs a family is each engine's matter
 //! (`images/graph_set.rs`).
 
-mod unsupported;
+mod others;
 
-use self::unsupported::UNSUPPORTED;
+use self::others::OTHERS;
 
 /// A family of models.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Eq for Family {}
 
 /// All families.
 pub fn all() -> impl Iterator<Item = &'static Family> {
-    [&SD_1, &SDXL].into_iter().chain(UNSUPPORTED)
+    [&SD_1, &SDXL].into_iter().chain(OTHERS)
 }
 
 /// The family with this name in the configuration.

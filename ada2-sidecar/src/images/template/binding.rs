@@ -35,6 +35,8 @@ pub enum Binding {
 
 /// The most images of a request: as many as OpenAI accepts.
 pub const MAX_IMAGES: u8 = 16;
+/// The most LoRAs of a request.
+pub const MAX_LORAS: u8 = 8;
 
 const PLAIN: &[(&str, Binding)] = &[
     ("prompt", Binding::Prompt),

@@ -149,6 +149,23 @@ fn without_effect(template: &Template) -> Vec<TemplateError> {
     errors
 }
 
+/// Whether the graph for so many images and LoRAs holds together, and its output depends on each of them.
+#[cfg(test)]
+pub(super) fn check_copies(template: &Template, images: u8, loras: u8) -> Vec<TemplateError> {
+    let loras = loras.min(template.max_loras());
+    let expanded = template.expand(images, loras);
+    let mut errors = structure::check_structure(&expanded, &[]);
+    errors.extend(without_effect(&expanded));
+    let expected = (1..=images).map(Binding::Image).chain((1..=loras).map(Binding::Lora));
+    let unbound = expected.filter(|binding| !expanded.binds(*binding));
+    errors.extend(unbound.map(|binding| TemplateError(format!("{binding} is not bound"))));
+    if let Some(repeat) = template.repeats.loras.as_ref().filter(|_| loras == 2) {
+        let past = repeat.edges_past_copies(&expanded.edges);
+        errors.extend(past.map(|edge| TemplateError(format!("{edge} leaves out lora_2"))));
+    }
+    errors
+}
+
 /// Whether one of them is set whenever the other is.
 fn is_set_together(one: Binding, other: Binding) -> bool {
     let is_side = |binding| matches!(binding, Binding::Width | Binding::Height);

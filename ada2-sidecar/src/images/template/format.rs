@@ -55,6 +55,14 @@ pub trait GraphSyntax: fmt::Debug + Sync {
     /// Removes a node.
     fn remove_node(&self, graph: &mut Value, id: &str);
 
+    /// The values of the parameter `scheduler`.
+    fn schedulers(&self) -> &'static [&'static str];
+
+    /// The `strength` that an input of this name has with this value.
+    fn strength(&self, _field: &str, value: f64, _exponent: f64) -> f64 {
+        value
+    }
+
     /// The name for clients of a scheduler whose parts these are, by input.
     fn scheduler_name(&self, parts: &[(&str, &str)]) -> String;
 
@@ -114,7 +122,7 @@ impl ParsedGraph {
 }
 
 /// An input that the engine's web page would fill with a batch of values, one run for each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BatchInput {
     /// The type of the node that holds the values.
     pub node_type: String,

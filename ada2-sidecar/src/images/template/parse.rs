@@ -10,7 +10,8 @@ use super::{
     binding_file::{BindingFile, RepeatDeclaration, TaskChanges},
     check,
     format::{BatchInput, ParsedGraph},
-    repeat::Repeat,
+    repeat::{Repeat, RepeatKind},
+    rules,
 };
 use crate::images::Task;
 
@@ -34,7 +35,7 @@ pub(super) fn parse(
         repeats: Repeats::default(),
         rules: GraphRules::read(&declared),
     };
-    let mut errors = Vec::new();
+    let mut errors = rules::check(&declared, format);
     for (binding, names) in &declared.bindings {
         for name in names {
             match resolve_input(&template, &inputs, *binding, name) {
@@ -43,13 +44,13 @@ pub(super) fn parse(
             }
         }
     }
-    let mut repeat = |name, declared: Option<&RepeatDeclaration>| {
+    let mut repeat = |kind, declared: Option<&RepeatDeclaration>| {
         declared.and_then(|declared| {
-            Repeat::read(name, declared, &template).map_err(|faults| errors.extend(faults)).ok()
+            Repeat::read(kind, declared, &template).map_err(|faults| errors.extend(faults)).ok()
         })
     };
-    let images = repeat("images", declared.repeat.images.as_ref());
-    let loras = repeat("loras", declared.repeat.loras.as_ref());
+    let images = repeat(RepeatKind::Images, declared.repeat.images.as_ref());
+    let loras = repeat(RepeatKind::Loras, declared.repeat.loras.as_ref());
     template.repeats = Repeats { images, loras };
     let tasks = match &declared.tasks {
         None => {
@@ -83,7 +84,7 @@ fn by_task(
     for (task, changes) in tasks {
         match for_task(template, *task, changes) {
             Ok(of_task) => {
-                let faults = check::check_graph(&of_task, batches);
+                let faults = check::check_graph(&of_task, &batches_within(&of_task, batches));
                 let faults = faults.into_iter().chain(check::check_task(&of_task, *task));
                 let named = |fault: TemplateError| TemplateError(format!("tasks.{}: {fault}", task.name()));
                 errors.extend(faults.map(named));
@@ -106,6 +107,11 @@ fn by_task(
         }
     }
     templates
+}
+
+/// The batches whose values a node of the task's graph would get.
+fn batches_within(template: &Template, batches: &[BatchInput]) -> Vec<BatchInput> {
+    batches.iter().filter(|batch| template.has_nodes([&batch.edge.target.node])).cloned().collect()
 }
 
 /// The graph with a task's changes, without what its output does not need.

@@ -3,7 +3,43 @@
 
 use std::collections::BTreeMap;
 
-use super::{Binding, GraphEdge, NodeInput, Template, TemplateError, binding_file::RepeatDeclaration};
+use super::{
+    Binding, GraphEdge, MAX_IMAGES, MAX_LORAS, NodeInput, Template, TemplateError,
+    binding_file::RepeatDeclaration,
+};
+
+/// What a part of a graph is repeated for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RepeatKind {
+    Images,
+    Loras,
+}
+
+impl RepeatKind {
+    /// Its key in a binding file.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Loras => "loras",
+        }
+    }
+
+    /// What each copy has one of.
+    const fn binding(self) -> Binding {
+        match self {
+            Self::Images => Binding::Image(1),
+            Self::Loras => Binding::Lora(1),
+        }
+    }
+
+    /// The most that a request has.
+    const fn most(self) -> u8 {
+        match self {
+            Self::Images => MAX_IMAGES,
+            Self::Loras => MAX_LORAS,
+        }
+    }
+}
 
 /// A part of a graph that exists several times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +67,7 @@ struct NumberedInput {
 impl NumberedInput {
     /// The input of one copy, counted from 1.
     fn of_copy(&self, copy: u8) -> NodeInput {
-        let number = self.first + u32::from(copy) - 1;
+        let number = self.first.saturating_add(u32::from(copy.saturating_sub(1)));
         NodeInput { node: self.node.clone(), field: format!("{}{number}{}", self.prefix, self.suffix) }
     }
 
@@ -44,53 +80,43 @@ impl NumberedInput {
         let (node, prefix) = head.split_once('.').filter(|(node, _)| !node.is_empty())?;
         let input =
             Self { node: node.to_owned(), prefix: prefix.to_owned(), suffix: suffix.to_owned(), first };
-        Some((input, last.checked_sub(first)? + 1))
+        Some((input, last.checked_sub(first)?.saturating_add(1)))
     }
 }
 
 impl Repeat {
-    /// Reads a declaration; `name` is its key.
+    /// Reads a declaration. The bindings of the template are known.
     pub(super) fn read(
-        name: &str,
+        kind: RepeatKind,
         declared: &RepeatDeclaration,
         template: &Template,
     ) -> Result<Self, Vec<TemplateError>> {
-        let mut errors = Vec::new();
-        let mut fault = |message: String| errors.push(TemplateError(format!("repeat.{name}: {message}")));
-        for node in declared.nodes.iter().filter(|node| template.node(node).is_none()) {
-            fault(format!("the graph has no node {node:?}"));
-        }
-        let mut chain = BTreeMap::new();
-        for (input, output) in &declared.chain {
-            match NodeInput::parse(input).filter(|input| declared.nodes.contains(&input.node)) {
-                Some(input) => drop(chain.insert(input, output.clone())),
-                None => fault(format!("chain: {input:?} is not an input of one of its nodes")),
-            }
-        }
-        let (mut inputs, mut lengths) = (Vec::new(), Vec::new());
-        for text in &declared.inputs {
-            match NumberedInput::parse(text) {
-                Some((input, length)) if template.incoming_edge(&input.of_copy(1)).is_some() => {
-                    inputs.push(input);
-                    lengths.push(length);
-                }
-                Some((input, _)) => fault(format!("inputs: nothing feeds {}", input.of_copy(1))),
-                None => fault(format!("inputs: {text:?} is not node.input_{{FIRST..LAST}}")),
-            }
-        }
+        let (nodes, mut faults) = (&declared.nodes, Vec::new());
+        let missing = nodes.iter().filter(|node| template.node(node).is_none());
+        faults.extend(missing.map(|node| format!("the graph has no node {node:?}")));
+        let chain = read_chain(declared, &mut faults);
+        let (inputs, shortest) = read_inputs(declared, template, &mut faults);
         if chain.is_empty() && inputs.is_empty() {
-            fault("neither chain nor inputs say where a further copy is used".to_owned());
+            faults.push("neither chain nor inputs say where a further copy is used".to_owned());
         }
-        let shortest = lengths.into_iter().min().map(|length| u8::try_from(length).unwrap_or(u8::MAX));
-        let max = [declared.max, shortest].into_iter().flatten().min();
-        let Some(max) = max.filter(|max| *max > 0) else {
-            fault("max is missing: the most copies".to_owned());
-            return Err(errors);
-        };
-        if errors.is_empty() {
-            Ok(Self { nodes: declared.nodes.clone(), chain, inputs, max })
+        let binding = kind.binding();
+        if !template.inputs_bound_to(binding).iter().any(|input| nodes.contains(&input.node)) {
+            faults.push(format!("none of its nodes is bound to {binding}: all copies would be the same"));
+        }
+        let max = [declared.max, shortest].into_iter().flatten().min().unwrap_or(0);
+        if max == 0 {
+            faults.push("max is missing: the most copies".to_owned());
+        } else if max > kind.most() {
+            faults.push(format!("max: expected at most {}, as many as a request has", kind.most()));
+        }
+        let copies = nodes.iter().flat_map(|node| (2..=max).map(move |number| copy_name(node, number)));
+        let taken = copies.filter(|copy| template.node(copy).is_some());
+        faults.extend(taken.map(|copy| format!("a copy has the name of the node {copy:?}: give it another")));
+        if faults.is_empty() {
+            Ok(Self { nodes: nodes.clone(), chain, inputs, max })
         } else {
-            Err(errors)
+            let key = kind.key();
+            Err(faults.into_iter().map(|fault| TemplateError(format!("repeat.{key}: {fault}"))).collect())
         }
     }
 
@@ -191,6 +217,19 @@ impl Repeat {
         bindings.retain(|_, inputs| !inputs.is_empty());
     }
 
+    /// Edges by which nodes outside still read the first copy, so that it alone counts.
+    #[cfg(test)]
+    pub(super) fn edges_past_copies<'a>(
+        &'a self,
+        edges: &'a [GraphEdge],
+    ) -> impl Iterator<Item = &'a GraphEdge> {
+        let is_second = |node: &str| self.nodes.iter().any(|own| copy_name(own, 2) == node);
+        edges.iter().filter(move |edge| {
+            let GraphEdge { source, target, .. } = edge;
+            self.contains(source) && !self.contains(&target.node) && !is_second(&target.node)
+        })
+    }
+
     /// What feeds the chain that an edge comes from.
     fn origin(&self, edges: &[GraphEdge], edge: &GraphEdge) -> Option<(String, String)> {
         let mut edge = edge;
@@ -206,6 +245,42 @@ impl Repeat {
     }
 }
 
+fn read_chain(declared: &RepeatDeclaration, faults: &mut Vec<String>) -> BTreeMap<NodeInput, String> {
+    let mut chain = BTreeMap::new();
+    for (input, output) in &declared.chain {
+        match NodeInput::parse(input).filter(|input| declared.nodes.contains(&input.node)) {
+            Some(input) => drop(chain.insert(input, output.clone())),
+            None => faults.push(format!("chain: {input:?} is not an input of one of its nodes")),
+        }
+    }
+    chain
+}
+
+/// The numbered inputs, and how many copies all of them have room for.
+fn read_inputs(
+    declared: &RepeatDeclaration,
+    template: &Template,
+    faults: &mut Vec<String>,
+) -> (Vec<NumberedInput>, Option<u8>) {
+    let (mut inputs, mut lengths) = (Vec::new(), Vec::new());
+    for text in &declared.inputs {
+        match NumberedInput::parse(text) {
+            Some((input, length)) if template.incoming_edge(&input.of_copy(1)).is_some() => {
+                inputs.push(input);
+                lengths.push(length);
+            }
+            Some((input, _)) => faults.push(format!("inputs: nothing feeds {}", input.of_copy(1))),
+            None => faults.push(format!("inputs: {text:?} is not node.input_{{FIRST..LAST}}")),
+        }
+    }
+    let shortest = lengths.into_iter().min().map(|length| u8::try_from(length).unwrap_or(u8::MAX));
+    (inputs, shortest)
+}
+
+fn copy_name(node: &str, number: u8) -> String {
+    format!("{node}__{number}")
+}
+
 /// The names of the nodes of one copy.
 struct CopyNames<'a> {
     repeat: &'a Repeat,
@@ -218,7 +293,7 @@ impl CopyNames<'_> {
         if self.number == 1 || !self.repeat.contains(node) {
             node.to_owned()
         } else {
-            format!("{node}__{}", self.number)
+            copy_name(node, self.number)
         }
     }
 

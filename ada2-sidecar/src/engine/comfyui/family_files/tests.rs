@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::*;
-use crate::engine::comfyui::graphs;
+use crate::engine::comfyui::{gguf::GGUF_LOADERS, graphs};
 
 #[test]
 fn patterns_match_names_without_directories_and_extensions() {
@@ -21,21 +21,6 @@ fn patterns_match_names_without_directories_and_extensions() {
     ] {
         assert_eq!(matches(pattern, file), expected, "{pattern} {file}");
     }
-}
-
-fn graph_with(loader: &str, file: &str) -> Value {
-    json!({"model": {"class_type": loader, "inputs": {"unet_name": file, "weight_dtype": "default"}}})
-}
-
-#[test]
-fn gguf_files_have_loaders_of_their_own() {
-    let mut graph = graph_with("UNETLoader", "z.gguf");
-    use_gguf_loaders(&mut graph);
-    assert_eq!(graph["model"], json!({"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": "z.gguf"}}));
-    let mut graph = graph_with("UNETLoader", "z.safetensors");
-    use_gguf_loaders(&mut graph);
-    assert_eq!(graph, graph_with("UNETLoader", "z.safetensors"));
-    assert_eq!(installed(&HashMap::new(), "UNETLoader", "unet_name"), [""; 0]);
 }
 
 /// The inputs that list files, by directory; with a GGUF pack also its own.

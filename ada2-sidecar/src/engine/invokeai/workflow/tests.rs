@@ -1,7 +1,10 @@
 //! Exports, and the graph that InvokeAI's page would send of each.
 
 use super::*;
-use crate::{engine::invokeai, images::template::Template};
+use crate::{
+    engine::invokeai,
+    images::template::{Template, TemplateFile},
+};
 
 fn node(id: &str, kind: &str, inputs: &Value) -> Value {
     json!({"id": id, "type": "invocation", "data": {"id": id, "type": kind, "isIntermediate": true, "useCache": false,
@@ -171,4 +174,33 @@ fn a_batch_is_rejected_unless_its_input_is_bound() {
         faults[0].0.starts_with("the node \"many\" (integer_batch) feeds noise.width with a batch"),
         "{faults:?}"
     );
+}
+
+#[test]
+fn a_batch_of_a_node_that_a_task_dropped_is_skipped() {
+    let nodes = [
+        node("many", "image_batch", &json!({"images": {"value": []}})),
+        node("pos", "compel", &json!({"prompt": {"value": ""}})),
+        node("encode", "i2l", &json!({"image": {}})),
+        node("out", "l2i", &json!({"seed": {"value": 5}, "positive": {}, "latents": {}})),
+        node("empty", "noise", &json!({"width": {"value": 64}})),
+    ];
+    let edges = [
+        edge(("many", "image"), ("encode", "image")),
+        edge(("pos", "conditioning"), ("out", "positive")),
+        edge(("encode", "latents"), ("out", "latents")),
+    ];
+    let read = |image: &str| {
+        let yaml = format!(
+            "output: out\nbindings: {{prompt: [pos.prompt], seed: [out.seed]{image}}}\ntasks: {{generate: \
+             {{connect: {{out.latents: empty.noise}}}}, edit: {{}}}}"
+        );
+        let workflow = json!({"nodes": nodes, "edges": edges}).to_string();
+        let read = TemplateFile::read(invokeai::GRAPH_FORMAT, &workflow, &yaml);
+        read.err().unwrap_or_default().into_iter().map(|error| error.0).collect::<Vec<_>>()
+    };
+    assert_eq!(read(", image: [encode.image]"), [""; 0]);
+    let unbound = read("");
+    assert!(unbound.iter().all(|fault| fault.starts_with("tasks.edit: ")), "{unbound:?}");
+    assert!(unbound.iter().any(|fault| fault.contains("(image_batch) feeds encode.image")), "{unbound:?}");
 }

@@ -147,6 +147,16 @@ fn errors_say_what_is_expected() {
             "repeat.loras: chain: \"model.x\" is not an input of one of its nodes",
         ),
         (", max: 3", "", "repeat.images: max is missing"),
+        (", max: 3", ", max: 17", "repeat.images: max: expected at most 16"),
+        (", max: 2}", ", max: 9}", "repeat.loras: max: expected at most 8"),
+        (
+            "nodes: [source, seen, positive]",
+            "nodes: [seen, positive]",
+            "none of its nodes is bound to image:",
+        ),
+        ("lora: [lora.name]", "lora: [text.text]", "repeat.loras: none of its nodes is bound to lora:"),
+        ("chain: {positive.conditioning: '0'}", "inputs: ['x.y{0..4294967295}']", "nothing feeds x.y0"),
+        ("chain: {positive.conditioning: '0'}", "inputs: ['x.y{4294967295..4294967295}']", "x.y4294967295"),
         ("chain: {positive.conditioning: '0'}", "inputs: ['text.y_{1..3}']", "nothing feeds text.y_1"),
         ("chain: {positive.conditioning: '0'}", "inputs: [y]", "\"y\" is not node.input_{FIRST..LAST}"),
         (
@@ -166,4 +176,17 @@ fn errors_say_what_is_expected() {
         bindings.replace("  loras: {nodes: [lora], chain: {lora.model: '0', lora.clip: '1'}, max: 2}\n", "")
     });
     assert!(unrepeated.iter().any(|message| message.contains("lora needs repeat.loras")), "{unrepeated:?}");
+}
+
+#[test]
+fn a_copy_never_replaces_a_node_of_the_graph() {
+    let read = |other: &str| {
+        let graph =
+            GRAPH.replacen('{', &format!("{{{other:?}: {{\"class_type\": \"Note\", \"inputs\": {{}}}},"), 1);
+        let read = TemplateFile::read(comfyui::GRAPH_FORMAT, &graph, BINDINGS);
+        read.err().unwrap_or_default().into_iter().map(|error| error.0).collect::<Vec<_>>()
+    };
+    let taken = "repeat.images: a copy has the name of the node \"seen__3\": give it another";
+    assert_eq!(read("seen__3"), [taken]);
+    assert_eq!(read("seen__4"), [""; 0], "there is no fourth copy");
 }

@@ -1,8 +1,8 @@
-//! The families without built-in graphs: recognised by name, usable only with a template.
+//! All families besides SD 1.5 and SDXL. Whether anything runs one of them, the graphs of an engine say.
 
 use super::{EMPTY_FAMILY, Family};
 
-pub(super) static UNSUPPORTED: &[Family] = &[
+pub(super) static OTHERS: &[Family] = &[
     Family {
         name: "sd-2",
         label: "SD 2",
