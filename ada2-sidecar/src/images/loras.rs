@@ -151,8 +151,18 @@ mod tests {
             (Some("sd-1"), Some("dev"), "dev", None),
             (Some("sd-1"), Some("klein_4b"), "klein_4b_base", None),
             (Some("sd-1"), Some("klein_4b_base"), "klein_4b", None),
-            (Some("sd-1"), Some("klein_4b"), "dev", Some("for sd-1 klein_4b models, and \"mine\" is sd-1 dev.")),
-            (Some("sd-1"), Some("klein_4b"), "klein_9b", Some("for sd-1 klein_4b models, and \"mine\" is sd-1 klein_9b.")),
+            (
+                Some("sd-1"),
+                Some("klein_4b"),
+                "dev",
+                Some("for sd-1 klein_4b models, and \"mine\" is sd-1 dev."),
+            ),
+            (
+                Some("sd-1"),
+                Some("klein_4b"),
+                "klein_9b",
+                Some("for sd-1 klein_4b models, and \"mine\" is sd-1 klein_9b."),
+            ),
             (Some("sdxl"), None, "dev", Some("for sdxl models, and \"mine\" is sd-1.")),
         ];
         for (family, variant, of_model, expected) in table {
