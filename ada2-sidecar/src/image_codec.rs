@@ -95,8 +95,8 @@ pub(crate) fn prepare<'a>(
             continue;
         }
         let size = scaled_size(decoded.upright_size(), plan.scaling);
-        let own_mask =
-            if mask.is_none() && decoded.has_alpha() { Some(decoded.keep_mask(cancel)?) } else { None };
+        let has_own_mask = mask.is_none() && plan.takes_transparency && decoded.has_alpha();
+        let own_mask = if has_own_mask { Some(decoded.keep_mask(cancel)?) } else { None };
         source.images.push(encode_scaled(decoded.into_rgb(cancel)?, size));
         let keep_mask = match mask {
             Some(mask) => Some(prepare_mask(mask, size, cancel)?),

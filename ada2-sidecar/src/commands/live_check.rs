@@ -10,7 +10,7 @@ use service::settings::EXIT_CONFIG;
 use super::client::block_on;
 use crate::{
     config::Config,
-    engine::Engine,
+    engine::{Engine, EngineError},
     graph_validation::{all_templates, validate_all},
     images::{
         model_warnings,
@@ -24,7 +24,10 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
     let engine = Engine::new(config.engine, &config.engine_setup(""));
     engine.set_login(config.engine_login.clone());
     let kind = config.engine.name();
-    let installed = block_on(engine.list_models())?.unwrap_or_default();
+    let installed = match block_on(engine.list_models())? {
+        Ok(installed) => installed,
+        Err(error) => return cannot_ask(config, &error),
+    };
     for warning in model_warnings(&installed, &config.models, &config.presets) {
         writeln!(io::stderr(), "warning: {warning}")?;
     }
@@ -46,12 +49,15 @@ pub(super) fn check(config: &Config) -> io::Result<ExitCode> {
             }
             Ok(ExitCode::from(EXIT_CONFIG))
         }
-        Err(error) => {
-            let url = config.engine_url.as_ref().map(service::secret::redact_url).unwrap_or_default();
-            writeln!(io::stderr(), "{kind} at {url} cannot validate the graphs: {error}")?;
-            Ok(ExitCode::from(EXIT_CONFIG))
-        }
+        Err(error) => cannot_ask(config, &error),
     }
+}
+
+fn cannot_ask(config: &Config, error: &EngineError) -> io::Result<ExitCode> {
+    let kind = config.engine.name();
+    let url = config.engine_url.as_ref().map(service::secret::redact_url).unwrap_or_default();
+    writeln!(io::stderr(), "{kind} at {url} cannot validate the graphs: {error}")?;
+    Ok(ExitCode::from(EXIT_CONFIG))
 }
 
 /// Which models built-in graphs run, and what the others lack.

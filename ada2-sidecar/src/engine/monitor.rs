@@ -96,7 +96,7 @@ fn log_change(before: &EngineState, after: &EngineState) {
             warn!(%fault, "the engine cannot be used");
         }
         (None, Some(status)) if !before.is_reachable() => {
-            info!(version = status.version, models = status.models.len(), "the engine responds");
+            info!(version = status.version, models = status.models.iter().filter(|model| model.is_installed() && model.is_listed).count(), "the engine responds");
         }
         _ => {}
     }

@@ -45,6 +45,7 @@ pub(in crate::image_codec) fn prepare_at(
         size: Some(size),
         scaling: Scaling::Exactly(size),
         max_pixels: size.pixels(),
+        takes_transparency: true,
     };
     prepare([&Bytes::copy_from_slice(image)], mask, &plan, cancel)
 }
@@ -59,6 +60,7 @@ fn further_images_keep_their_size_and_shape_up_to_a_limit() {
         size: None,
         scaling: Scaling::AtMost(10_000),
         max_pixels: 10_000,
+        takes_transparency: true,
     };
     let source = prepare(&images, None, &plan, &never()).unwrap();
     let sizes: Vec<_> = source.images.iter().map(|png| encoded_size(png).unwrap().to_string()).collect();

@@ -1,12 +1,13 @@
-//! What a model can do: the one table that lists of models show, the reference documents, and requests are checked against.
-//! It is read from the same graphs that run the model.
+//! What a model can do: the table that lists of models show and the reference documents. It is read from the same graphs
+//! that run the model, and that requests are checked against.
 
 use serde_json::{Map, Value, json};
 
 use super::{
     Limits, Task,
     choice::ModelChoice,
-    loras::{MAX_LORAS, MAX_WEIGHT},
+    loras::MAX_WEIGHT,
+    models::EngineLora,
     template::{Binding, DEFAULT_MULTIPLE, MAX_IMAGES, SizeRule, Template},
 };
 
@@ -43,9 +44,9 @@ impl TaskCapabilities {
     /// Those of a graph.
     pub fn of_template(task: Task, template: &Template) -> Self {
         let bound = EXTENSIONS.iter().filter(|(_, binding)| template.binds(*binding)).map(|(name, _)| *name);
-        let mut parameters: Vec<_> = ["seed"].into_iter().chain(bound).collect();
-        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some()
-        {
+        let seed = template.binds(Binding::Seed).then_some("seed");
+        let mut parameters: Vec<_> = seed.into_iter().chain(bound).collect();
+        if template.rules.scales_steps && template.binds(Binding::Steps) && template.default_steps().is_some() {
             parameters.push("quality");
         }
         if template.max_loras() > 0 {
@@ -61,6 +62,16 @@ impl TaskCapabilities {
             usual: usual_values(template),
             schedulers: template.rules.schedulers.clone(),
         }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "size": self.takes_size,
+            "min_images": self.images.0,
+            "max_images": self.images.1,
+            "parameters": self.parameters,
+            "defaults": self.usual,
+        })
     }
 
     /// Those of an engine that runs no graphs.
@@ -86,7 +97,8 @@ fn usual_values(template: &Template) -> Map<String, Value> {
         ("size", size.map(|size| json!(size.to_string()))),
         ("steps", template.default_steps().map(|steps| json!(steps))),
         ("cfg_scale", template.default_cfg_scale().map(|scale| json!(scale))),
-        ("scheduler", template.default_scheduler().map(|name| json!(name))),
+        // ComfyUI's own pairs have no name that a request could use.
+        ("scheduler", template.default_scheduler().filter(|name| !name.contains('/')).map(|name| json!(name))),
         ("strength", template.default_strength().map(|strength| json!(strength))),
     ];
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
@@ -131,6 +143,7 @@ pub fn to_json(choice: &ModelChoice, limits: Limits) -> Value {
         "parameters": parameters,
         "schedulers": schedulers,
         "defaults": usual,
+        "by_task": tasks.iter().map(|task| (task.task.name().to_owned(), task.to_json())).collect::<Map<_, _>>(),
     })
 }
 
@@ -175,7 +188,9 @@ fn usual_of_choice(choice: &ModelChoice, tasks: &[TaskCapabilities]) -> Map<Stri
 
 /// The LoRAs for a choice, with the range of their weights.
 pub fn loras_to_json(choice: &ModelChoice) -> Value {
-    let fits = |lora: &&super::models::EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
-    let names: Vec<_> = choice.loras.iter().filter(fits).map(|lora| lora.name.as_str()).collect();
-    json!({"names": names, "most": MAX_LORAS, "weight": [-MAX_WEIGHT, MAX_WEIGHT]})
+    let most = of_choice(choice).iter().map(|task| task.max_loras).max().unwrap_or(0);
+    let fits = |lora: &&EngineLora| choice.model.as_ref().is_none_or(|model| lora.fits(model));
+    let fitting = choice.loras.iter().filter(fits).filter(|_| most > 0);
+    let names: Vec<_> = fitting.map(|lora| lora.name.as_str()).collect();
+    json!({"names": names, "most": most, "weight": [-MAX_WEIGHT, MAX_WEIGHT]})
 }

@@ -1,9 +1,9 @@
 //! Which model a request means. A model is never replaced silently: an unknown name is an error that lists the known ones,
-//! and a request that names none only gets a known text-to-image model with built-in graphs.
+//! and a request that names none only gets a model that is known, complete, and made for its task.
 
 mod error;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use service::text::prefix;
 
@@ -133,7 +133,7 @@ fn require_builtin_graphs(model: &EngineModel) -> Result<ModelChoice, ModelChoic
     let name = || model.name.clone();
     match &model.runner {
         Runner::InProcess | Runner::Graphs { .. } => Ok(choose_model(model)),
-        Runner::Incomplete { lacks, is_installed } => Err(ModelChoiceError::Incomplete {
+        Runner::Incomplete { lacks, is_installed, .. } => Err(ModelChoiceError::Incomplete {
             model: name(),
             lacks: lacks.clone(),
             is_installed: *is_installed,
@@ -196,47 +196,65 @@ fn find_preset<'a>(presets: &'a [Arc<Preset>], requested: &str) -> Option<&'a Ar
     presets.iter().find(|preset| preset.name.eq_ignore_ascii_case(requested))
 }
 
-/// Every name that can be used, for `/v1/models` and error messages.
+/// Every name that can be used, with what it means: presets, models, and the aliases that resolve to one.
+pub fn listed(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<(String, ModelChoice)> {
+    let mut seen = HashSet::new();
+    let tasks = [Task::Generate, Task::Edit, Task::Inpaint];
+    let of_preset = |preset: &Arc<Preset>| {
+        let choice = tasks.iter().find_map(|task| choose_preset(models, presets, preset, *task).ok())?;
+        Some((preset.name.clone(), choice))
+    };
+    let usable_presets = presets.iter().filter(|preset| is_usable_preset(models, preset)).filter_map(of_preset);
+    let usable = models.iter().filter(|model| model.is_usable() && model.is_listed);
+    let of_alias = |(alias, family): &(&str, &'static Family)| {
+        Some(((*alias).to_owned(), choose_model(find_by_family(models, family)?)))
+    };
+    usable_presets
+        .chain(usable.map(|model| (model.name.clone(), choose_model(model))))
+        .chain(ALIASES.iter().filter_map(of_alias))
+        .filter(|(name, _)| seen.insert(name.to_ascii_lowercase()))
+        .collect()
+}
+
+/// Every name that can be used, for messages.
 pub fn names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
-    let mut names = usable_preset_names(models, presets);
-    let is_new = |names: &[String], name: &str| !names.iter().any(|other| other.eq_ignore_ascii_case(name));
-    for model in models.iter().filter(|model| model.is_usable() && model.is_listed) {
-        if is_new(&names, &model.name) {
-            names.push(model.name.clone());
-        }
-    }
-    for (alias, family) in ALIASES {
-        if find_by_family(models, family).is_some() && is_new(&names, alias) {
-            names.push((*alias).to_owned());
-        }
-    }
-    names
+    let mut seen = HashSet::new();
+    let usable = models.iter().filter(|model| model.is_usable() && model.is_listed);
+    let aliases = ALIASES.iter().filter(|(_, family)| find_by_family(models, family).is_some());
+    usable_preset_names(models, presets)
+        .into_iter()
+        .chain(usable.map(|model| model.name.clone()))
+        .chain(aliases.map(|(alias, _)| (*alias).to_owned()))
+        .filter(|name| seen.insert(name.to_ascii_lowercase()))
+        .collect()
 }
 
 /// The presets that can be used with these models.
 pub fn usable_preset_names(models: &[EngineModel], presets: &[Arc<Preset>]) -> Vec<String> {
-    let is_usable = |preset: &&Arc<Preset>| {
-        let has_templates = !preset.templates.is_empty();
-        match named_model(models, preset) {
-            Some((_, model)) => model.is_some_and(|model| has_templates || model.is_usable()),
-            None => has_templates || models.iter().any(EngineModel::is_usable),
-        }
-    };
+    let is_usable = |preset: &&Arc<Preset>| is_usable_preset(models, preset);
     presets.iter().filter(is_usable).map(|preset| preset.name.clone()).collect()
 }
 
-/// The first usable model of a family, by the name of its graphs or of the family.
+fn is_usable_preset(models: &[EngineModel], preset: &Preset) -> bool {
+    let has_templates = !preset.templates.is_empty();
+    match named_model(models, preset) {
+        Some((_, model)) => model.is_some_and(|model| has_templates || model.is_usable()),
+        None => has_templates || models.iter().any(EngineModel::is_usable),
+    }
+}
+
+/// The first usable model of a family: by the name of its graphs, or by the family's own name if no graphs are called so. One
+/// that is not complete counts last, so that the error says what it lacks.
 fn find_of_family<'a>(models: &'a [EngineModel], family: &str) -> Option<&'a EngineModel> {
     let is = |name: Option<&str>| name.is_some_and(|name| name.eq_ignore_ascii_case(family));
-    let set_name = |model: &'a EngineModel| match &model.runner {
-        Runner::Graphs { set, .. } => Some(set.family.name.as_str()),
-        _ => None,
+    let has_set_name = |model: &&EngineModel| is(model.graphs_name()) || is(Some(&model.name));
+    let named: Vec<_> = models.iter().filter(has_set_name).collect();
+    let candidates = if named.is_empty() {
+        models.iter().filter(|model| is(model.family_name())).collect()
+    } else {
+        named
     };
-    let usable = || models.iter().filter(|model| model.is_usable());
-    let by_set = usable().find(|model| is(set_name(model)));
-    by_set
-        .or_else(|| usable().find(|model| is(model.family_name())))
-        .or_else(|| models.iter().find(|model| is(Some(&model.name)) || is(model.family_name())))
+    candidates.iter().find(|model| model.is_usable()).or(candidates.first()).copied()
 }
 
 /// By key or name, else by alias.

@@ -84,16 +84,17 @@ impl Job {
         fallback_seed: u32,
         limits: Limits,
     ) -> Result<Self, FieldError> {
-        let first_seed = request.seed.unwrap_or(u64::from(fallback_seed));
-        let seeds = (0..request.n).map(|nth| first_seed.wrapping_add(nth) & limits.max_seed).collect();
         let task = edit_plan.map_or(Task::Generate, |plan| plan.task);
         let template = template(&choice, task)?;
         if let Some(plan) = edit_plan {
             check_image_count(&choice.name, template.as_deref(), plan)?;
         }
         let mut resolver = ParameterResolver::new(request, task, &choice, template.as_deref());
+        let prompt = resolver.prompt();
+        let first_seed = resolver.seed().unwrap_or(u64::from(fallback_seed));
+        let seeds = (0..request.n).map(|nth| first_seed.wrapping_add(nth) & limits.max_seed).collect();
         let job = Self {
-            prompt: request.prompt.clone(),
+            prompt,
             size: resolver.size(edit_plan, limits)?,
             steps: resolver.steps(),
             cfg_scale: resolver.cfg_scale(),
@@ -125,8 +126,7 @@ impl Job {
         limits: Limits,
     ) -> Result<Self, FieldError> {
         let mut source = source;
-        // The request has no mask, and the model cannot inpaint: transparency is ignored.
-        if self.task == Task::Edit && self.template.is_some() && choice.template(Task::Inpaint).is_none() {
+        if !edit_plan.takes_transparency {
             source.mask = None;
         }
         let task = if source.mask.is_some() { Task::Inpaint } else { Task::Edit };

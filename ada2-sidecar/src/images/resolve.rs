@@ -50,6 +50,18 @@ impl<'a> ParameterResolver<'a> {
         value
     }
 
+    /// Every request has one, and edits that only process the image take none.
+    pub(super) fn prompt(&mut self) -> String {
+        let takes_prompt = self.takes(Binding::Prompt);
+        self.requested(Some(self.request.prompt.clone()), "prompt", takes_prompt).unwrap_or_default()
+    }
+
+    /// The requested seed, if it has an effect.
+    pub(super) fn seed(&mut self) -> Option<u64> {
+        let takes_seed = self.takes(Binding::Seed);
+        self.requested(self.request.seed, "seed", takes_seed)
+    }
+
     /// A requested size is made, or rejected, or left out if the template says so: it is never replaced silently.
     pub(super) fn size(
         &mut self,
@@ -73,7 +85,12 @@ impl<'a> ParameterResolver<'a> {
         if let Some(EditPlan { size, .. }) = edit_plan {
             return Ok(size);
         }
-        let default = self.preset.and_then(|preset| preset.size).or(self.settings.size);
+        let of_preset = self.preset.and_then(|preset| preset.size);
+        if let Some(size) = of_preset.filter(|_| requested.is_none()) {
+            self.check_multiple(size)?;
+        }
+        let of_model = self.settings.size.map(|size| self.round(size));
+        let default = of_preset.or(of_model);
         let size = requested.or(default).or_else(|| self.template?.default_size());
         match size.filter(|size| size.pixels() > limits.max_pixels) {
             Some(size) => {
@@ -87,13 +104,19 @@ impl<'a> ParameterResolver<'a> {
         }
     }
 
+    /// To a size that the model takes.
+    fn round(&self, size: ImageSize) -> ImageSize {
+        let multiple = self.template.map_or(DEFAULT_MULTIPLE, |template| template.rules.multiple);
+        let side = |side: u32| (side / multiple).max(1) * multiple;
+        ImageSize::new(side(size.width), side(size.height))
+    }
+
     fn check_multiple(&self, size: ImageSize) -> Result<(), FieldError> {
         let multiple = self.template.map_or(DEFAULT_MULTIPLE, |template| template.rules.multiple);
         if size.width.is_multiple_of(multiple) && size.height.is_multiple_of(multiple) {
             return Ok(());
         }
-        let near = |side: u32| (side / multiple).max(1) * multiple;
-        let (name, near) = (self.name, ImageSize::new(near(size.width), near(size.height)));
+        let (name, near) = (self.name, self.round(size));
         let message =
             format!("size: width and height must be multiples of {multiple} for {name:?}, such as {near}.");
         Err(FieldError::new("size", message))

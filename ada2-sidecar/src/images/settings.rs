@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use wire::openai::images::ImageSize;
 
-use super::{Job, Task, models::LoraUse};
+use super::{Job, Task, models::LoraUse, template::Binding};
 
 impl Job {
     /// The settings of one image. Values that only a user's template knows are left out.
@@ -19,7 +19,7 @@ impl Job {
             ("cfg_scale", self.cfg_scale.or_else(|| template?.default_cfg_scale()).map(|scale| json!(scale))),
             ("scheduler", self.scheduler.clone().or_else(|| template?.default_scheduler()).map(Value::from)),
             ("size", size.map(|size| json!(size.to_string()))),
-            ("seed", Some(json!(seed))),
+            ("seed", template.is_none_or(|template| template.binds(Binding::Seed)).then(|| json!(seed))),
             ("negative_prompt", self.negative_prompt.clone().map(Value::from)),
             ("strength", strength.filter(|_| self.task != Task::Generate).map(|strength| json!(strength))),
             ("images", self.source.as_ref().map(|source| json!(source.images.len()))),

@@ -55,6 +55,9 @@ pub struct EditPlan {
     pub scaling: Scaling,
     /// Pixels above which further images are scaled down.
     pub max_pixels: u64,
+    /// Whether the first image's own transparency serves as a mask: it is what the result starts from, not a reference, and
+    /// the model can repaint a part of it.
+    pub takes_transparency: bool,
 }
 
 /// How a source image is scaled.
@@ -82,7 +85,8 @@ impl EditPlan {
         let task = if masked { Task::Inpaint } else { Task::Edit };
         let Some(template) = choice.template(task) else {
             let size = request.size.unwrap_or_else(|| fit(original, max_pixels, DEFAULT_MULTIPLE));
-            return Self { task, images, size: Some(size), scaling: Scaling::Exactly(size), max_pixels };
+            let scaling = Scaling::Exactly(size);
+            return Self { task, images, size: Some(size), scaling, max_pixels, takes_transparency: true };
         };
         let image_pixels = template.rules.image_pixels.unwrap_or(max_pixels).min(max_pixels);
         let fitted = fit(original, max_pixels, template.rules.multiple);
@@ -95,6 +99,7 @@ impl EditPlan {
             Some(size) => Scaling::Exactly(size),
             None => Scaling::AtMost(image_pixels),
         };
-        Self { task, images, size, scaling, max_pixels: image_pixels }
+        let takes_transparency = task == Task::Inpaint || (has(Task::Inpaint) && !template.takes_references());
+        Self { task, images, size, scaling, max_pixels: image_pixels, takes_transparency }
     }
 }

@@ -197,6 +197,12 @@ impl Template {
         !self.inputs_bound_to(binding).is_empty()
     }
 
+    /// Whether an input takes the first image with the mask as its transparency, in one file.
+    pub fn takes_masked_image(&self, input: &NodeInput) -> bool {
+        let takes = |binding| self.inputs_bound_to(binding).contains(input);
+        self.format.reads_mask_from_transparency() && takes(Binding::Image(1)) && takes(Binding::Mask)
+    }
+
     /// Whether the result can have a requested size.
     pub fn takes_size(&self) -> bool {
         self.rules.size == Some(SizeRule::Image) || self.binds_size()

@@ -20,9 +20,9 @@ use crate::{
 /// Presets, the engine's models by name, and the built-in aliases that resolve to one of them.
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
     let status = app.engine_status()?;
-    let names = choice::names(&status.models, &app.config.presets);
-    let entry = |name: String| resolve(&app, &status, &name).ok().map(|choice| entry(&app, name, &choice));
-    Ok(Json(ModelList::new(names.into_iter().filter_map(entry).collect())))
+    let listed = choice::listed(&status.models, &app.config.presets);
+    let entries = listed.into_iter().map(|(name, choice)| entry(&app, name, &choice));
+    Ok(Json(ModelList::new(entries.collect())))
 }
 
 /// By name, alias or the engine's key; with the files and LoRAs that it may use.
@@ -48,7 +48,9 @@ pub(crate) async fn get(
 fn resolve(app: &App, status: &EngineStatus, name: &str) -> Result<ModelChoice, ApiError> {
     let config = &app.config;
     let default = config.default_model.as_deref();
-    let choice = choice::resolve(&status.models, &config.presets, Some(name), default, Task::Generate)?;
+    let resolve = |task| choice::resolve(&status.models, &config.presets, Some(name), default, task);
+    let choice = resolve(Task::Generate)
+        .or_else(|error| resolve(Task::Edit).or_else(|_| resolve(Task::Inpaint)).map_err(|_| error))?;
     Ok(ModelChoice { loras: status.loras.clone(), ..choice })
 }
 

@@ -179,21 +179,21 @@ fn uploaded(fake: &FakeComfy) -> (u32, u32) {
     (side(16), side(20))
 }
 
+async fn edit(sidecar: &Sidecar, files: &[(&str, &[u8])], texts: &[(&str, &str)]) -> TestResponse {
+    let texts = texts.iter().map(|(name, value)| (text(name), value.as_bytes()));
+    let files = files.iter().map(|(name, content)| (file(name, "in.png"), *content));
+    let parts: Vec<_> = texts.chain(files).collect();
+    let parts: Vec<_> = parts.iter().map(|(head, content)| (head.as_str(), *content)).collect();
+    let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
+    TestResponse::read(request.header("content-type", KIND).body(form(&parts)).send().await.unwrap()).await
+}
+
 #[tokio::test]
 async fn an_edit_template_without_a_size_gets_the_image_unscaled() {
     let (fake, sidecar) = comfyui(&dir("{edit: {template: {edit: comfy-edit.json}}}")).await;
     let size = ImageSize::new(104, 77);
     let image = ProceduralImage { label: "test", prompt: "a", seed: 1, size }.to_png();
-    let edit = async |texts: &[(&str, &str)]| {
-        let heads: Vec<_> = texts.iter().map(|(name, _)| text(name)).collect();
-        let mut parts: Vec<(&str, &[u8])> = Vec::new();
-        parts.extend(heads.iter().zip(texts).map(|(head, (_, value))| (head.as_str(), value.as_bytes())));
-        let of_image = file("image", "in.png");
-        parts.push((&of_image, &image));
-        let request = fakes::http().post(format!("{}/v1/images/edits", sidecar.url));
-        TestResponse::read(request.header("content-type", KIND).body(form(&parts)).send().await.unwrap())
-            .await
-    };
+    let edit = async |texts: &[(&str, &str)]| edit(&sidecar, &[("image", &image)], texts).await;
     let answer = edit(&[("model", "edit"), ("prompt", "a cat"), ("strength", "0.9")]).await;
     assert_eq!(
         (made(&answer), &answer.json["size"]),
@@ -207,6 +207,69 @@ async fn an_edit_template_without_a_size_gets_the_image_unscaled() {
     let refused = sidecar.generate(&json!({"model": "edit", "prompt": "a"})).await;
     assert_eq!((refused.status, param(&refused)), (400, "model"), "never the built-in graph without a model");
     sidecar.until_inflight(0).await;
+}
+
+#[tokio::test]
+async fn a_workflow_that_only_processes_the_image_serves_edits() {
+    let dir = dir("{larger: {template: {edit: larger.json}}}");
+    let graph = json!({
+        "1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+        "2": {"class_type": "ImageScale", "inputs": {"image": ["1", 0], "upscale_method": "lanczos", "width": 128, "height": 96,
+            "crop": "disabled"}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "t"}}});
+    std::fs::write(dir.join("larger.json"), graph.to_string()).unwrap();
+    std::fs::write(
+        dir.join("larger.yaml"),
+        "output: '3'\nwithout: [prompt, seed]\nbindings: {image: [1.image]}",
+    )
+    .unwrap();
+    let (_fake, sidecar) = comfyui(&dir).await;
+    let image =
+        ProceduralImage { label: "test", prompt: "a", seed: 1, size: ImageSize::new(64, 48) }.to_png();
+    let texts = [("model", "larger"), ("prompt", "twice as large"), ("seed", "5"), ("n", "2")];
+    let answer = edit(&sidecar, &[("image", &image)], &texts).await;
+    assert_eq!(
+        (made(&answer), &answer.json["ignored"]),
+        (ImageSize::new(128, 96), &json!(["prompt", "seed"]))
+    );
+    assert_eq!(answer.json["data"].as_array().unwrap().len(), 2);
+    let settings = &answer.json["data"][0]["settings"];
+    assert_eq!((&settings["task"], settings.get("seed")), (&json!("edit"), None));
+}
+
+#[tokio::test]
+async fn the_mask_may_be_sent_as_the_transparency_of_the_image() {
+    let dir = dir("{own: {template: {inpaint: own.json}}}");
+    let graph = std::fs::read_to_string(dir.join("comfy-edit.json")).unwrap();
+    let mut graph: Value = serde_json::from_str(&graph).unwrap();
+    graph["3"] = json!({"class_type": "VAEEncodeForInpaint", "inputs": {"pixels": ["2", 0], "vae": ["1", 2], "mask": ["2", 1],
+        "grow_mask_by": 6}});
+    std::fs::write(dir.join("own.json"), graph.to_string()).unwrap();
+    let bindings = std::fs::read_to_string(dir.join("comfy-edit.yaml")).unwrap();
+    std::fs::write(dir.join("own.yaml"), format!("{bindings}  mask: [\"2.image\"]\n")).unwrap();
+    let (fake, sidecar) = comfyui(&dir).await;
+    let size = ImageSize::new(64, 48);
+    let image = ProceduralImage { label: "test", prompt: "a", seed: 1, size }.to_png();
+    let left = |x: u32| x < 24;
+    let mask =
+        image::RgbaImage::from_fn(64, 48, |x, _| image::Rgba([0, 0, 0, if left(x) { 0 } else { 255 }]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    mask.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let files: [(&str, &[u8]); 2] = [("image", &image), ("mask", png.get_ref())];
+    let answer = edit(&sidecar, &files, &[("model", "own"), ("prompt", "a cat")]).await;
+    assert_eq!(made(&answer), size);
+    let bytes = base64_simd::STANDARD.decode_to_vec(answer.json["data"][0]["b64_json"].as_str().unwrap());
+    let result = image::load_from_memory(&bytes.unwrap()).unwrap().into_rgb8();
+    let source = image::load_from_memory(&image).unwrap().into_rgb8();
+    // The VAE alone changes each value by one.
+    let is_new = |(one, other): (&u8, u8)| one.abs_diff(other) > 1;
+    let changed =
+        |x: u32| (0..48).any(|y| result.get_pixel(x, y).0.iter().zip(source.get_pixel(x, y).0).any(is_new));
+    for x in 0..64 {
+        assert_eq!(changed(x), left(x), "column {x}");
+    }
+    let uploads = fake.requests().iter().filter(|request| request.path == "/upload/image").count();
+    assert_eq!(uploads, 2, "the image, and the image with the mask: nothing takes the mask alone");
 }
 
 #[tokio::test]

@@ -181,13 +181,14 @@ impl<'a> EngineFacts<'a> {
             let fix = self.fixes.edit(&format!("correct default_model: {default} in"));
             return vec![Finding::fail(NAME, format!("default_model cannot be used: {error}"), fix)];
         }
-        let served = models.iter().filter(|model| model.is_usable() && model.is_listed).count();
+        let there: Vec<_> = models.iter().filter(|model| model.is_installed() && model.is_listed).collect();
+        let served = there.iter().filter(|model| model.is_usable()).count();
         let usable = choice::usable_preset_names(&models, presets).len();
         if served == 0 && usable == 0 {
             let message =
-                format!("none of its {} models is supported, and no preset can be used", models.len());
+                format!("none of its {} models is supported, and no preset can be used", there.len());
             let place = self.config.engine.fixes().map_or("", |fixes| fixes.model_location);
-            let fix = format!("install an SD 1.5 or SDXL main model {place}");
+            let fix = format!("install a model {place} (families: REFERENCE)");
             return vec![Finding::fail(NAME, message, fix)];
         }
         let unknown = models.iter().filter(|model| model.kind.is_unknown()).count();
@@ -204,7 +205,7 @@ impl<'a> EngineFacts<'a> {
             };
             return vec![Finding::ok(
                 NAME,
-                format!("{served} of {} models are supported{unknown}", models.len()),
+                format!("{served} of {} models are supported{unknown}", there.len()),
             )];
         }
         let finding = |warning: &String| Finding::warn(NAME, warning, self.fixes.edit("correct the name in"));

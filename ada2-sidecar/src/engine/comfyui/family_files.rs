@@ -49,7 +49,7 @@ pub(super) fn models(set: &Arc<GraphSet>, classes: &Classes) -> Vec<EngineModel>
     let found = FilesOfSet::find(set, classes);
     let Some(complete) = complete_set(set, &found, classes) else {
         let lacks = first_fault(set, &found, classes);
-        let runner = Runner::Incomplete { lacks, is_installed: false };
+        let runner = Runner::Incomplete { graphs: set.family.name.clone(), lacks, is_installed: false };
         return vec![EngineModel { is_listed: false, ..model(set, &set.family.name, Value::Null, runner) }];
     };
     let Some(input) = main_input(&complete).filter(|input| found.chosen.contains_key(input)) else {

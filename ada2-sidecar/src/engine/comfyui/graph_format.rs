@@ -98,6 +98,11 @@ impl GraphSyntax for ComfyUiGraphs {
         samplers::name(parts)
     }
 
+    /// `LoadImage` gives the transparency as a mask, white where the image is transparent, and the colours as they are.
+    fn reads_mask_from_transparency(&self) -> bool {
+        true
+    }
+
     fn input_errors(
         &self,
         input: &NodeInput,

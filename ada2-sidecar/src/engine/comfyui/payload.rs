@@ -3,14 +3,14 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
-use image::ImageFormat;
+use image::{DynamicImage, ImageError, ImageFormat};
 use serde_json::{Value, json};
 
 use super::{family_files, samplers};
 use crate::{
     engine::EngineError,
     images::{
-        Job,
+        Job, SourceImages,
         template::{Binding, NodeInput, Template},
     },
 };
@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct ComfyUiUploads {
     pub(super) images: Vec<String>,
     pub(super) mask: Option<String>,
+    /// The first image with the mask as its transparency.
+    pub(super) masked: Option<String>,
 }
 
 /// The request body for the image with this seed. Events go to the client.
@@ -31,7 +33,7 @@ pub(super) fn prompt_payload(
     prompt_id: &str,
     client_id: &str,
 ) -> Value {
-    let mut graph = template.render(|binding, input| value(job, uploads, seed, binding, input));
+    let mut graph = template.render(|binding, input| value(template, job, uploads, seed, binding, input));
     family_files::use_gguf_loaders(&mut graph);
     address_output(&mut graph[&template.output], prompt_id, job.discard);
     // Without this, the web page's setting counts. Versions before 0.4 ignore it, and use their command line's setting.
@@ -57,6 +59,7 @@ fn address_output(node: &mut Value, prompt_id: &str, discard: bool) {
 
 /// The value of a bound input; None: the graph keeps its own.
 fn value(
+    template: &Template,
     job: &Job,
     uploads: &ComfyUiUploads,
     seed: u64,
@@ -69,6 +72,9 @@ fn value(
             let (sampler, scheduler) = samplers::pair(name);
             json!(if input.field == "scheduler" { scheduler } else { sampler })
         }),
+        Binding::Image(1) | Binding::Mask if template.takes_masked_image(input) => {
+            uploads.masked.as_ref().map(|name| json!(name))
+        }
         Binding::Image(number) => {
             uploads.images.get(usize::from(number).checked_sub(1)?).map(|name| json!(name))
         }
@@ -77,21 +83,65 @@ fn value(
     }
 }
 
+/// The mask of an edit in the forms that its graph reads.
+#[derive(Debug, Default)]
+pub(super) struct MaskFiles {
+    /// The mask.
+    pub(super) alone: Option<Bytes>,
+    /// The first image with the mask as its transparency.
+    pub(super) with_image: Option<Bytes>,
+}
+
+impl MaskFiles {
+    pub(super) fn encode(template: &Template, source: &SourceImages) -> Result<Self, EngineError> {
+        let (Some(image), Some(mask)) = (source.images.first(), &source.mask) else {
+            return Ok(Self::default());
+        };
+        let is_in_image = |input: &NodeInput| template.takes_masked_image(input);
+        let inputs = template.inputs_bound_to(Binding::Mask);
+        let alone = (!inputs.iter().all(is_in_image)).then(|| mask_as_rgb(mask));
+        let with_image = inputs.iter().any(is_in_image).then(|| mask_as_transparency(image, mask));
+        Ok(Self { alone: alone.transpose()?, with_image: with_image.transpose()? })
+    }
+}
+
+/// The image, transparent where it is repainted. ComfyUI keeps the colours under transparent pixels.
+fn mask_as_transparency(image: &[u8], mask: &[u8]) -> Result<Bytes, EngineError> {
+    let mut image = decode(image)?.into_rgba8();
+    let mask = decode(mask)?.into_luma8();
+    for (pixel, kept) in image.pixels_mut().zip(mask.pixels()) {
+        pixel.0[3] = kept.0[0];
+    }
+    encode(&image.into())
+}
+
 /// The mask as RGB. ComfyUI (0.33) converts a greyscale file so that white becomes a little less than 1, which darkens every
 /// kept pixel; RGB it reads as it is.
-pub(super) fn mask_as_rgb(png: &[u8]) -> Result<Bytes, EngineError> {
-    let decode_error = |error| EngineError::Failed(format!("the mask cannot be converted: {error}"));
-    let mask = image::load_from_memory_with_format(png, ImageFormat::Png).map_err(decode_error)?;
+fn mask_as_rgb(png: &[u8]) -> Result<Bytes, EngineError> {
+    encode(&decode(png)?.into_rgb8().into())
+}
+
+fn decode(png: &[u8]) -> Result<DynamicImage, EngineError> {
+    image::load_from_memory_with_format(png, ImageFormat::Png).map_err(|error| conversion_failed(&error))
+}
+
+fn encode(image: &DynamicImage) -> Result<Bytes, EngineError> {
     let mut bytes = Vec::new();
-    mask.into_rgb8().write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).map_err(decode_error)?;
+    image
+        .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)
+        .map_err(|error| conversion_failed(&error))?;
     Ok(bytes.into())
+}
+
+fn conversion_failed(error: &ImageError) -> EngineError {
+    EngineError::Failed(format!("the mask cannot be converted: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use image::{ColorType, DynamicImage, GrayImage};
+    use image::{ColorType, GrayImage, RgbImage};
 
     use super::*;
     use crate::images::{
@@ -130,8 +180,11 @@ mod tests {
 
     #[test]
     fn a_discarded_image_is_temporary_and_bypasses_the_cache() {
-        let uploads =
-            ComfyUiUploads { images: vec!["a.png [temp]".into()], mask: Some("b.png [temp]".into()) };
+        let uploads = ComfyUiUploads {
+            images: vec!["a.png [temp]".into()],
+            mask: Some("b.png [temp]".into()),
+            masked: None,
+        };
         let source = SourceImages { images: vec![Bytes::new()], mask: Some(Bytes::new()) };
         let job = Job { discard: true, previews: true, source: Some(Arc::new(source)), ..job(Task::Inpaint) };
         let payload = prompt_payload(&job.graph().unwrap(), &job, &uploads, 7, ID, "tag.1");
@@ -142,6 +195,42 @@ mod tests {
         assert_eq!(graph["source"]["inputs"]["image"], "a.png [temp]");
         assert_eq!(graph["kept"]["inputs"], json!({"image": "b.png [temp]", "channel": "red"}));
         assert_eq!(graph["sampler"]["inputs"]["denoise"], 0.5);
+    }
+
+    #[test]
+    fn an_input_for_image_and_mask_gets_the_file_that_has_both() {
+        let graph = json!({
+            "in": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+            "plain": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+            "out": {"class_type": "SaveImage", "inputs": {"images": ["in", 0], "mask": ["in", 1], "with": ["plain", 0]}}});
+        let read = |image: &str| {
+            let yaml = format!(
+                "output: out\nwithout: [prompt, seed]\nbindings: {{image: [{image}], mask: [in.image]}}"
+            );
+            Template::read(crate::engine::comfyui::GRAPH_FORMAT, &graph.to_string(), &yaml).unwrap()
+        };
+        let template = read("in.image, plain.image");
+        let image = RgbImage::from_fn(4, 2, |x, y| image::Rgb([10, u8::from(x > y), 30]));
+        let mask = GrayImage::from_fn(4, 2, |x, _| image::Luma([if x > 1 { 255 } else { 0 }]));
+        let png = |image: DynamicImage| encode(&image).unwrap();
+        let source =
+            SourceImages { images: vec![png(image.clone().into())], mask: Some(png(mask.clone().into())) };
+        let files = MaskFiles::encode(&template, &source).unwrap();
+        assert!(files.alone.is_none(), "nothing takes the mask alone");
+        let both = image::load_from_memory(&files.with_image.unwrap()).unwrap();
+        assert_eq!((both.color(), both.to_rgb8()), (ColorType::Rgba8, image));
+        let transparency = both.into_rgba8();
+        for (pixel, kept) in transparency.pixels().zip(mask.pixels()) {
+            assert_eq!(pixel.0[3], kept.0[0], "what is black in the mask is transparent");
+        }
+        let uploads =
+            ComfyUiUploads { images: vec!["a".into()], mask: Some("m".into()), masked: Some("both".into()) };
+        let job = Job { source: Some(Arc::new(source)), ..job(Task::Inpaint) };
+        let graph = prompt_payload(&template, &job, &uploads, 7, ID, "tag.1")["prompt"].clone();
+        assert_eq!(
+            (&graph["in"]["inputs"]["image"], &graph["plain"]["inputs"]["image"]),
+            (&json!("both"), &json!("a"))
+        );
     }
 
     #[test]

@@ -72,6 +72,7 @@ pub(super) const RULES: ProposeRules = ProposeRules {
     },
     models: &["unet_name", "ckpt_name"],
     model_loaders: &[],
+    loras: &["lora_name"],
     batches: &["batch_size"],
     record: None,
 };

@@ -14,7 +14,7 @@ use super::{
     cancel::{UnfinishedPrompts, cancel_and_confirm},
     events::ComfyUiEvent,
     history::HistoryEntry,
-    payload::{ComfyUiUploads, mask_as_rgb, prompt_payload},
+    payload::{ComfyUiUploads, MaskFiles, prompt_payload},
     prompts::{ActivePrompts, Prompt, PromptStage},
 };
 use crate::{
@@ -37,9 +37,9 @@ const LOST_JOB_MESSAGE: &str =
 
 /// Runs the job. See [`crate::engine::ImageEngine::run`].
 pub(super) async fn run(engine: &ComfyUi, job: &Job, context: &JobContext) -> JobOutcome {
-    let mask = rgb_mask(job).await?;
     let template = job.graph().ok_or_else(EngineError::without_graph)?;
-    let mut run = Run::new(engine, job, &template, context, mask);
+    let masks = mask_files(job, &template).await?;
+    let mut run = Run::new(engine, job, &template, context, masks);
     let _active = ActivePrompts::register(engine, &run.prompts);
     let outcome = tokio::select! {
         biased;
@@ -70,12 +70,12 @@ pub(super) async fn run(engine: &ComfyUi, job: &Job, context: &JobContext) -> Jo
 }
 
 /// Cancellation does not interrupt this: the blocking thread would go on without a slot.
-async fn rgb_mask(job: &Job) -> Result<Option<Bytes>, EngineError> {
-    let Some(mask) = job.source.as_ref().and_then(|source| source.mask.clone()) else { return Ok(None) };
-    let converting = tokio::task::spawn_blocking(move || mask_as_rgb(&mask));
-    let converted =
-        converting.await.map_err(|_| EngineError::Failed("converting the mask panicked".to_owned()));
-    converted?.map(Some)
+async fn mask_files(job: &Job, template: &Template) -> Result<MaskFiles, EngineError> {
+    let masked = job.source.as_ref().filter(|source| source.mask.is_some());
+    let Some(source) = masked.cloned() else { return Ok(MaskFiles::default()) };
+    let template = template.clone();
+    let converting = tokio::task::spawn_blocking(move || MaskFiles::encode(&template, &source));
+    converting.await.map_err(|_| EngineError::Failed("converting the mask panicked".to_owned()))?
 }
 
 /// A running job.
@@ -83,8 +83,7 @@ struct Run<'a> {
     engine: &'a ComfyUi,
     job: &'a Job,
     context: &'a JobContext,
-    /// In the form that ComfyUI reads.
-    mask: Option<Bytes>,
+    masks: MaskFiles,
     /// The graph for the job's images and LoRAs.
     template: &'a Template,
     /// The client that submitted its prompts.
@@ -100,12 +99,12 @@ impl<'a> Run<'a> {
         job: &'a Job,
         template: &'a Template,
         context: &'a JobContext,
-        mask: Option<Bytes>,
+        masks: MaskFiles,
     ) -> Self {
         let prompts: Vec<_> = job.seeds.iter().map(|seed| Prompt::new(*seed)).collect();
         let ids = prompts.iter().map(|prompt| prompt.id.clone());
         let previews = job.previews.then(|| engine.previews.subscribe(ids));
-        Self { engine, job, context, mask, template, client_id: engine.client_id(), prompts, previews }
+        Self { engine, job, context, masks, template, client_id: engine.client_id(), prompts, previews }
     }
 
     async fn generate(&mut self) -> Result<(), EngineError> {
@@ -121,11 +120,16 @@ impl<'a> Run<'a> {
         for image in &source.images {
             images.push(self.engine.api.upload(image).await?);
         }
-        let mask = match &self.mask {
-            Some(mask) => Some(self.engine.api.upload(mask).await?),
-            None => None,
-        };
-        Ok(ComfyUiUploads { images, mask })
+        let mask = self.upload_optional(self.masks.alone.as_ref()).await?;
+        let masked = self.upload_optional(self.masks.with_image.as_ref()).await?;
+        Ok(ComfyUiUploads { images, mask, masked })
+    }
+
+    async fn upload_optional(&self, file: Option<&Bytes>) -> Result<Option<String>, EngineError> {
+        match file {
+            Some(file) => self.engine.api.upload(file).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn submit(&mut self, uploads: &ComfyUiUploads) -> Result<(), EngineError> {

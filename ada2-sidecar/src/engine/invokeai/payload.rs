@@ -89,6 +89,32 @@ pub(super) fn batch_payload(template: &Template, job: &Job, uploads: &InvokeAiUp
         // Intermediate images stay out of the gallery, and the engine deletes them by itself.
         graph["nodes"][&template.output]["is_intermediate"] = json!(true);
     }
+    // Without any data there is one item for each run.
+    let (runs, data) = if seeds.is_empty() { (job.seeds.len(), json!([])) } else { (1, json!([seeds])) };
     json!({"prepend": false, "batch": {
-        "graph": graph, "runs": 1, "data": [seeds], "origin": "ada2-sidecar", "destination": tag}})
+        "graph": graph, "runs": runs, "data": data, "origin": "ada2-sidecar", "destination": tag}})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{engine::invokeai, images::choice::ModelChoice};
+
+    #[test]
+    fn each_seed_is_an_item_and_without_seeds_each_run_is() {
+        let graph = json!({"id": "g", "nodes": {"a": {"id": "a", "type": "img_scale", "image": null, "seed": 0}}, "edges": []});
+        let batch = |bindings: &str| {
+            let yaml = format!("output: a\n{bindings}");
+            let template = Template::read(invokeai::GRAPH_FORMAT, &graph.to_string(), &yaml).unwrap();
+            let choice = ModelChoice { name: "m".into(), model: None, preset: None, loras: Arc::default() };
+            let job = Job { seeds: vec![7, 8], ..Job::warm_up(choice) };
+            let payload = batch_payload(&template, &job, &InvokeAiUploads::default(), "tag");
+            (payload["batch"]["runs"].clone(), payload["batch"]["data"].clone())
+        };
+        let seeds = json!([[{"node_path": "a", "field_name": "seed", "items": [7, 8]}]]);
+        assert_eq!(batch("bindings: {seed: [a.seed]}"), (json!(1), seeds));
+        assert_eq!(batch("without: [prompt, seed]\nbindings: {image: [a.image]}"), (json!(2), json!([])));
+    }
 }

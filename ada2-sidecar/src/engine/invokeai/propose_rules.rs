@@ -2,6 +2,9 @@
 
 use crate::images::template::{Pictures, ProposeRules, SizeInputs, Texts};
 
+/// The schedulers of most models that are trained for flow matching.
+const SHORT_LIST: &[&str] = &["euler", "heun", "lcm"];
+
 pub(super) const RULES: ProposeRules = ProposeRules {
     savers: &["l2i", "canvas_paste_back", "save_image"],
     previews: &[],
@@ -23,8 +26,14 @@ pub(super) const RULES: ProposeRules = ProposeRules {
     cfg: &["cfg_scale", "guidance_scale"],
     guidance: &["guidance"],
     schedulers: &["scheduler"],
-    // The others take three names, and reject the rest.
-    scheduler_classes: &["denoise_latents"],
+    scheduler_classes: &[
+        ("denoise_latents", &[]),
+        ("anima_denoise", &["euler", "heun", "dpmpp_2m", "dpmpp_2m_sde", "er_sde", "lcm"]),
+        ("flux_denoise", SHORT_LIST),
+        ("flux2_denoise", SHORT_LIST),
+        ("z_image_denoise", SHORT_LIST),
+        ("ernie_image_denoise", SHORT_LIST),
+    ],
     sizes: SizeInputs {
         latents: &[(&["noise"], "width", "height"), (&["_denoise"], "width", "height")],
         agreeing: &[
@@ -52,6 +61,7 @@ pub(super) const RULES: ProposeRules = ProposeRules {
     },
     models: &["model"],
     model_loaders: &["model_loader"],
+    loras: &["lora"],
     batches: &[],
     record: Some((
         "core_metadata",

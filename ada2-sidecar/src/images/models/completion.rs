@@ -44,7 +44,9 @@ impl Completion {
         match self.catalog.find(&model.kind, model.variant.as_deref(), &model.name) {
             Some(set) => match self.submodels_for(set, model) {
                 Ok(inputs) => Runner::Graphs { set: set.clone(), inputs },
-                Err(lacks) => Runner::Incomplete { lacks, is_installed: true },
+                Err(lacks) => {
+                    Runner::Incomplete { graphs: set.family.name.clone(), lacks, is_installed: true }
+                }
             },
             None => Runner::None,
         }

@@ -51,6 +51,8 @@ pub enum Runner {
     },
     /// Built-in graphs that miss something, as a clause: `a VAE (ae.safetensors)`.
     Incomplete {
+        /// Their name.
+        graphs: String,
         /// What is missing.
         lacks: String,
         /// Whether the engine has the model itself.
@@ -144,6 +146,15 @@ impl EngineModel {
             _ => !self.can(Task::Generate),
         };
         self.can(task) && is_made_for
+    }
+
+    /// The name of the built-in graphs that run it, or would if it were complete.
+    pub fn graphs_name(&self) -> Option<&str> {
+        match &self.runner {
+            Runner::Graphs { set, .. } => Some(&set.family.name),
+            Runner::Incomplete { graphs, .. } => Some(graphs),
+            Runner::InProcess | Runner::None => None,
+        }
     }
 
     /// The name of its family, for people and lists.

@@ -57,6 +57,30 @@ fn choice(task: Task, bound: &str, size: &str, preset: Preset) -> ModelChoice {
     ModelChoice { name: "p".into(), model, preset, loras: Arc::default() }
 }
 
+#[test]
+fn what_an_edit_has_no_input_for_is_named() {
+    let graph = json!({"a": {"class_type": "x", "inputs": {"image": ""}}}).to_string();
+    let yaml = "output: a\nwithout: [prompt, seed]\nbindings: {image: [a.image]}";
+    let template = Template::read(comfyui::GRAPH_FORMAT, &graph, yaml).unwrap();
+    template.check_task(Task::Edit).unwrap();
+    let capabilities = crate::images::capabilities::TaskCapabilities::of_template(Task::Edit, &template);
+    assert_eq!(capabilities.parameters, [""; 0]);
+    let templates = BTreeMap::from([(Task::Edit, Arc::new(template))]);
+    let preset = Some(Arc::new(Preset { templates, ..Preset::default() }));
+    let choice = ModelChoice { name: "p".into(), model: None, preset, loras: Arc::default() };
+    for (body, ignored) in [
+        (json!({"prompt": "larger", "n": 2}), vec!["prompt"]),
+        (json!({"prompt": "larger", "n": 2, "seed": 5}), vec!["prompt", "seed"]),
+    ] {
+        let request = request(&body);
+        let plan =
+            EditPlan::new(&request, &choice, (1, false), ImageSize::new(64, 64), 4096, |size, _, _| size);
+        let job = Job::plan(&request, choice.clone(), Some(plan), 7, LIMITS).unwrap();
+        assert_eq!((job.ignored.clone(), job.seeds.len()), (ignored, 2));
+        assert_eq!(job.settings(7, None).get("seed"), None, "none had an effect");
+    }
+}
+
 fn generate(body: &Value, bound: &str, size: &str, preset: Preset) -> Result<Job, FieldError> {
     Job::plan(&request(body), choice(Task::Generate, bound, size, preset), None, 7, LIMITS)
 }

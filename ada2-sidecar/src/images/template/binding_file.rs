@@ -21,6 +21,9 @@ pub(super) struct BindingFile {
     #[serde(default)]
     pub(super) repeat: RepeatSection,
     pub(super) size: Option<SizeRule>,
+    /// What the graph has no input for.
+    #[serde(default)]
+    pub(super) without: Vec<Omission>,
     #[serde(default)]
     pub(super) fixed: FixedValues,
     pub(super) quality: Option<QualityRule>,
@@ -50,6 +53,25 @@ pub enum SizeRule {
     Ignore,
     /// The first image is scaled to it: the result has the size of that image.
     Image,
+}
+
+/// A value that every request has, and that a graph that only processes an image may have no input for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Omission {
+    /// The prompt.
+    Prompt,
+    /// The seed.
+    Seed,
+}
+
+impl Omission {
+    pub(super) const fn binding(self) -> Binding {
+        match self {
+            Self::Prompt => Binding::Prompt,
+            Self::Seed => Binding::Seed,
+        }
+    }
 }
 
 /// What `quality` does.

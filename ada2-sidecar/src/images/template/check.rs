@@ -14,6 +14,7 @@ use crate::images::Task;
 pub(super) fn check_graph(template: &Template, batches: &[BatchInput]) -> Vec<TemplateError> {
     let mut errors = bound_twice(template);
     errors.extend(size(template));
+    errors.extend(omitted_and_bound(template));
     errors.extend(unrepeated(template));
     errors.extend(batches.iter().filter_map(|batch| unbound_batch_input(template, batch)));
     errors.extend(structure::check_structure(template, batches));
@@ -34,10 +35,19 @@ pub(super) fn check_task(template: &Template, task: Task) -> Vec<TemplateError> 
         Task::Inpaint => &[Binding::Prompt, Binding::Seed, Binding::Image(1), Binding::Mask],
     };
     let task_name = task.name();
-    let missing = needed.iter().filter(|binding| !template.binds(**binding)).map(|binding| {
-        TemplateError(format!(
-            "{task_name} requires a binding for {binding}: without it every request would give the same image"
-        ))
+    let may_omit =
+        |binding: Binding| task != Task::Generate && matches!(binding, Binding::Prompt | Binding::Seed);
+    let is_missing = |binding: &&Binding| {
+        let is_omitted = may_omit(**binding) && template.rules.without.contains(*binding);
+        !template.binds(**binding) && !is_omitted
+    };
+    let missing = needed.iter().filter(is_missing).map(|binding| {
+        let reason = if may_omit(*binding) {
+            format!("if the graph has no input for it, say so in the binding file: `without: [{binding}]`")
+        } else {
+            "without it every request would give the same image".to_owned()
+        };
+        TemplateError(format!("{task_name} requires a binding for {binding}: {reason}"))
     });
     let bound = template.bindings.keys().filter(|binding| !binding.applies_to(task));
     let pointless = bound.map(|binding| {
@@ -60,6 +70,7 @@ fn bound_twice(template: &Template) -> Vec<TemplateError> {
             Some(first) if *first == binding => {
                 errors.push(TemplateError(format!("{input} is bound twice by {binding}: name it once")));
             }
+            Some(_) if template.takes_masked_image(input) => {}
             Some(first) => errors.push(TemplateError(format!(
                 "{input} is bound twice, by {first} and by {binding}: an input takes one value"
             ))),
@@ -67,6 +78,14 @@ fn bound_twice(template: &Template) -> Vec<TemplateError> {
         }
     }
     errors
+}
+
+fn omitted_and_bound(template: &Template) -> Vec<TemplateError> {
+    let both = template.rules.without.iter().filter(|binding| template.binds(**binding));
+    both.map(|binding| {
+        TemplateError(format!("without: {binding} has no effect: {binding} is bound; remove one of them"))
+    })
+    .collect()
 }
 
 fn size(template: &Template) -> Option<TemplateError> {

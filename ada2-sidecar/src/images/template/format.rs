@@ -66,6 +66,11 @@ pub trait GraphSyntax: fmt::Debug + Sync {
         true
     }
 
+    /// Whether a file that is loaded as an image may have the mask as its transparency.
+    fn reads_mask_from_transparency(&self) -> bool {
+        false
+    }
+
     /// Whether the engine rejects a cycle even where no output needs it.
     fn rejects_unused_cycles(&self) -> bool {
         false

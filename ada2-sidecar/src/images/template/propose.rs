@@ -6,6 +6,8 @@ mod conditioning;
 mod draft;
 mod format;
 mod graph;
+mod incoming;
+mod masks;
 mod numbers;
 mod output;
 mod pictures;
@@ -54,7 +56,9 @@ pub fn propose(format: GraphFormat, workflow: &str) -> Proposal {
     numbers::bind_settings(&workflow_graph, &mut draft);
     pictures::bind(&workflow_graph, &mut draft);
     numbers::bind_model_and_batch(&workflow_graph, &mut draft);
+    numbers::note_loras(&workflow_graph, &mut draft);
     draft.bind_records(&workflow_graph);
+    draft.require_for_generate();
     let text = draft.to_yaml(&workflow_graph);
     let outcome = check(format, workflow, &text, draft.task(), draft.problems);
     Proposal { text, notes: draft.notes, outcome }

@@ -1,6 +1,9 @@
 //! What a model accepts besides what its graph takes.
 
-use super::binding_file::{BindingFile, QualityRule, SizeRule};
+use super::{
+    Binding,
+    binding_file::{BindingFile, Omission, QualityRule, SizeRule},
+};
 
 /// The sides of an image are multiples of this, unless a binding file says otherwise.
 pub const DEFAULT_MULTIPLE: u32 = 8;
@@ -10,6 +13,8 @@ pub const DEFAULT_MULTIPLE: u32 = 8;
 pub struct GraphRules {
     /// What happens to a size that the graph does not take itself. None: it is rejected.
     pub size: Option<SizeRule>,
+    /// What every request has, and the graph has no input for.
+    pub without: Vec<Binding>,
     /// The guidance that the graph always has.
     pub fixed_cfg_scale: Option<f64>,
     /// The steps that the graph always takes.
@@ -30,6 +35,7 @@ impl GraphRules {
     pub(super) fn read(file: &BindingFile) -> Self {
         Self {
             size: file.size,
+            without: file.without.iter().copied().map(Omission::binding).collect(),
             fixed_cfg_scale: file.fixed.cfg_scale,
             fixed_steps: file.fixed.steps,
             scales_steps: file.quality != Some(QualityRule::Ignore),

@@ -208,6 +208,41 @@ fn a_task_needs_its_bindings_and_has_no_others() {
 }
 
 #[test]
+fn an_edit_may_have_no_input_for_prompt_and_seed_if_it_says_so() {
+    for (format, graph) in BOTH {
+        let read = |yaml: &str| Template::read(format, graph, yaml);
+        let bindings = "output: out\nbindings: {image: [pos.prompt], mask: [out.steps]}";
+        let silent = read(bindings).unwrap().check_task(Task::Inpaint).unwrap_err();
+        let hint = "inpaint requires a binding for seed: if the graph has no input for it, say so in the binding file: \
+                    `without: [seed]`";
+        assert_eq!((silent.len(), silent[1].0.as_str()), (2, hint));
+        let template = read(&format!("{bindings}\nwithout: [prompt, seed]")).unwrap();
+        assert_eq!(template.check_task(Task::Inpaint), Ok(()));
+        let new = template.check_task(Task::Generate).unwrap_err();
+        assert!(new[0].0.starts_with("generate requires a binding for prompt: without it every"), "{new:?}");
+        let both = messages(read(&format!("{}\nwithout: [seed]", yaml(""))));
+        assert_eq!(both, ["without: seed has no effect: seed is bound; remove one of them"]);
+        assert!(messages(read(&format!("{bindings}\nwithout: [steps]")))[0].contains("prompt"));
+    }
+}
+
+#[test]
+fn one_file_may_have_image_and_mask_where_the_engine_reads_transparency() {
+    let bindings =
+        |input: &str| yaml(&format!(", image: [noise.height, {input}], mask: [out.steps, {input}]"));
+    let template = Template::read(comfyui::GRAPH_FORMAT, API, &bindings("noise.width")).unwrap();
+    let takes = |node: &str, field: &str| {
+        template.takes_masked_image(&NodeInput { node: node.to_owned(), field: field.to_owned() })
+    };
+    assert!(takes("noise", "width") && !takes("noise", "height") && !takes("out", "steps"));
+    let refused = messages(Template::read(invokeai::GRAPH_FORMAT, GRAPH, &bindings("noise.width")));
+    assert_eq!(refused, ["noise.width is bound twice, by image and by mask: an input takes one value"]);
+    let second = yaml(", image: [noise.height], image_2: [noise.width], mask: [noise.width]");
+    let refused = messages(Template::read(comfyui::GRAPH_FORMAT, API, &second));
+    assert_eq!(refused, ["noise.width is bound twice, by image_2 and by mask: an input takes one value"]);
+}
+
+#[test]
 fn a_byte_order_mark_is_skipped() {
     for (format, graph) in BOTH {
         let read = Template::read(format, &format!("\u{feff}{graph}"), &format!("\u{feff}{}", yaml("")));

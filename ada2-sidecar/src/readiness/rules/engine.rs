@@ -180,6 +180,7 @@ fn no_servable_model(models: &[EngineModel], rules: &Rules) -> String {
     let install =
         format!("install one{}", rules.model_location.map(|place| format!(" {place}")).unwrap_or_default());
     let mut message = "the engine has no model that the built-in graphs can run".to_owned();
+    let has_incomplete = models.iter().any(|model| !model.is_installed());
     let models: Vec<_> = models.iter().filter(|model| model.is_installed()).collect();
     if models.is_empty() {
         let _ = write!(message, ": {install}, or name presets that bring graphs of their own");
@@ -205,6 +206,9 @@ fn no_servable_model(models: &[EngineModel], rules: &Rules) -> String {
             ", or declare what is of unknown kind (models: {{{:?}: {{base: sd-1}}}})",
             unknown.name
         );
+    }
+    if has_incomplete {
+        message.push_str("; `ada2-sidecar check-config --live` says what each family lacks");
     }
     let unusable = rules.presets.iter().filter_map(|preset| Some((&preset.name, preset.model.as_ref()?)));
     for (preset, model) in unusable.take(MAX_LISTED) {

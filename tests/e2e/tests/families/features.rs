@@ -46,7 +46,7 @@ async fn check<E: FamilyEngine>(installation: &Installation<E>) -> Vec<String> {
         *engine.script() = installation.script.clone();
         engine.set_job_time(Duration::ZERO);
     });
-    let sidecar = Sidecar::of(&fake, &[]).await;
+    let sidecar = Sidecar::of(&fake, &["--warm-up", "on"]).await;
     let mut family = Family {
         installation,
         fake: &fake,

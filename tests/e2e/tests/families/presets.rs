@@ -128,7 +128,8 @@ async fn a_family_that_only_edits_can_be_the_default_and_nothing_is_loaded_in_ad
     let installation = ComfyState::installation("qwen-image-edit-2509");
     let fake = FakeComfy::start().await;
     fake.script(|script| *script = installation.script.clone());
-    let sidecar = Sidecar::comfyui(&fake.url(), &["--default-model", "qwen-image-edit-2509"]).await;
+    let flags = ["--default-model", "qwen-image-edit-2509", "--warm-up", "on"];
+    let sidecar = Sidecar::comfyui(&fake.url(), &flags).await;
     sidecar.until_ready().await;
     assert!(fake.items().is_empty());
     let answer = sidecar.generate(&json!({"prompt": "a"})).await;

@@ -1,13 +1,19 @@
 //! The prompts: from the sampler back to the texts.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt::Write,
+};
 
 use super::{
     draft::Draft,
     graph::{Workflow, input},
-    numbers::has_no_guidance,
+    numbers::{has_no_guidance, samples},
 };
 use crate::images::template::NodeInput;
+
+/// The input of a node with what it looks for.
+const SEARCHED: &str = "prompt";
 
 /// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +48,17 @@ pub(super) fn bind_texts(workflow: &Workflow<'_>, draft: &mut Draft) {
     draft.positive_nodes.clone_from(&walk.positive_nodes);
     let positive: Vec<Text> = of_side(&walk, Side::Positive);
     if positive.is_empty() {
-        draft.problems.push(no_prompt(workflow, &walk));
+        match walk.zeroed.iter().find(|(side, _)| *side == Side::Positive) {
+            Some((_, node)) => {
+                let node = workflow.describe(node);
+                let reason = format!("{node} empties the positive conditioning, so no text has an effect");
+                draft.lack("prompt", reason, false);
+            }
+            None => {
+                let reason = "the output depends on no text that says what to paint".to_owned();
+                draft.lack("prompt", reason, samples(workflow, draft));
+            }
+        }
         return;
     }
     bind_side(workflow, draft, "prompt", &positive);
@@ -81,7 +97,10 @@ fn bind_side(workflow: &Workflow<'_>, draft: &mut Draft, name: &str, texts: &[Te
     let (same, kept): (Vec<&Text>, Vec<&Text>) =
         texts.iter().partition(|text| is_own(text) || (is_same(text) && text.encoder != *encoder));
     let which = if name == "prompt" { "positive" } else { "negative" };
-    let mut why = format!("{name}: {}, the {which} conditioning nearest to the output", own[0].how);
+    let mut why = format!("{name}: {}", own[0].how);
+    if !draft.positive_nodes.is_empty() {
+        let _ = write!(why, ", the {which} conditioning nearest to the output");
+    }
     if same.len() > own.len() {
         why += "; the other inputs have the same text";
     }
@@ -97,18 +116,6 @@ fn bind_side(workflow: &Workflow<'_>, draft: &mut Draft, name: &str, texts: &[Te
         }
     }
     draft.bind(name, same.into_iter().map(|text| text.at.clone()).collect(), why);
-}
-
-fn no_prompt(workflow: &Workflow<'_>, walk: &Walk) -> String {
-    match walk.zeroed.iter().find(|(side, _)| *side == Side::Positive) {
-        Some((_, node)) => {
-            let node = workflow.describe(node);
-            format!("no prompt: {node} empties the positive conditioning, so no text has an effect")
-        }
-        None => "no prompt: the output depends on no text that says what to paint; a workflow that only processes a picture \
-                 cannot answer a request with a prompt"
-            .to_owned(),
-    }
 }
 
 fn walk(workflow: &Workflow<'_>, output: &str) -> Walk {
@@ -261,7 +268,7 @@ fn parts(workflow: &Workflow<'_>, node: &str) -> Vec<(NodeInput, String)> {
     fields.filter_map(text).collect()
 }
 
-/// A node that makes the picture by itself, from a prompt and a seed.
+/// A node that makes the picture by itself, from a prompt and a seed; else one that looks for something in a picture.
 fn find_self_contained(workflow: &Workflow<'_>, found: &mut Walk, output: &str) {
     let reached = workflow.upstream(output, &BTreeSet::new());
     let has_seed = |node: &&String| workflow.rules.seeds.iter().any(|field| workflow.has_input(node, field));
@@ -273,6 +280,13 @@ fn find_self_contained(workflow: &Workflow<'_>, found: &mut Walk, output: &str) 
                     add(workflow, found, Side::Negative, node, field);
                 }
             }
+        }
+    }
+    if found.texts.is_empty() && found.zeroed.is_empty() {
+        let has_prompt =
+            |node: &&String| workflow.value(node, SEARCHED).is_some_and(serde_json::Value::is_string);
+        for node in reached.keys().filter(has_prompt) {
+            add(workflow, found, Side::Positive, node, SEARCHED);
         }
     }
 }

@@ -25,6 +25,12 @@ pub(super) struct Draft {
     pub(super) notes: Vec<String>,
     /// Why the file cannot be used.
     pub(super) problems: Vec<String>,
+    /// What every request has and the graph takes nowhere, each with the reason. For an edit that is no problem.
+    pub(super) without: Vec<(&'static str, String)>,
+    /// Whether the guidance is 1, and nothing else stands for it.
+    pub(super) is_without_guidance: bool,
+    /// The schedulers that the bound nodes take, if these are not all of the engine's.
+    pub(super) schedulers: &'static [&'static str],
     /// The nodes that the positive conditioning passes.
     pub(super) positive_nodes: BTreeSet<String>,
     /// Edges into these inputs count no more: a value always replaces them.
@@ -39,6 +45,9 @@ impl Draft {
             bound: Vec::new(),
             notes: choice.notes,
             problems: choice.problems,
+            without: Vec::new(),
+            is_without_guidance: false,
+            schedulers: &[],
             positive_nodes: BTreeSet::new(),
             cut: BTreeSet::new(),
         }
@@ -47,7 +56,10 @@ impl Draft {
     /// Adds a binding; without inputs, none.
     pub(super) fn bind(&mut self, name: &str, inputs: Vec<NodeInput>, why: String) {
         let mut unique: Vec<NodeInput> = Vec::new();
-        let taken: Vec<&NodeInput> = self.bound.iter().flat_map(|bound| &bound.inputs).collect();
+        // One file may have both the image and, as its transparency, the mask.
+        let shares = |bound: &&Bound| name == "mask" && bound.name == "image";
+        let others = self.bound.iter().filter(|bound| !shares(bound));
+        let taken: Vec<&NodeInput> = others.flat_map(|bound| &bound.inputs).collect();
         for input in inputs {
             if !unique.contains(&input) && !taken.contains(&&input) {
                 unique.push(input);
@@ -67,6 +79,16 @@ impl Draft {
         self.bound.iter().any(|bound| bound.name == name)
     }
 
+    /// Says that nothing takes a value that every request has. If a sampler makes the picture, it takes one, and only the way
+    /// to it was not found.
+    pub(super) fn lack(&mut self, name: &'static str, reason: String, is_sampled: bool) {
+        if is_sampled {
+            self.problems.push(format!("no {name}: {reason}"));
+        } else {
+            self.without.push((name, reason));
+        }
+    }
+
     pub(super) fn note(&mut self, note: String) {
         self.notes.push(note);
     }
@@ -79,6 +101,14 @@ impl Draft {
             (one.1, number(&one.0), &one.0).cmp(&(other.1, number(&other.0), &other.0))
         });
         found.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// A workflow that makes pictures from nothing needs a prompt and a seed.
+    pub(super) fn require_for_generate(&mut self) {
+        if self.task() == Task::Generate {
+            let without = std::mem::take(&mut self.without);
+            self.problems.extend(without.into_iter().map(|(name, reason)| format!("no {name}: {reason}")));
+        }
     }
 
     /// By what it takes: a mask, a picture, neither.

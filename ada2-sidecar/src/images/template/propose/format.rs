@@ -26,6 +26,20 @@ impl Draft {
             let _ = writeln!(text, "  # {}", one_line(&bound.why));
             let _ = writeln!(text, "  {}: [{}]", bound.name, inputs.join(", "));
         }
+        for (name, reason) in &self.without {
+            let _ = writeln!(text, "# No {name}: {}.", one_line(reason));
+        }
+        if !self.without.is_empty() {
+            let names: Vec<_> = self.without.iter().map(|(name, _)| *name).collect();
+            let _ = writeln!(text, "without: [{}]", names.join(", "));
+        }
+        if self.is_without_guidance {
+            text += "# No request changes it: models that are distilled need it.\nfixed: {cfg_scale: 1}\n";
+        }
+        if !self.schedulers.is_empty() {
+            let _ = writeln!(text, "# The only ones that the bound nodes take.");
+            let _ = writeln!(text, "schedulers: [{}]", self.schedulers.join(", "));
+        }
         if self.bound.is_empty() {
             text = text.replace("\nbindings:\n", "\nbindings: {}\n");
         }

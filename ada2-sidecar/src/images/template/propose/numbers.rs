@@ -56,12 +56,16 @@ pub(super) fn source(workflow: &Workflow<'_>, node: &str, field: &str) -> NodeIn
     direct
 }
 
+/// Whether a sampler makes the picture.
+pub(super) fn samples(workflow: &Workflow<'_>, draft: &Draft) -> bool {
+    !settings(workflow, draft, workflow.rules.steps).is_empty()
+}
+
 pub(super) fn bind_seeds(workflow: &Workflow<'_>, draft: &mut Draft) {
     let seeds = settings(workflow, draft, workflow.rules.seeds);
     if seeds.is_empty() {
-        draft.problems.push(
-            "no seed: the output depends on no seed, so every request would give the same picture".to_owned(),
-        );
+        let reason = "the output depends on no seed, so the same picture always gives the same result";
+        draft.lack("seed", reason.to_owned(), samples(workflow, draft));
         return;
     }
     let nodes: Vec<_> = seeds.iter().map(|seed| workflow.describe(&seed.node)).collect();
@@ -110,6 +114,7 @@ fn bind_guidance(workflow: &Workflow<'_>, draft: &mut Draft) {
         .filter(|setting| setting.value.as_ref().is_none_or(Value::is_number))
         .collect();
     if of_positive.is_empty() {
+        draft.is_without_guidance = !cfg.is_empty();
         let reason = if cfg.is_empty() { "there is none" } else { "it is 1, as distilled models need it" };
         draft.note(format!("cfg_scale is not bound: the guidance: {reason}"));
         return;
@@ -131,21 +136,31 @@ pub(super) fn has_no_guidance(workflow: &Workflow<'_>, draft: &Draft) -> bool {
 }
 
 fn bind_schedulers(workflow: &Workflow<'_>, draft: &mut Draft) {
-    let allowed = workflow.rules.scheduler_classes;
+    let classes = workflow.rules.scheduler_classes;
+    let names_of = |node: &str| {
+        let row = classes.iter().find(|(word, _)| workflow.class_has(node, &[word]));
+        if classes.is_empty() { Some(&[][..]) } else { row.map(|(_, names)| *names) }
+    };
+    let mut names: Option<&'static [&'static str]> = None;
     let mut chosen = Vec::new();
     for field in workflow.rules.schedulers {
         let found = settings(workflow, draft, &[field]).into_iter();
         let found = found.filter(|setting| setting.value.as_ref().is_none_or(Value::is_string));
-        let (usable, others): (Vec<_>, Vec<_>) =
-            found.partition(|setting| allowed.is_empty() || workflow.class_has(&setting.node, allowed));
+        let found: Vec<_> = found.collect();
+        names = names.or_else(|| found.iter().find_map(|setting| names_of(&setting.node)));
+        let is_usable = |setting: &Setting| names.is_some() && names_of(&setting.node) == names;
+        let (usable, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_usable);
         for other in others {
             let node = workflow.describe(&other.node);
             draft.note(format!(
-                "scheduler is not bound to {}: {node} takes fewer names than requests have, and the engine would reject others",
+                "scheduler is not bound to {}: {node} takes other names, and the engine would reject those of requests",
                 other.at
             ));
         }
         chosen.extend(agreeing(workflow, draft, "scheduler", usable));
+    }
+    if !chosen.is_empty() {
+        draft.schedulers = names.unwrap_or_default();
     }
     let why = reason("scheduler", "sampler and schedule", workflow, &chosen);
     draft.bind("scheduler", chosen.into_iter().map(|setting| setting.at).collect(), why);
@@ -202,6 +217,20 @@ fn are_alike(settings: &[Setting]) -> bool {
         two[0].value == two[1].value
             || number(&two[0]).zip(number(&two[1])).is_some_and(|(one, other)| is_equal(one, other))
     })
+}
+
+/// A LoRA of the workflow stays: without it another picture would come out.
+pub(super) fn note_loras(workflow: &Workflow<'_>, draft: &mut Draft) {
+    let loras = settings(workflow, draft, workflow.rules.loras).into_iter();
+    let named = loras.filter(|lora| lora.value.as_ref().is_none_or(|name| *name != "None"));
+    let nodes: Vec<_> = named.map(|lora| workflow.describe(&lora.node)).collect();
+    if !nodes.is_empty() {
+        draft.note(format!(
+            "lora is not bound: the LoRA of {} is part of the workflow, and stays; if requests shall choose LoRAs instead, add \
+             repeat.loras, which drops it where a request has none",
+            nodes.join(", ")
+        ));
+    }
 }
 
 /// The model, if there is one only; the batch, if it is not 1.

@@ -1,33 +1,28 @@
-//! Pictures that come in, the mask, and how much of a picture is kept.
+//! Pictures that come in, and how much of a picture is kept.
 
 use std::collections::BTreeSet;
 
 use super::{
     draft::Draft,
     graph::{Workflow, input},
+    incoming::{Incoming, Role},
+    masks::{self, transparency_roles},
 };
 use crate::images::template::NodeInput;
 
 /// How many nodes a picture may pass on its way to a numbered input.
 const MAX_STEPS: usize = 6;
 
-/// An input that takes a picture.
-#[derive(Debug, Clone)]
-struct Incoming {
-    at: NodeInput,
-    /// Inputs with the same key take the same picture.
-    key: String,
-    is_mask: bool,
-}
-
 /// Binds pictures, mask and strength.
 pub(super) fn bind(workflow: &Workflow<'_>, draft: &mut Draft) {
     let reached = draft.reached(workflow);
     let incoming: Vec<Incoming> =
         reached.iter().flat_map(|node| read(workflow, draft, node, &reached)).collect();
-    let (masks, images): (Vec<_>, Vec<_>) = incoming.into_iter().partition(|incoming| incoming.is_mask);
-    bind_images(workflow, draft, &images);
-    bind_masks(workflow, draft, &masks, &reached);
+    let (images, masks): (Vec<_>, Vec<_>) =
+        incoming.into_iter().partition(|incoming| incoming.role == Role::Picture);
+    let transparent: Vec<_> = masks.iter().filter(|mask| mask.role == Role::Transparency).collect();
+    bind_images(workflow, draft, &images, &transparent);
+    masks::bind(workflow, draft, &masks, &reached);
     if !images.is_empty() {
         bind_strength(workflow, draft, &images, &reached);
     }
@@ -37,9 +32,9 @@ pub(super) fn bind(workflow: &Workflow<'_>, draft: &mut Draft) {
 fn read(workflow: &Workflow<'_>, draft: &mut Draft, node: &str, reached: &[String]) -> Vec<Incoming> {
     let pictures = &workflow.rules.pictures;
     let is_loader = pictures.loaders.is_empty() || workflow.class_has(node, pictures.loaders);
-    let fields: Vec<_> = pictures.images.iter().chain(pictures.masks).collect();
-    let takes = |field: &&&&str| workflow.has_input(node, field) && workflow.edge(node, field).is_none();
-    let fields: Vec<_> = fields.iter().filter(takes).collect();
+    let fields = pictures.images.iter().chain(pictures.masks).copied();
+    let takes = |field: &&str| workflow.has_input(node, field) && workflow.edge(node, field).is_none();
+    let fields: Vec<&str> = fields.filter(takes).collect();
     if !is_loader || fields.is_empty() {
         return Vec::new();
     }
@@ -52,33 +47,24 @@ fn read(workflow: &Workflow<'_>, draft: &mut Draft, node: &str, reached: &[Strin
         return Vec::new();
     }
     let readers: Vec<_> = workflow.readers(node).filter(|edge| reached.contains(&edge.target.node)).collect();
-    let shown: Vec<_> = readers.iter().filter(|edge| pictures.transparency == Some(&*edge.output)).collect();
-    let shows_mask = !shown.is_empty();
-    if shows_mask && !pictures.mask_loaders.contains(&workflow.class(node)) {
-        let at = workflow.describe(node);
-        if shown.iter().any(|edge| repaints(workflow, &edge.target.node, reached)) {
-            draft.problems.push(format!(
-                "mask: {at} takes the mask from the picture's transparency. The sidecar sends pictures without, and the mask \
-                 as a file of its own: load it with LoadImageMask, channel red, and put InvertMask behind it"
-            ));
-        } else {
-            draft.note(format!(
-                "{at} also gives the picture's transparency as a mask, and the sidecar sends pictures without"
-            ));
-        }
+    let incoming =
+        |field: &str, role| Incoming { at: input(node, field), key: key(workflow, node, field), role };
+    if let Some(roles) = transparency_roles(workflow, draft, node, &readers, reached) {
+        let of_field = |field: &&str| roles.iter().map(|role| incoming(field, *role)).collect::<Vec<_>>();
+        return fields.iter().flat_map(of_field).collect();
     }
     let becomes_mask = !readers.is_empty()
         && readers.iter().all(|edge| {
             workflow.class_has(&edge.target.node, pictures.to_mask)
                 || pictures.masks.contains(&edge.target.field.as_str())
         });
-    let incoming = fields.into_iter().map(|field| {
-        let is_mask = pictures.masks.contains(field)
+    let of_field = |field: &str| {
+        let is_mask = pictures.masks.contains(&field)
             || pictures.mask_loaders.contains(&workflow.class(node))
-            || (becomes_mask && !shows_mask);
-        Incoming { at: input(node, field), key: key(workflow, node, field), is_mask }
-    });
-    incoming.collect()
+            || becomes_mask;
+        incoming(field, if is_mask { Role::Mask } else { Role::Picture })
+    };
+    fields.into_iter().map(of_field).collect()
 }
 
 /// What tells pictures apart. Where several nodes read a picture each, the same name is the same picture.
@@ -94,7 +80,7 @@ fn key(workflow: &Workflow<'_>, node: &str, field: &str) -> String {
     }
 }
 
-fn bind_images(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]) {
+fn bind_images(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming], transparent: &[&Incoming]) {
     let mut groups: Vec<Vec<&Incoming>> = Vec::new();
     for image in images {
         match groups.iter_mut().find(|group| group[0].key == image.key) {
@@ -107,10 +93,20 @@ fn bind_images(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming]) 
     let empty = empty.map(|index| groups.remove(index));
     let by = sort(workflow, &mut groups);
     groups.first_mut().into_iter().for_each(|first| first.extend(empty.iter().flatten()));
+    // A mask is that of the first picture.
+    if let Some(mask) = transparent.first() {
+        let masked = groups.iter().position(|group| group[0].key == mask.key).unwrap_or(0);
+        groups.get_mut(..=masked).into_iter().for_each(|upto| upto.rotate_right(1));
+        match groups.first_mut() {
+            Some(first) => first.extend(transparent),
+            None => groups.push(transparent.to_vec()),
+        }
+    }
     let several = groups.len() > 1;
     for (index, group) in groups.into_iter().enumerate() {
         let name = if index == 0 { "image".to_owned() } else { format!("image_{}", index + 1) };
-        let nodes: Vec<_> = group.iter().map(|image| workflow.describe(&image.at.node)).collect();
+        let mut nodes: Vec<_> = group.iter().map(|image| workflow.describe(&image.at.node)).collect();
+        nodes.dedup();
         let order = if several { format!("; in the order of {by}") } else { String::new() };
         let why = format!("{name}: the picture of {}{order}", nodes.join(", "));
         draft.bind(&name, group.into_iter().map(|image| image.at.clone()).collect(), why);
@@ -162,64 +158,6 @@ fn last_number(text: &str) -> Option<u64> {
     text[text.len() - digits..].parse().ok()
 }
 
-fn bind_masks(workflow: &Workflow<'_>, draft: &mut Draft, masks: &[Incoming], reached: &[String]) {
-    let mut bound = Vec::new();
-    for mask in masks {
-        let node = workflow.describe(&mask.at.node);
-        if !repaints(workflow, &mask.at.node, reached) {
-            draft.note(format!("mask is not bound to {node}: it does not say where to repaint, and stays"));
-            continue;
-        }
-        if let Some(problem) = wrong_way_round(workflow, &mask.at.node, reached) {
-            draft.problems.push(problem);
-        }
-        bound.push(mask);
-    }
-    let is_other = |mask: &&&Incoming| mask.key != bound[0].key;
-    if let Some(other) = bound.iter().skip(1).find(is_other) {
-        let (one, other) = (&bound[0].at, &other.at);
-        draft.problems.push(format!("mask: {one} and {other} are two masks, and a request has one"));
-    }
-    let names: Vec<_> = bound.iter().map(|mask| workflow.describe(&mask.at.node)).collect();
-    let why = format!("mask: {} says where to repaint; black is repainted", names.join(", "));
-    draft.bind("mask", bound.into_iter().map(|mask| mask.at.clone()).collect(), why);
-}
-
-/// Whether a node, or what depends on it, repaints or pastes by a mask.
-fn repaints(workflow: &Workflow<'_>, node: &str, reached: &[String]) -> bool {
-    let words = workflow.rules.pictures.repaint;
-    let does = |node: &str| workflow.class_has(node, words);
-    let below = workflow.downstream(node);
-    words.is_empty() || does(node) || below.iter().any(|node| reached.contains(node) && does(node))
-}
-
-/// Where an engine repaints white, something has to invert the sidecar's mask.
-fn wrong_way_round(workflow: &Workflow<'_>, node: &str, reached: &[String]) -> Option<String> {
-    let pictures = &workflow.rules.pictures;
-    if pictures.inverters.is_empty() {
-        return None;
-    }
-    let at = workflow.describe(node);
-    if workflow.value(node, "channel").is_some_and(|channel| channel == "alpha") {
-        return Some(format!(
-            "mask: {at} reads the channel alpha, and the sidecar's mask has none: set it to red, and put InvertMask behind it, \
-             since black is repainted"
-        ));
-    }
-    let inverts = |node: &String| {
-        let is_inverter = workflow.class_has(node, pictures.inverters)
-            || workflow.value(node, "flip_input").is_some_and(|flip| flip == true);
-        is_inverter && repaints(workflow, node, reached)
-    };
-    let is_inverted = workflow.downstream(node).iter().any(inverts);
-    (!is_inverted).then(|| {
-        format!(
-            "mask: {at} is used as it is, and the sidecar's mask is black where to repaint, where this engine repaints white: \
-             put InvertMask behind it"
-        )
-    })
-}
-
 /// How much of the picture may change: of a sampler that starts from the picture, not from an empty latent image.
 fn bind_strength(workflow: &Workflow<'_>, draft: &mut Draft, images: &[Incoming], reached: &[String]) {
     let pictures = &workflow.rules.pictures;
@@ -251,11 +189,16 @@ fn starts_from_picture(workflow: &Workflow<'_>, node: &str, images: &[Incoming])
     let latent = |node: &str| pictures.latents.iter().find_map(|field| workflow.edge(node, field));
     let planned =
         || workflow.readers(node).map(|edge| edge.target.node.as_str()).find(|node| latent(node).is_some());
-    let sampler = if latent(node).is_some() { node } else { planned()? };
+    // Some take the picture itself and encode it.
+    let own = || pictures.images.iter().find_map(|field| workflow.edge(node, field));
+    let (sampler, start) = match latent(node).or_else(own) {
+        Some(start) => (node, start),
+        None => planned().and_then(|node| Some((node, latent(node)?)))?,
+    };
     let is_sampler = |node: &str| latent(node).is_some();
     let mut is_masked =
         pictures.noise_mask_inputs.iter().any(|field| workflow.edge(sampler, field).is_some());
-    let (mut seen, mut open) = (BTreeSet::new(), vec![latent(sampler)?.source.clone()]);
+    let (mut seen, mut open) = (BTreeSet::new(), vec![start.source.clone()]);
     let mut from_picture = false;
     while let Some(node) = open.pop() {
         if is_sampler(&node) || !seen.insert(node.clone()) {

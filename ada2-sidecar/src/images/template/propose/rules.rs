@@ -29,8 +29,9 @@ pub struct ProposeRules {
     pub guidance: &'static [&'static str],
     /// Inputs with a sampler or a schedule.
     pub schedulers: &'static [&'static str],
-    /// The only classes whose schedulers take the names of requests; any, if there are none.
-    pub scheduler_classes: &'static [&'static str],
+    /// Words of the only classes whose schedulers are bound, and the names that they take, if these are not all that requests
+    /// may have. Without any row: all classes, and all names.
+    pub scheduler_classes: &'static [(&'static str, &'static [&'static str])],
     /// Where the size is.
     pub sizes: SizeInputs,
     /// Where the pictures are.
@@ -39,6 +40,8 @@ pub struct ProposeRules {
     pub models: &'static [&'static str],
     /// Words of the classes of those loaders; any class, if there are none.
     pub model_loaders: &'static [&'static str],
+    /// Inputs of nodes that add a LoRA, with its name.
+    pub loras: &'static [&'static str],
     /// Inputs with a number of pictures.
     pub batches: &'static [&'static str],
     /// The node that records how the picture was made: its class, and its input for each binding.

@@ -303,13 +303,41 @@ fn other_texts_stay_and_are_named() {
 }
 
 #[test]
-fn without_a_prompt_or_a_seed_it_is_refused_in_words() {
-    let cut_out = json!({
-        "1": node("LoadImage", &json!({"image": "x.png"})),
-        "2": node("RemoveBackground", &json!({"image": ["1", 0]})),
-        "3": node("SaveImage", &json!({"images": ["2", 0]}))});
-    let refused = reasons(&of(&cut_out));
+fn an_edit_may_take_no_prompt_and_no_seed_and_says_so() {
+    let without = |proposal: &Proposal| {
+        let line = proposal.text.lines().find_map(|line| line.strip_prefix("without: "));
+        (line.unwrap_or_default().to_owned(), proposal.outcome.clone())
+    };
+    let cut_out = |inputs: &Value| {
+        json!({
+            "1": node("LoadImage", &json!({"image": "x.png"})),
+            "2": node("RemoveBackground", inputs),
+            "3": node("SaveImage", &json!({"images": ["2", 0]}))})
+    };
+    let proposal = of(&cut_out(&json!({"image": ["1", 0]})));
+    assert_eq!(without(&proposal), ("[prompt, seed]".to_owned(), Ok(Task::Edit)));
+    assert!(proposal.text.contains("# No prompt: the output depends on no text"), "{}", proposal.text);
+    let searched = of(&cut_out(&json!({"image": ["1", 0], "prompt": "the cat", "text": "a caption"})));
+    assert_eq!(without(&searched), ("[seed]".to_owned(), Ok(Task::Edit)));
+    assert_eq!(bound(&searched, "prompt"), "2.prompt");
+    assert!(!searched.text.contains("conditioning"), "there is none: {}", searched.text);
+    let refused = reasons(&of(&cut_out(&json!({"image": 7}))));
     assert!(refused.starts_with("no prompt: ") && refused.contains("\nno seed: "), "{refused}");
+    let sampled =
+        of(&change(from_picture(), &[("3.positive", json!(["4", 3])), ("3.negative", json!(["4", 3]))]));
+    assert!(reasons(&sampled).starts_with("no prompt: "), "a sampler takes one, wherever it is");
+    let by_pictures = of(&change(
+        from_picture(),
+        &[
+            ("1", node("ConditioningZeroOut", &json!({"conditioning": ["6", 0]}))),
+            ("3.positive", json!(["1", 0])),
+        ],
+    ));
+    assert_eq!(without(&by_pictures), ("[prompt]".to_owned(), Ok(Task::Edit)));
+}
+
+#[test]
+fn new_pictures_need_a_prompt_and_a_seed() {
     let zeroed = changed(&[
         ("1", node("ConditioningZeroOut", &json!({"conditioning": ["6", 0]}))),
         ("3.positive", json!(["1", 0])),
@@ -380,9 +408,10 @@ fn a_guidance_of_1_is_fixed_and_needs_no_negative_prompt() {
         (String::new(), String::new())
     );
     assert!(notes(&turbo).contains("it is 1, as distilled models need it"), "{turbo:?}");
+    assert!(turbo.text.ends_with("\nfixed: {cfg_scale: 1}\n"), "{}", turbo.text);
     let guidance = node("FluxGuidance", &json!({"guidance": 3.5, "conditioning": ["6", 0]}));
     let flux = of(&changed(&[("3.cfg", json!(1)), ("1", guidance), ("3.positive", json!(["1", 0]))]));
-    assert_eq!(bound(&flux, "cfg_scale"), "1.guidance");
+    assert_eq!((bound(&flux, "cfg_scale"), flux.text.contains("fixed")), ("1.guidance".into(), false));
 }
 
 #[test]
@@ -556,6 +585,14 @@ fn strength_is_that_of_a_sampler_that_starts_from_the_picture() {
         ],
     );
     assert_eq!(inputs(&parts), "17.denoise");
+    let upscaler = json!({"image": ["10", 0], "positive": ["6", 0], "negative": ["7", 0], "model": ["4", 0], "seed": 1,
+        "steps": 20, "cfg": 8, "denoise": 0.2});
+    let upscaled =
+        change(from_picture(), &[("3", node("UltimateSDUpscale", &upscaler)), ("9.images", json!(["3", 0]))]);
+    assert_eq!(inputs(&upscaled), "3.denoise", "it encodes the picture itself");
+    let made = json!({"image": ["8", 0], "positive": ["6", 0], "negative": ["7", 0], "seed": 1, "steps": 20, "denoise": 0.5});
+    let detailed = changed(&[("20", node("FaceDetailer", &made)), ("9.images", json!(["20", 0]))]);
+    assert_eq!(inputs(&detailed), "", "its picture is made from nothing");
 }
 
 /// The mask inverted, as ComfyUI needs it.
@@ -577,10 +614,6 @@ fn a_mask_is_used_the_right_way_round() {
     assert_eq!(bound(&of(&inpaint()), "mask"), "12.image");
     let as_it_is = change(inpaint(), &[("14.mask", json!(["12", 0]))]);
     assert!(reasons(&of(&as_it_is)).contains("put InvertMask behind it"));
-    let alpha = change(inpaint(), &[("12.channel", json!("alpha"))]);
-    assert!(reasons(&of(&alpha)).contains("reads the channel alpha"));
-    let transparency = change(inpaint(), &[("13.mask", json!(["10", 1]))]);
-    assert!(reasons(&of(&transparency)).contains("takes the mask from the picture's transparency"));
     let picture = change(
         inpaint(),
         &[
@@ -602,6 +635,63 @@ fn a_mask_is_used_the_right_way_round() {
     let proposal = of(&attention);
     assert_eq!((bound(&proposal, "mask"), proposal.outcome.clone()), (String::new(), Ok(Task::Edit)));
     assert!(notes(&proposal).contains("it does not say where to repaint"), "{proposal:?}");
+}
+
+#[test]
+fn a_mask_may_be_the_transparency_of_the_picture() {
+    let own = of(&change(inpaint(), &[("14.mask", json!(["10", 1]))]));
+    assert_eq!((bound(&own, "image"), bound(&own, "mask")), ("10.image".into(), "10.image".into()));
+    assert_eq!(own.outcome, Ok(Task::Inpaint));
+    let alpha = change(inpaint(), &[("12.channel", json!("alpha")), ("14.mask", json!(["12", 0]))]);
+    let other = of(&alpha);
+    assert_eq!(
+        (bound(&other, "image"), bound(&other, "mask")),
+        ("10.image, 12.image".into(), "12.image".into())
+    );
+    assert_eq!(other.outcome, Ok(Task::Inpaint));
+    for inverted in [
+        change(inpaint(), &[("13.mask", json!(["10", 1]))]),
+        change(inpaint(), &[("12.channel", json!("alpha"))]),
+    ] {
+        assert!(reasons(&of(&inverted)).contains("remove the node that inverts it"), "{inverted}");
+    }
+    let second = of(&change(
+        inpaint(),
+        &[
+            ("15", node("LoadImage", &json!({"image": "b.png"}))),
+            ("16", node("IPAdapter", &json!({"model": ["4", 0], "image": ["10", 0]}))),
+            ("3.model", json!(["16", 0])),
+            ("11.pixels", json!(["15", 0])),
+            ("14.mask", json!(["15", 1])),
+        ],
+    ));
+    assert_eq!((bound(&second, "image"), bound(&second, "image_2")), ("15.image".into(), "10.image".into()));
+    let attention = of(&change(
+        from_picture(),
+        &[
+            ("12", node("LoadImage", &json!({"image": "m.png"}))),
+            ("13", node("IPAdapter", &json!({"model": ["4", 0], "attn_mask": ["12", 1]}))),
+            ("3.model", json!(["13", 0])),
+        ],
+    ));
+    assert_eq!((bound(&attention, "image"), attention.outcome.clone()), ("10.image".into(), Ok(Task::Edit)));
+    assert!(
+        !attention.text.contains("12.image") && notes(&attention).contains("does not say where to repaint")
+    );
+}
+
+#[test]
+fn the_workflows_own_lora_stays_and_is_named() {
+    let lora = |name: &str| {
+        changed(&[
+            ("1", node("LoraLoader", &json!({"lora_name": name, "model": ["4", 0]}))),
+            ("3.model", json!(["1", 0])),
+        ])
+    };
+    assert!(
+        notes(&of(&lora("style.safetensors"))).contains("the LoRA of 1 (LoraLoader) is part of the workflow")
+    );
+    assert!(!notes(&of(&lora("None"))).contains("lora"));
 }
 
 #[test]
@@ -682,13 +772,17 @@ fn invokeais_graphs_are_read_the_same_way() {
     let proposal = propose(invokeai::GRAPH_FORMAT, &flux.to_string());
     assert_eq!(
         (bound(&proposal, "cfg_scale"), bound(&proposal, "scheduler")),
-        ("denoise.guidance".into(), String::new())
+        ("denoise.guidance".into(), "denoise.scheduler".into())
     );
+    assert!(proposal.text.contains("\nschedulers: [euler, heun, lcm]\n"), "{}", proposal.text);
     assert_eq!(
         (bound(&proposal, "width"), proposal.outcome.clone()),
         ("denoise.width".into(), Ok(Task::Generate))
     );
-    assert!(notes(&proposal).contains("takes fewer names than requests have"), "{proposal:?}");
+    flux["nodes"]["denoise"]["type"] = json!("new_denoise");
+    let unknown = propose(invokeai::GRAPH_FORMAT, &flux.to_string());
+    assert_eq!((bound(&unknown, "scheduler"), unknown.text.contains("schedulers:")), (String::new(), false));
+    assert!(notes(&unknown).contains("takes other names"), "{unknown:?}");
 }
 
 #[test]
@@ -771,7 +865,9 @@ proptest! {
         if let Ok(task) = proposal.outcome {
             let template = Template::read(comfyui::GRAPH_FORMAT, &graph.to_string(), &proposal.text).unwrap();
             prop_assert_eq!(template.check_task(task), Ok(()));
-            prop_assert!(template.binds(Binding::Prompt) && template.binds(Binding::Seed));
+            for needed in [Binding::Prompt, Binding::Seed] {
+                prop_assert!(template.binds(needed) != template.rules.without.contains(&needed));
+            }
             let mut written = 0;
             for line in proposal.text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("  #")) {
                 let (name, inputs) = line.trim().split_once(": ").unwrap();
