@@ -107,8 +107,8 @@ impl<'a> ParameterResolver<'a> {
     /// To a size that the model takes.
     fn round(&self, size: ImageSize) -> ImageSize {
         let multiple = self.template.map_or(DEFAULT_MULTIPLE, |template| template.rules.multiple);
-        let side = |side: u32| (side / multiple).max(1) * multiple;
-        ImageSize::new(side(size.width), side(size.height))
+        let rounded = |length: u32| (length / multiple).max(1) * multiple;
+        ImageSize::new(rounded(size.width), rounded(size.height))
     }
 
     fn check_multiple(&self, size: ImageSize) -> Result<(), FieldError> {

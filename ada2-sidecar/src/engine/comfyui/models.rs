@@ -100,13 +100,12 @@ impl ModelCache {
         };
         let classes = read_classes(api, before.classes.clone()).await?;
         let listed = Arc::new(Listed { classes, lora_files: api.loras().await? });
-        let families = match found.filter(|_| listed == before) {
-            Some(families) => families,
-            None => {
-                let listed = listed.clone();
-                let finding = tokio::task::spawn_blocking(move || listed.families());
-                finding.await.map_err(|_| EngineError::Failed("reading its models failed".to_owned()))?
-            }
+        let families = if let Some(unchanged) = found.filter(|_| listed == before) {
+            unchanged
+        } else {
+            let listed = listed.clone();
+            let finding = tokio::task::spawn_blocking(move || listed.families());
+            finding.await.map_err(|_| EngineError::Failed("reading its models failed".to_owned()))?
         };
         *self.lock() = FamilyCache { read_at: Some(Instant::now()), listed, found: Some(families.clone()) };
         Ok(families)

@@ -48,16 +48,13 @@ pub(super) fn bind_texts(workflow: &Workflow<'_>, draft: &mut Draft) {
     draft.positive_nodes.clone_from(&walk.positive_nodes);
     let positive: Vec<Text> = of_side(&walk, Side::Positive);
     if positive.is_empty() {
-        match walk.zeroed.iter().find(|(side, _)| *side == Side::Positive) {
-            Some((_, node)) => {
-                let node = workflow.describe(node);
-                let reason = format!("{node} empties the positive conditioning, so no text has an effect");
-                draft.lack("prompt", reason, false);
-            }
-            None => {
-                let reason = "the output depends on no text that says what to paint".to_owned();
-                draft.lack("prompt", reason, samples(workflow, draft));
-            }
+        if let Some((_, node)) = walk.zeroed.iter().find(|(side, _)| *side == Side::Positive) {
+            let node = workflow.describe(node);
+            let reason = format!("{node} empties the positive conditioning, so no text has an effect");
+            draft.lack("prompt", reason, false);
+        } else {
+            let reason = "the output depends on no text that says what to paint".to_owned();
+            draft.lack("prompt", reason, samples(workflow, draft));
         }
         return;
     }
