@@ -85,13 +85,20 @@ fn model(model_type: &str, base: &str, variant: Option<&str>, format: &str, name
         "format": format})
 }
 
+fn z_image(script: &mut ComfyScript) {
+    script.diffusion_models = Some(files(&["z_image_turbo_bf16"]));
+    script.text_encoders = files(&["qwen_3_4b"]);
+    script.vae = files(&["ae"]);
+}
+
+fn flux(script: &mut ComfyScript) {
+    script.diffusion_models = Some(files(&["flux1-dev"]));
+    script.text_encoders = files(&["clip_l", "t5xxl_fp16"]);
+    script.vae = files(&["ae"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn each_host_says_what_it_has_and_what_each_family_lacks() {
-    let flux = |script: &mut ComfyScript| {
-        script.diffusion_models = Some(files(&["flux1-dev"]));
-        script.text_encoders = files(&["clip_l", "t5xxl_fp16"]);
-        script.vae = files(&["ae"]);
-    };
+async fn only_flux_1() {
     comfyui(
         "only FLUX.1 dev",
         flux,
@@ -111,11 +118,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
-    let z_image = |script: &mut ComfyScript| {
-        script.diffusion_models = Some(files(&["z_image_turbo_bf16"]));
-        script.text_encoders = files(&["qwen_3_4b"]);
-        script.vae = files(&["ae"]);
-    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_z_image() {
     comfyui(
         "only Z-Image Turbo",
         z_image,
@@ -130,6 +136,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing() {
     comfyui(
         "nothing",
         |_| (),
@@ -141,6 +151,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_precisions() {
     comfyui(
         "Z-Image Turbo in fp8 and bf16",
         |script| {
@@ -155,6 +169,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_text_encoder() {
     comfyui(
         "Z-Image Turbo without its text encoder",
         |script| {
@@ -173,6 +191,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flux_checkpoint() {
     comfyui(
         "a FLUX.1 checkpoint",
         |script| script.checkpoints = files(&["flux1-dev-fp8"]),
@@ -184,6 +206,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_comfyui() {
     comfyui(
         "ComfyUI 0.33 with Qwen-Image 2.1",
         |script| {
@@ -202,6 +228,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_file_without_its_encoder() {
     let single_file = model("main", "z-image", Some("turbo"), "checkpoint", "Z-Image Turbo");
     invokeai(
         "InvokeAI with one file without its encoder",
@@ -218,6 +248,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline() {
     invokeai(
         "InvokeAI with a pipeline",
         &[model("main", "z-image", Some("turbo"), "diffusers", "Z-Image Turbo")],
@@ -229,6 +263,10 @@ async fn each_host_says_what_it_has_and_what_each_family_lacks() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kontext_alone() {
     invokeai(
         "InvokeAI with FLUX.1 Kontext alone",
         &[

@@ -93,23 +93,19 @@ impl FamilyEngine for ComfyState {
     fn installations_of(set: &'static GraphSet) -> Vec<Installation<Self>> {
         let family = &set.family;
         let mut script = empty_comfyui();
-        let model = match &family.models {
-            Some(selector) => {
-                let word = selector.words.first().map(String::as_str).unwrap_or("mine");
-                let architecture = family_named(&family.base).unwrap().metadata_prefixes[0];
-                let file = format!("{word}.safetensors");
-                script.metadata.insert(file.clone(), json!({"modelspec.architecture": architecture}));
-                script.checkpoints.push(file);
-                word.to_owned()
+        let model = if let Some(selector) = &family.models {
+            let word = selector.words.first().map_or("mine", String::as_str);
+            let architecture = family_named(&family.base).unwrap().metadata_prefixes[0];
+            let file = format!("{word}.safetensors");
+            script.metadata.insert(file.clone(), json!({"modelspec.architecture": architecture}));
+            script.checkpoints.push(file);
+            word.to_owned()
+        } else {
+            for (input, patterns) in &family.files {
+                let (_, field) = input.split_once('.').unwrap();
+                folder(&mut script, field).push(format!("{}.safetensors", patterns[0].replace('*', "-v1")));
             }
-            None => {
-                for (input, patterns) in &family.files {
-                    let (_, field) = input.split_once('.').unwrap();
-                    folder(&mut script, field)
-                        .push(format!("{}.safetensors", patterns[0].replace('*', "-v1")));
-                }
-                family.name.clone()
-            }
+            family.name.clone()
         };
         let label = format!("comfyui {}", family.name);
         vec![Installation { label, model, set, is_first: true, script }]
@@ -150,7 +146,7 @@ pub(super) fn folder<'a>(script: &'a mut ComfyScript, field: &str) -> &'a mut Ve
         "lora_name" => &mut script.loras,
         "control_net_name" => &mut script.controlnet,
         name if name.starts_with("clip_name") => &mut script.text_encoders,
-        other => panic!("no folder is known for {other}"),
+        other => unreachable!("no folder is known for {other}"),
     }
 }
 
@@ -167,7 +163,7 @@ impl FamilyEngine for InvokeState {
         };
         let of_variant = |variant: Option<&str>| {
             if family.submodels.is_empty() {
-                return vec![invokeai(set, variant, "diffusers", Vec::new())];
+                return vec![invokeai(set, variant, "diffusers", &[])];
             }
             let fits = |choice: &&SubmodelChoice| {
                 let variants = &choice.when.variant;
@@ -180,7 +176,7 @@ impl FamilyEngine for InvokeState {
                 Some(first) => Some(first.clone()).filter(|first| first != "sdnq_quantized"),
             };
             let of_choice =
-                |choice| Some(invokeai(set, variant, &format(choice)?, submodels(choice, variant)));
+                |choice| Some(invokeai(set, variant, &format(choice)?, &submodels(choice, variant)));
             choices.filter_map(of_choice).collect()
         };
         let mut installations: Vec<_> = variants.into_iter().flat_map(of_variant).collect();
@@ -214,7 +210,7 @@ fn invokeai(
     set: &'static GraphSet,
     variant: Option<&str>,
     format: &str,
-    submodels: Vec<Value>,
+    submodels: &[Value],
 ) -> Installation<InvokeState> {
     let family = &set.family;
     let name = main_name(family);

@@ -30,7 +30,7 @@ pub(super) struct Made {
 
 impl Request {
     pub(super) fn new(task: Task, pictures: u8, fields: Value) -> Self {
-        let Value::Object(fields) = fields else { panic!("an object") };
+        let Value::Object(fields) = fields else { unreachable!("an object") };
         Self { task, pictures, fields }
     }
 

@@ -587,9 +587,9 @@ fn strength_is_that_of_a_sampler_that_starts_from_the_picture() {
     assert_eq!(inputs(&parts), "17.denoise");
     let upscaler = json!({"image": ["10", 0], "positive": ["6", 0], "negative": ["7", 0], "model": ["4", 0], "seed": 1,
         "steps": 20, "cfg": 8, "denoise": 0.2});
-    let upscaled =
+    let enlarged =
         change(from_picture(), &[("3", node("UltimateSDUpscale", &upscaler)), ("9.images", json!(["3", 0]))]);
-    assert_eq!(inputs(&upscaled), "3.denoise", "it encodes the picture itself");
+    assert_eq!(inputs(&enlarged), "3.denoise", "it encodes the picture itself");
     let made = json!({"image": ["8", 0], "positive": ["6", 0], "negative": ["7", 0], "seed": 1, "steps": 20, "denoise": 0.5});
     let detailed = changed(&[("20", node("FaceDetailer", &made)), ("9.images", json!(["20", 0]))]);
     assert_eq!(inputs(&detailed), "", "its picture is made from nothing");
