@@ -182,8 +182,7 @@ async fn no_text_encoder() {
         &Expected {
             readiness: (
                 "fail",
-                "(Z-Image, a diffusion model without text encoder and VAE): install one in its models/checkpoints, or name presets \
-                 that bring graphs for these (presets: {NAME: {template: FILE}}); `ada2-sidecar check-config --live` says what",
+                "(Z-Image, a diffusion model without text encoder and VAE): install one in its models/checkpoints, or the files",
             ),
             listed: &[],
             requests: &[("z-image-turbo", 404, "in models/text_encoders")],
