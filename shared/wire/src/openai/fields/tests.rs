@@ -141,13 +141,26 @@ fn a_body_that_is_not_one_object_is_refused() {
 fn fields_without_effect_are_discarded() {
     let body = r#"{"odd":{"a":[1]},"n":[{"":0},{"":0}],"odd":2,"prompt":{"x":[0]},"a":"x"}"#;
     let fields = parse(body).unwrap();
-    assert_eq!(fields.value("n"), Some(&Value::Array(Vec::new())));
+    assert_eq!(fields.list("n").unwrap().map(|list| list.len()), Some(2), "a short list is kept");
     assert_eq!(fields.value("odd"), None);
     assert!(fields.integer("n", 1..=4).is_err() && fields.text("prompt").is_err());
     assert_eq!(fields.text("a"), Ok(Some("x")));
     for body in [r#"{"n":1e999}"#, r#"{"n":"\ud800"}"#] {
         assert_eq!(parse(body).unwrap_err().param.as_deref(), Some("n"), "{body}");
     }
+}
+
+#[test]
+fn a_long_list_does_not_pass_for_an_empty_one() {
+    let of = |length: usize| parse(&format!("{{\"a\":[{}0]}}", "0,".repeat(length / 2))).unwrap();
+    assert_eq!(of(16_000).list("a").unwrap().map(|list| list.len()), Some(8001));
+    assert_eq!(of(20_000).list("a").unwrap_err().param.as_deref(), Some("a"));
+    let in_form = |text: &str| {
+        Fields::from_form([("a", text)], &["a"]).unwrap().list("a").map(|list| list.map(|list| list.len()))
+    };
+    assert_eq!(in_form("[1, {}]"), Ok(Some(2)));
+    assert!(in_form("1").is_err() && in_form("[").is_err());
+    assert_eq!(in_form(" "), Ok(None));
 }
 
 #[test]
