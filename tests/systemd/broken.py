@@ -248,7 +248,7 @@ def engine_without_events():
 
 
 def no_models():
-    """engine_models fail: install an SD 1.5 or SDXL main model in its model manager"""
+    """engine_models fail: install a model that the built-in graphs can run in its model manager"""
     engine(no_models=True)
     restart_engine()
 

@@ -188,7 +188,7 @@ impl<'a> EngineFacts<'a> {
             let message =
                 format!("none of its {} models is supported, and no preset can be used", there.len());
             let place = self.config.engine.fixes().map_or("", |fixes| fixes.model_location);
-            let fix = format!("install a model {place} (families: REFERENCE)");
+            let fix = format!("install a model that the built-in graphs can run {place}");
             return vec![Finding::fail(NAME, message, fix)];
         }
         let unknown = models.iter().filter(|model| model.kind.is_unknown()).count();
