@@ -241,3 +241,22 @@ fn a_single_preset_with_a_template_is_the_default_without_models_and_of_several_
     assert_eq!(name_of(&suitable, &[one], None), Ok("sdxl".to_owned()), "a model comes first");
     assert!(name_of(&flux, &[], None).unwrap_err().is_not_found());
 }
+
+#[test]
+fn a_presets_family_is_never_replaced_by_a_relative() {
+    let complete = of_kind("juggernaut", family("sdxl"), ModelVariant::Main);
+    let runner =
+        Runner::Incomplete { graphs: "sdxl-base".into(), lacks: "a VAE".into(), is_installed: false };
+    let lacking = EngineModel { runner, ..of_kind("sdxl-base", family("sdxl"), ModelVariant::Main) };
+    let models = [lacking, complete];
+    let preset = |family: &str| {
+        Arc::new(Preset { name: "p".into(), family: Some(family.into()), ..Preset::default() })
+    };
+    let chosen = |family: &str| {
+        resolve(&models, &[preset(family)], Some("p"), None, Task::Generate)
+            .map(|choice| choice.model.unwrap().name)
+    };
+    assert_eq!(chosen("sdxl"), Ok("juggernaut".to_owned()));
+    assert!(matches!(chosen("SDXL-base"), Err(ModelChoiceError::Incomplete { .. })));
+    assert!(matches!(chosen("flux"), Err(ModelChoiceError::NotFound { .. })));
+}

@@ -13,6 +13,7 @@ use crate::{
         Job, REQUEST_FIELDS, SourceImages,
         choice::ModelChoice,
         models::{EngineModel, Evidence, ModelKind, SD_1},
+        template::{TemplateFile, TemplateTasks},
         tests::model_of_kind,
     },
 };
@@ -230,4 +231,37 @@ fn strength_without_a_source_is_listed_as_ignored_for_built_in_graphs_too() {
     let job =
         Job::plan(&request(&json!({"prompt": "a", "strength": 0.5})), built_in, None, 7, LIMITS).unwrap();
     assert_eq!(job.ignored, ["strength"]);
+}
+
+#[test]
+fn a_presets_size_is_a_multiple_of_what_the_family_takes() {
+    let preset = |side| Preset { size: Some(ImageSize::new(side, side)), ..Preset::default() };
+    let open = json!({"prompt": "a"});
+    assert!(generate(&open, EVERYTHING, "multiple: 16", preset(640)).is_ok());
+    let error = generate(&open, EVERYTHING, "multiple: 16", preset(648)).unwrap_err();
+    assert!(error.message.contains("must be multiples of 16 for \"p\", such as 640x640"), "{error}");
+}
+
+#[test]
+fn the_transparency_of_a_reference_is_no_mask() {
+    let graph = r#"{
+        "source": {"class_type": "LoadImage", "inputs": {"image": ""}},
+        "kept": {"class_type": "LoadImageMask", "inputs": {"image": ""}},
+        "a": {"class_type": "x", "inputs": {"text": "", "seed": 0, "image_1": ["source", 0], "mask": ["kept", 0]}}}"#;
+    let plan = |edit: &str| {
+        let yaml = format!(
+            "output: a\nbindings: {{prompt: [a.text], seed: [a.seed], image: [source.image], mask: [kept.image]}}\n\
+             repeat: {{images: {{nodes: [source], inputs: ['a.image_{{1..4}}']}}}}\n\
+             tasks: {{edit: {edit}, inpaint: {{size: image}}}}"
+        );
+        let file = TemplateFile::read(comfyui::GRAPH_FORMAT, graph, &yaml).unwrap();
+        let TemplateTasks::Declared(templates) = file.tasks else { unreachable!("tasks are declared") };
+        let templates = templates.into_iter().map(|(task, template)| (task, Arc::new(template))).collect();
+        let preset = Some(Arc::new(Preset { templates, ..Preset::default() }));
+        let choice = ModelChoice { name: "p".into(), model: None, preset, loras: Arc::default() };
+        let request = request(&json!({"prompt": "a"}));
+        EditPlan::new(&request, &choice, (1, false), ImageSize::new(64, 64), 1 << 20, |size, _, _| size)
+    };
+    assert!(!plan("{}").takes_transparency, "it is a reference");
+    assert!(plan("{size: image}").takes_transparency, "the result starts from it");
 }
