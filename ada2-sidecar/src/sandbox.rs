@@ -126,12 +126,16 @@ mod tests {
         assert!(denied.contains("LoadCredential=token:/etc/ada2-sidecar/token"), "{denied}");
         assert!(hint("/home/x/token", ErrorKind::NotFound).unwrap().contains("LoadCredential"));
         assert_eq!(hint("/etc/ada2-sidecar/token", ErrorKind::NotFound), None);
-        let login =
-            secret_file_hint(Path::new("/root/l"), "engine_auth_file", "engine_auth", ErrorKind::NotFound);
+        let login = secret_file_hint(
+            Path::new("/home/x/login"),
+            "engine_auth_file",
+            "engine_auth",
+            ErrorKind::NotFound,
+        );
         assert!(
-            login
-                .unwrap()
-                .ends_with("LoadCredential=engine_auth:/root/l to [Service], and remove engine_auth_file")
+            login.unwrap().ends_with(
+                "LoadCredential=engine_auth:/home/x/login to [Service], and remove engine_auth_file"
+            )
         );
     }
 }

@@ -71,7 +71,7 @@ pub enum Scaling {
 
 impl EditPlan {
     /// Plans an edit of this many images, of which the first has this size once it is upright. `masked`: whether the request
-    /// has a mask. `fit` rounds a size to multiples of its second argument, within the limit of a request.
+    /// has a mask. `fit` brings a size within so many pixels, with sides that are multiples of its last argument.
     pub fn new(
         request: &ImageRequest,
         choice: &ModelChoice,
