@@ -1,0 +1,2 @@
+import {cardRegion} from './card.js';
+export function mount(root) { root.append(cardRegion()); }
