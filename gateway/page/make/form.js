@@ -264,7 +264,7 @@ function controls() {
   const select = (name, more) => h('select', {id: `make-${name}`, ...more});
   return {
     prompt: text('prompt', 4),
-    negative_prompt: text('negative', 2),
+    negative_prompt: text('negative', 1),
     model: select('model', {'aria-describedby': 'model-note'}),
     size: select('size'),
     width: number('width', {min: 64}),
@@ -299,10 +299,11 @@ function parts(of, references) {
   const full = h('p.note.full', {id: 'full-note'});
   const button = h('button.primary', {'aria-describedby': full.id, title: 'Ctrl or ⌘ and Enter'}, 'Generate');
   const form = h('form.panel.make-form', {'aria-label': 'New picture', novalidate: true, autocomplete: 'off'},
-    row('Prompt', of.prompt), notes, references, rows.negative_prompt,
-    row('Model', of.model, about),
-    h('div.pair.size-row', {}, row('Size', of.size), row('Pictures', of.n)), custom,
-    h('div.pair.seed-row', {}, row('Steps', of.steps), seed), more,
+    h('div.fields', {},
+      row('Prompt', of.prompt), notes, references, rows.negative_prompt,
+      row('Model', of.model, about),
+      h('div.pair.size-row', {}, row('Size', of.size), row('Pictures', of.n)), custom,
+      h('div.pair.seed-row', {}, row('Steps', of.steps), seed), more),
     h('div.foot', {}, alerts, full, button));
   return {form, rows, keep, shuffle, about, custom, more, notes, alerts, full, button};
 }

@@ -70,7 +70,8 @@ export class Jobs {
       references: source.references.map(({name}) => name),
       mask: Boolean(source.mask),
       expected: expect(recallObject('localStorage', TIMES), work),
-      size: asked.size ?? (source.references.length ? null : able.defaults.size) ?? null,
+      // What an edit has if nothing else was asked for: the shape of its first reference.
+      size: asked.size ?? (source.references.length ? source.references[0].size : able.defaults.size) ?? null,
       work,
       at: Date.now(),
     });

@@ -54,12 +54,17 @@ export class Tile {
     else this.#drawEnd(job);
   }
 
-  /** The place of the picture, before there is one. */
+  /** The places of the pictures, before there are any: what comes shifts nothing. */
   #frame(job) {
     const {width, height} = parseSize(job.size) ?? {width: 1, height: 1};
-    const frame = this.frames.firstChild ?? h('div.frame.waiting', {}, this.preview);
-    frame.style.setProperty('--ratio', width / height);
-    if (!frame.isConnected && !frame.parentNode) this.frames.append(frame);
+    const several = job.asked.n > 1;
+    if (!this.frames.firstChild) {
+      this.frames.classList.toggle('several', several);
+      const frame = (child) => h('div.frame.waiting', {}, child);
+      this.frames.append(...(several ? Array.from({length: job.asked.n}, () => h('figure', {}, frame(null), h('figcaption'))) : [frame(this.preview)]));
+    }
+    this.frames.style.setProperty('--ratio', width / height);
+    this.frames.style.setProperty('--rows', job.asked.n > 2 ? 2 : 1);
   }
 
   /** Once a second: the time. */
@@ -78,6 +83,7 @@ export class Tile {
 
   #drawDone(job) {
     const several = job.pictures.length > 1;
+    this.frames.style.setProperty('--rows', job.pictures.length > 2 ? 2 : 1);
     const figures = job.pictures.map((picture, index) => this.#figure(job, picture, index, several));
     this.frames.classList.toggle('several', several);
     const old = this.frames.firstChild;
@@ -101,12 +107,11 @@ export class Tile {
     const prompt = job.asked.prompt.slice(0, 200);
     const image = h('img', {src: picture.address ?? `/ui/images/${picture.name}`, alt: prompt, dir: 'auto', decoding: 'async'});
     if (!parseSize(picture.settings?.size ?? job.size)) {
-      image.addEventListener('load', () => frame.style.setProperty('--ratio', image.naturalWidth / image.naturalHeight));
-    }
+      image.addEventListener('load', () => this.frames.style.setProperty('--ratio', image.naturalWidth / image.naturalHeight));
+    } else this.frames.style.setProperty('--ratio', width / height);
     image.addEventListener('error', () => frame.classList.add('gone'));
     const label = several ? `Open picture ${index + 1}` : 'Open picture';
     const frame = picture.name ? h('a.frame', {href: `#gallery/${picture.name}`, 'aria-label': label}, image) : h('div.frame', {}, image);
-    frame.style.setProperty('--ratio', width / height);
     if (!several) return frame;
     const {seed} = picture.settings ?? {};
     return h('figure', {}, frame, h('figcaption', {}, seed == null ? '' : h('span.note', {}, `Seed ${seed}`), this.#buttons(job, picture, true)));
@@ -124,7 +129,7 @@ export class Tile {
       h(`a.button${small ? '.square.quiet' : ''}`, {
         href: address ?? `/ui/images/${name}`, download: name ?? 'picture.png', ...(small ? {'aria-label': 'Download', title: 'Download'} : {}),
       }, icon('download'), !small && 'Download'),
-      !small && make('Use settings', 'undo', () => this.#act.use(this.#entry, again), true));
+      !small && make('Use settings', 'copy', () => this.#act.use(this.#entry, again), true));
   }
 
   #drawEnd(job) {
