@@ -3,7 +3,8 @@
 /** What the form can offer beside prompt, size and number, by the names of requests. */
 const PARAMETERS = ['negative_prompt', 'steps', 'seed', 'cfg_scale', 'scheduler', 'strength'];
 const NAMES = {
-  negative_prompt: 'negative prompt', steps: 'steps', seed: 'seed', cfg_scale: 'guidance', scheduler: 'scheduler',
+  negative_prompt: 'negative prompt', steps: 'choice of steps', seed: 'choice of seed', cfg_scale: 'guidance',
+  scheduler: 'scheduler',
 };
 /** Where a model says nothing about itself, the sidecar's word counts. */
 const UNKNOWN = {tasks: null, parameters: PARAMETERS, size: true, max_images: 16, min_images: 0, defaults: {}};

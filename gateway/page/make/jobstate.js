@@ -110,7 +110,7 @@ const FIELDS = {
 
 /** The field of the form that an error names; null if none. */
 export function fieldOf({status, param}) {
-  if (!param || status !== 400) return null;
+  if (!param || (status !== 400 && status !== 404)) return null;
   const name = param.replace(/\[\d*\]$/, '');
   return FIELDS[param] ?? FIELDS[name] ?? name;
 }

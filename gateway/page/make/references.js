@@ -13,7 +13,7 @@ export class References {
   #changed;
   #failed;
 
-  /** `changed()` after each change; `failed(message)` in words. */
+  /** `changed(more)` after each change, `more` where some were added; `failed(message)` in words. */
   constructor({changed, failed}) {
     this.#changed = changed;
     this.#failed = failed;
@@ -70,7 +70,7 @@ export class References {
       if (item.mask) item.maskAddress = URL.createObjectURL(item.mask);
       this.#items.push(item);
     }
-    this.#changed();
+    this.#changed(fresh.length > 0);
   }
 
   #release(item) {
@@ -122,7 +122,7 @@ export class References {
       item.mask && !first && h('span.note', {}, index ? 'Its mask counts only when it is first' : 'Its mask is not sent'),
       first && h('div.mask-buttons', {},
         h('button', {type: 'button', onclick: () => this.#paint(item)}, icon('brush'), 'Paint mask'),
-        item.mask && h('button.quiet', {type: 'button', onclick: () => this.#setMask(item, null)}, 'Remove mask')));
+        item.mask && act('Remove mask of', 'clear', () => this.#setMask(item, null))));
   }
 
   #move(index, by) {

@@ -1,6 +1,7 @@
 // One request in the results: its previews, its progress, its pictures or its error.
 import {alertBox, h, icon, setText} from '../dom.js';
 import {duration} from '../format.js';
+import {live} from '../live.js';
 import {judge} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
@@ -75,9 +76,10 @@ export class Tile {
     const {fraction, left} = judge({elapsed, expected: job.expected, progress: job.progress});
     if (fraction == null) this.progress.removeAttribute('value');
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
-    const rest = cancelling ? 'cancelling'
-      : following && job.progress == null ? 'looking for it on the gateway'
-        : left == null ? '' : left < 1.5 ? 'nearly done' : `about ${duration(left)} left`;
+    let rest = left == null ? '' : left < 1.5 ? 'nearly done' : `about ${duration(left)} left`;
+    if (cancelling) rest = 'cancelling';
+    else if (following && live.state !== 'open') rest = 'no connection; the gateway goes on with it';
+    else if (following && job.progress == null) rest = 'looking for it on the gateway';
     setText(this.time, [duration(elapsed), rest].filter(Boolean).join(' · '));
   }
 
