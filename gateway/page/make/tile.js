@@ -145,7 +145,9 @@ export class Tile {
     const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again to make it anew.' : 'Add its references again to make it anew.')} : job.error;
     const todo = advice(error);
     const box = alertBox(error, [todo && h('p.note', {}, todo), retry].filter(Boolean));
-    box.lastElementChild.addEventListener('click', () => this.#act.remove(this.#entry));
+    // Before the box is gone: what had the focus must be known.
+    const close = box.lastElementChild;
+    box.addEventListener('click', ({target}) => { if (close.contains(target)) this.#act.remove(this.#entry); }, {capture: true});
     this.details.replaceChildren(this.prompt, box);
   }
 }
