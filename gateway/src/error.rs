@@ -44,6 +44,8 @@ pub(crate) enum ApiError {
     StoreNotReady(StoreError),
     /// The images could not be stored.
     Store(StoreError),
+    /// Too many wait for thumbnails.
+    ThumbnailsBusy,
     /// No ready backend lists this model.
     UnknownModel(String),
     /// No such image.
@@ -101,6 +103,7 @@ impl ApiError {
             Self::Busy(busy) => responses::busy(busy),
             Self::Backend(class, error) => responses::backend(class, error),
             Self::StoreNotReady(error) | Self::Store(error) => responses::store(error),
+            Self::ThumbnailsBusy => responses::thumbnails_busy(),
             Self::UnknownModel(id) => ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::ModelNotFound,
@@ -171,6 +174,7 @@ impl ApiError {
             | Self::NotReady(_)
             | Self::Busy(_)
             | Self::StoreNotReady(_)
+            | Self::ThumbnailsBusy
             | Self::UnknownModel(_)
             | Self::NotFound
             | Self::UnknownPath(_)

@@ -40,6 +40,7 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/ui",
     "/ui/page/{*path}",
     "/ui/images/{name}",
+    "/ui/thumbnails/{name}",
     "/healthz",
     "/readyz",
 ];

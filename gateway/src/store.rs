@@ -11,6 +11,7 @@ pub(crate) mod metadata;
 pub(crate) mod retention;
 pub(crate) mod retention_worker;
 pub(crate) mod staging;
+pub(crate) mod thumbnails;
 pub(crate) mod writable;
 pub(crate) mod writer;
 

@@ -86,6 +86,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::StoreNotReady(StoreError::InsufficientSpace { free: 1 << 20, needed: 64 << 20 }),
         ApiError::Store(StoreError::Collision(ImageName::parse("1_0123456789abcdef.png").unwrap())),
         ApiError::Store(StoreError::Io(std::io::Error::other("/secret/path"))),
+        ApiError::ThumbnailsBusy,
         ApiError::NotFound,
         ApiError::UnknownPath(None),
         ApiError::UnknownPath(Some("/v1/models")),
@@ -173,6 +174,7 @@ fn every_error_has_a_documented_response() {
     507 storage_full retry false: The image store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
     500 internal_error retry false: The image could not be stored
     500 internal_error retry false: The image could not be stored
+    503 gateway_overloaded after 1 retry false: Too many thumbnails are being made: ask again in a second
     404 not_found: There is nothing at this path.
     404 not_found: There is nothing at this path.
     404 not_found: There is nothing at this path. Did you mean /v1/models?

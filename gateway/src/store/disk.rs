@@ -22,6 +22,7 @@ use super::{
     lock::{LockError, StoreLock},
     metadata::Provenance,
     staging::{FlushedFile, ImageValidator, TempFile},
+    thumbnails::Thumbnails,
     writable::{ReservedFiles, Writability, try_write},
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct ImageStore {
     pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<ImageIndex>>,
     pub(super) writability: Arc<Writability>,
+    pub(super) thumbnails: Arc<Thumbnails>,
     /// Held while records are read for the first time.
     pub(super) reading: Arc<Mutex<()>>,
     /// Kept open so that flushing it needs no new descriptor.
@@ -74,6 +76,7 @@ impl ImageStore {
         let store = Self {
             index: Arc::default(),
             writability: Arc::new(Writability::new(dir.clone())),
+            thumbnails: Arc::new(Thumbnails::open(dir.clone())),
             reading: Arc::default(),
             open_dir: Arc::new(open_dir),
             _lock: Arc::new(lock),

@@ -88,7 +88,7 @@ impl ImageStore {
         Ok(Some(ListedImage { name: name.clone(), size, mime }))
     }
 
-    /// Deletes an image and its record; false if there was none.
+    /// Deletes an image, its record and its thumbnail; false if there was none.
     pub(crate) fn remove(&self, name: &ImageName) -> io::Result<bool> {
         let path = self.dir.join(name.as_str());
         let existed = match fs::symlink_metadata(&path) {
@@ -111,6 +111,7 @@ impl ImageStore {
             }
         }
         self.index().remove(name);
+        self.thumbnails.remove(name);
         Ok(existed)
     }
 

@@ -55,5 +55,7 @@ mod store;
 mod stream;
 /// Streams that go wrong.
 mod stream_failures;
+/// Thumbnails of stored images.
+mod thumbnails;
 /// The listener's TLS.
 mod tls;
