@@ -14,7 +14,7 @@ use crate::{
     app::App,
     error::ApiError,
     middleware::{self, access_log, auth},
-    routes::{gallery, images, legacy, metrics, models, probes, status, text, ui},
+    routes::{gallery, images, legacy, metrics, models, page, probes, status, text, ui},
 };
 
 pub(crate) fn router(app: App) -> Router {
@@ -30,7 +30,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/gateway/images", get(gallery::list_images))
         .route("/v1/gateway/images/{name}", get(gallery::get_image).delete(gallery::delete_image))
         .route("/metrics", get(metrics::scrape))
-        .route("/ui", get(ui::page))
+        .route("/ui", get(page::page))
+        .route("/ui/page/{*path}", get(page::file))
         .route("/ui/images/{name}", get(ui::get_image))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))

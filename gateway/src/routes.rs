@@ -5,6 +5,7 @@ pub(crate) mod images;
 pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod page;
 pub(crate) mod probes;
 mod relay;
 pub(crate) mod status;
@@ -13,7 +14,7 @@ pub(crate) mod ui;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use service::request_id::RequestId;
 
@@ -37,6 +38,7 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/v1/gateway/images/{name}",
     "/metrics",
     "/ui",
+    "/ui/page/{*path}",
     "/ui/images/{name}",
     "/healthz",
     "/readyz",
@@ -77,4 +79,11 @@ impl<S: Sync> FromRequestParts<S> for AuthorizedRequest {
 fn requested_backend(headers: &HeaderMap) -> Option<String> {
     let name = String::from_utf8_lossy(headers.get("x-backend")?.as_bytes()).trim().to_owned();
     (!name.is_empty()).then_some(name)
+}
+
+/// Whether the client has this content already.
+fn is_cached(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+    let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
 }

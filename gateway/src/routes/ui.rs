@@ -1,15 +1,15 @@
-//! `GET /ui`, the web page, and `GET /ui/images/{name}`, the stored images. The page holds no secret and needs no token; a name
-//! that is not in the store's form never reaches the disk.
+//! `GET /ui/images/{name}`: the stored images. A name that is not in the store's form never reaches the disk.
 
 use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
+use super::is_cached;
 use crate::{
     app::App,
     blocking::blocking,
@@ -17,10 +17,6 @@ use crate::{
     store::{ImageName, disk::ImageFile},
 };
 
-/// The page loads and runs nothing but itself.
-const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
 /// A name contains the hash of the bytes.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// An image that is opened as a page may do nothing.
@@ -28,16 +24,6 @@ const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'non
 /// The legacy gateway's drawings need their styles.
 const SANDBOX_SVG: HeaderValue =
     HeaderValue::from_static("sandbox; default-src 'none'; style-src 'unsafe-inline'");
-
-pub(crate) async fn page() -> Response {
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-    ];
-    (headers, Html(include_str!("page.html"))).into_response()
-}
 
 /// Also answers HEAD.
 pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
@@ -60,13 +46,6 @@ pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Resul
     let sandbox = if name.is_svg() { SANDBOX_SVG } else { SANDBOX };
     headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
     Ok(response)
-}
-
-/// Whether the client has the image already.
-fn is_cached(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
-    let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
 }
 
 /// The request for the file service: of the client's headers only `Range` matters there.

@@ -35,6 +35,8 @@ mod metrics;
 mod model_lists;
 /// Whose images a token sees, and how many slots it may take.
 mod owners;
+/// The web page and its files.
+mod page;
 /// Images while they arrive from the backend.
 mod receiving;
 /// Reloads of the configuration: all of it or nothing.
