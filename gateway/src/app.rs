@@ -13,7 +13,7 @@ use service::{
 use tracing::info;
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, event_streams::EventStreams},
     client::HttpClients,
     config::Config,
     health::{Monitors, model_cache::ModelCache},
@@ -45,6 +45,7 @@ pub(crate) struct AppState {
     pub(crate) body_budget: BodyBudget,
     pub(crate) health: Arc<Monitors>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) event_streams: EventStreams,
     pub(crate) clients: HttpClients,
     pub(crate) sleep: Arc<SleepDetector>,
     pub(crate) store: ImageStore,
@@ -73,6 +74,7 @@ impl App {
             body_budget: BodyBudget::new(BODY_BUDGET, longest_body(&config)),
             health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, model_cache)),
             admission: Arc::new(Admission::new(&config.backends, &config.access.tokens)),
+            event_streams: EventStreams::default(),
             config: Arc::new(config),
             clients,
             sleep: Arc::new(SleepDetector::new(clocks)),

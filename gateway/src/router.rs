@@ -14,7 +14,7 @@ use crate::{
     app::App,
     error::ApiError,
     middleware::{self, access_log, auth},
-    routes::{gallery, images, legacy, metrics, models, probes, status, text, ui},
+    routes::{events, gallery, images, legacy, metrics, models, probes, status, text, ui},
 };
 
 pub(crate) fn router(app: App) -> Router {
@@ -27,6 +27,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/models", get(models::list_models))
         .route("/v1/models/{*id}", get(models::get_model))
         .route("/v1/gateway/status", get(status::status))
+        .route("/v1/gateway/events", get(events::events))
         .route("/v1/gateway/images", get(gallery::list_images))
         .route("/v1/gateway/images/{name}", get(gallery::get_image).delete(gallery::delete_image))
         .route("/metrics", get(metrics::scrape))

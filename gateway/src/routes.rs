@@ -1,5 +1,6 @@
 //! The handlers, one file per resource.
 
+pub(crate) mod events;
 pub(crate) mod gallery;
 pub(crate) mod images;
 pub(crate) mod legacy;
@@ -33,6 +34,7 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/v1/models",
     "/v1/models/{*id}",
     "/v1/gateway/status",
+    "/v1/gateway/events",
     "/v1/gateway/images",
     "/v1/gateway/images/{name}",
     "/metrics",

@@ -120,6 +120,8 @@ codes! {
     HttpsRequired = "https_required", "invalid_request_error";
     /// A limit is reached; try again.
     BackendOverloaded = "backend_overloaded", "rate_limit_error";
+    /// The client has as many event streams open as it may.
+    TooManyStreams = "too_many_streams", "rate_limit_error";
     /// GPU or engine are not ready.
     BackendNotReady = "backend_not_ready", "service_unavailable_error";
     /// The backend returned an invalid response, or closed the connection early.
