@@ -46,6 +46,8 @@ pub(crate) struct NewJob {
     pub(crate) n: u64,
     /// `WIDTHxHEIGHT`, if it asks for one.
     pub(crate) size: Option<String>,
+    /// What cancels its work.
+    pub(crate) cancel: CancellationToken,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,10 +103,10 @@ pub(crate) struct JobView {
 impl ImageJobs {
     /// Registers a request as running. The guard says how it goes and how it ends.
     pub(crate) fn begin(&self, new: NewJob) -> JobGuard {
-        let cancel = CancellationToken::new();
+        let cancel = new.cancel.clone();
         let job = Job {
             owner: new.owner,
-            cancel: cancel.clone(),
+            cancel: new.cancel,
             ended: None,
             view: JobView {
                 id: new.request_id,
