@@ -3,6 +3,7 @@
 pub(crate) mod events;
 pub(crate) mod gallery;
 pub(crate) mod images;
+pub(crate) mod jobs;
 pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
@@ -37,6 +38,7 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/v1/gateway/events",
     "/v1/gateway/images",
     "/v1/gateway/images/{name}",
+    "/v1/gateway/jobs/{request_id}",
     "/metrics",
     "/ui",
     "/ui/images/{name}",

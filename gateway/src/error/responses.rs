@@ -67,7 +67,9 @@ pub(super) fn busy(busy: &Busy) -> ErrorResponse {
         Busy::Token { name, limit: 1 } => format!("Token {name} is at its limit of 1 request at once"),
         Busy::Token { name, limit } => format!("Token {name} is at its limit of {limit} requests at once"),
         Busy::Streams { token: Some(name), limit } => {
-            format!("Token {name} has {limit} event streams open, and may have no more; close a page that shows them")
+            format!(
+                "Token {name} has {limit} event streams open, and may have no more; close a page that shows them"
+            )
         }
         Busy::Streams { token: None, limit } => {
             format!("{limit} event streams are open, and there may be no more; close a page that shows them")

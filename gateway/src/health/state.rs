@@ -167,7 +167,8 @@ impl Health {
 
     /// `ready`, `degraded`, `not_ready` or `unreachable`.
     pub fn status(&self) -> &'static str {
-        let is_degraded = || self.report.as_ref().is_some_and(|report| report.status == ReadyStatus::Degraded);
+        let is_degraded =
+            || self.report.as_ref().is_some_and(|report| report.status == ReadyStatus::Degraded);
         match (self.ready, self.alive) {
             (true, _) if is_degraded() => "degraded",
             (true, _) => "ready",

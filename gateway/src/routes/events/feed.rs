@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::readiness;
 use crate::{app::App, middleware::auth::Caller, routes::status};
 
 /// In ticks: 15 seconds.
 const KEEP_ALIVE_TICKS: u64 = 120;
+/// In ticks: a quarter of a second between two events with jobs, whose progress may come far more often.
+const JOBS_TICKS: u64 = 2;
 
 /// What one client gets.
 pub(super) struct Feed {
@@ -18,6 +21,8 @@ pub(super) struct Feed {
     ticks: u64,
     status: Snapshot,
     readiness: Snapshot,
+    jobs: Snapshot,
+    job_changes: watch::Receiver<u64>,
     /// How many samples of each class were sent, or had expired before.
     seen_samples: BTreeMap<String, u64>,
 }
@@ -40,12 +45,15 @@ impl Snapshot {
 
 impl Feed {
     pub(super) fn new(app: App, caller: Caller) -> Self {
+        let job_changes = app.jobs.changes();
         Self {
             app,
             caller,
             ticks: 0,
             status: Snapshot::default(),
             readiness: Snapshot::default(),
+            jobs: Snapshot::default(),
+            job_changes,
             seen_samples: BTreeMap::new(),
         }
     }
@@ -68,11 +76,25 @@ impl Feed {
         for (class, samples) in self.app.health.new_samples(&mut self.seen_samples) {
             push(&mut out, "samples", &json!({"class": class, "samples": samples}));
         }
+        if let Some(jobs) = self.changed_jobs() {
+            push(&mut out, "jobs", &jobs);
+        }
         if self.ticks > 0 && self.ticks.is_multiple_of(KEEP_ALIVE_TICKS) {
             out.push_str(": keep-alive\n\n");
         }
         self.ticks += 1;
         out.into()
+    }
+
+    /// The jobs that the caller sees, if they have changed. That one is forgotten after its time is no change that is announced.
+    fn changed_jobs(&mut self) -> Option<Value> {
+        let is_due = self.ticks.is_multiple_of(JOBS_TICKS) && self.job_changes.has_changed().unwrap_or(false);
+        if !is_due && !self.ticks.is_multiple_of(KEEP_ALIVE_TICKS) {
+            return None;
+        }
+        self.job_changes.mark_unchanged();
+        let jobs = json!({"jobs": self.app.jobs.visible(&|owner| self.caller.sees(owner))});
+        self.jobs.replace(jobs.clone()).then_some(jobs)
     }
 
     fn hello(&self) -> Value {

@@ -8,9 +8,7 @@ use crate::{config::ImageEngine, health::state::Health};
 pub(super) fn of(class: &str, engine: ImageEngine, health: Option<&Health>) -> Value {
     match (engine, health) {
         (ImageEngine::Mock, _) => bare(class, "ready", None, json!({"kind": "mock"})),
-        (ImageEngine::Backend, None) => {
-            bare(class, "not_ready", Some("it is not configured"), Value::Null)
-        }
+        (ImageEngine::Backend, None) => bare(class, "not_ready", Some("it is not configured"), Value::Null),
         (ImageEngine::Backend, Some(health)) => of_backend(class, health),
     }
 }

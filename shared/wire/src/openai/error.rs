@@ -136,6 +136,8 @@ codes! {
     EngineTimeout = "engine_timeout", "server_error";
     /// The GPU is out of memory.
     GpuOutOfMemory = "gpu_out_of_memory", "service_unavailable_error";
+    /// Somebody cancelled the request.
+    Cancelled = "cancelled", "invalid_request_error";
     /// The gateway has no file descriptor left.
     GatewayOverloaded = "gateway_overloaded", "service_unavailable_error";
     /// The image store's disk is full.

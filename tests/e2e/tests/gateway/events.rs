@@ -11,10 +11,15 @@ use fakes::{
     gpu::FakeCard,
     raw_http::RawClient,
     sse::SseReader,
-    upstream::{Upstream, UpstreamReply},
+    stream_client::StreamClient,
+    upstream::{
+        Upstream, UpstreamReply, fake_image,
+        sse::{SseStep, completed},
+    },
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use wire::openai::images::ImageSize;
 
 const PATH: &str = "/v1/gateway/events";
 const ALICE: &str = "alice-0123456789abcdef";
@@ -221,8 +226,10 @@ async fn a_fault_of_a_real_sidecars_card_is_on_the_page_within_two_seconds() {
     let library = card.library().display().to_string();
     let sidecar = Sidecar::builtin(&["--gpu", "required", "--nvml-lib", &library]).await;
     sidecar.until_ready().await;
-    let yaml =
-        format!("backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n", sidecar.url);
+    let yaml = format!(
+        "backends:\n  gpu_heavy:\n    base_url: {}\n    supported_capabilities: [images]\n",
+        sidecar.url
+    );
     let gateway = Gateway::with_backends(&yaml, &[]).await;
     let mut page = Page::open(&gateway).await;
     page.until("readiness", |data| data["status"] != "unreachable" && data["status"] != "not_ready").await;
@@ -314,7 +321,9 @@ async fn a_client_that_reads_nothing_gets_the_newest_state_later_and_not_what_it
     let gateway = Gateway::start(&upstream, &["--health-check-interval-sec", "0.05"]).await;
     let mut client = RawClient::to(&gateway.url).await;
     client
-        .send(format!("GET {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"))
+        .send(format!(
+            "GET {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+        ))
         .await;
     for nth in 1..=25 {
         upstream.set("/readyz", failing(&message(nth)));
@@ -348,4 +357,83 @@ async fn text_of_others_stays_on_its_line() {
     let readiness = page.until("readiness", |data| data["status"] == "not_ready").await;
     assert_eq!(readiness["checks"][0]["message"], odd);
     assert_eq!(page.names.iter().filter(|name| *name == "hello").count(), 1);
+}
+
+/// Has a picture made with this token; returns the request's id.
+async fn made(gateway: &Gateway, token: &str, prompt: &str) -> String {
+    let body = json!({"prompt": prompt, "size": "64x64"}).to_string();
+    let request = gateway.anonymous(Method::POST, "/v1/images/generations").bearer_auth(token);
+    let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+    let answer = TestResponse::read(answer).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.header("x-request-id").to_owned()
+}
+
+#[tokio::test]
+async fn each_token_sees_its_own_jobs_and_an_owner_all() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &["--images-backend", "mock"]).await;
+    gateway.set_env(&format!("GATEWAY_BEARER_TOKENS=own={TOKEN},alice={ALICE}\nGATEWAY_OWNER_TOKENS=own\n"));
+    gateway.reload(TOKEN).await;
+    let (mut alice, mut owner) =
+        (Page::open_with(&gateway, ALICE).await, Page::open_with(&gateway, TOKEN).await);
+    for page in [&mut alice, &mut owner] {
+        assert_eq!(page.until("jobs", |_| true).await, json!({"jobs": []}));
+    }
+    let odd = "<img src=x onerror=alert(1)>\r\n\n\u{0}\u{1b}event: hello";
+    let first = made(&gateway, TOKEN, "the owner's").await;
+    let second = made(&gateway, ALICE, odd).await;
+    let is_done = |id: &str| {
+        let id = id.to_owned();
+        move |data: &Value| data["jobs"][0]["id"] == *id && data["jobs"][0]["state"] == "done"
+    };
+    let own = alice.until("jobs", is_done(&second)).await;
+    assert_eq!(own["jobs"].as_array().unwrap().len(), 1, "{own}");
+    assert_eq!(
+        (&own["jobs"][0]["prompt"], &own["jobs"][0]["token"], &own["jobs"][0]["task"]),
+        (&json!(odd), &json!("alice"), &json!("generate"))
+    );
+    let all = owner.until("jobs", is_done(&second)).await;
+    assert_eq!((all["jobs"].as_array().unwrap().len(), &all["jobs"][1]["id"]), (2, &json!(first)));
+    assert_eq!(alice.names.iter().filter(|name| *name == "hello").count(), 1);
+}
+
+#[tokio::test]
+async fn progress_is_sent_at_most_four_times_a_second() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let mut page = Page::open(&gateway).await;
+    page.until("jobs", |_| true).await;
+    let mut script: Vec<_> = (0..100)
+        .flat_map(|nth| [SseStep::Send(format!(": progress 0.{nth:02}\n\n").into_bytes()), SseStep::Wait])
+        .collect();
+    script.push(completed("image_generation", &fake_image("p", 7, ImageSize::new(32, 32))));
+    upstream.set_images(UpstreamReply::Events(script));
+    let mut client =
+        StreamClient::start(gateway.image_request(&json!({"prompt": "p", "stream": true}))).await;
+    let start = Instant::now();
+    let steps = async {
+        for _ in 0..100 {
+            upstream.step();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(client.end().await);
+    };
+    let seen = async {
+        let mut seen = Vec::new();
+        loop {
+            let data = page.until("jobs", |_| true).await;
+            let job = &data["jobs"][0];
+            seen.push((start.elapsed(), job["progress"].as_f64()));
+            if job["state"] == "done" {
+                return seen;
+            }
+        }
+    };
+    let ((), seen) = tokio::join!(steps, seen);
+    let (last, _) = *seen.last().unwrap();
+    let most = 4 * (last.as_secs() + 1) + 1;
+    assert!(seen.len() as u64 <= most && seen.len() >= 3, "{seen:?}");
+    let progress: Vec<_> = seen.iter().filter_map(|(_, progress)| *progress).collect();
+    assert!(progress.is_sorted() && progress.len() >= 2, "{seen:?}");
 }
