@@ -1,0 +1,135 @@
+// Scales, paths and sums of the charts. Numbers in, text out: nothing here knows the page.
+
+/** All charts are drawn on this grid and stretched to their place. */
+export const WIDTH = 600;
+export const HEIGHT = 100;
+export const SPAN_SECONDS = 600;
+/** With a page open the card is read every second; one reading may be late, but a line across more would be invented. */
+const MAX_STEP_SECONDS = 3.5;
+
+const round = (value) => Math.round(value * 10) / 10;
+
+/** Where a time lies, from the left edge; `end` is the right one. */
+export const xAt = (at, end) => round(WIDTH * (1 + (at - end) / SPAN_SECONDS));
+
+/** Where a value lies, from the top. */
+export function yAt(value, {low = 0, high}) {
+  const share = (value - low) / (high - low);
+  return round(HEIGHT * (1 - Math.min(1, Math.max(0, share))));
+}
+
+/** A round end of an axis that holds `value`: 1, 2, 2.5 or 5 times a power of ten. */
+export function roundUp(value) {
+  if (!(value > 0)) return 1;
+  const unit = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 2.5, 5, 10].find((step) => step * unit >= value) * unit;
+}
+
+/** Readings that follow each other without a gap. Those without the value are gaps as well. */
+export function runs(samples, valueOf, end) {
+  const all = [];
+  let current = null;
+  let last = -Infinity;
+  for (const sample of samples) {
+    const value = valueOf(sample);
+    if (value == null || sample.at < end - SPAN_SECONDS) {
+      current = null;
+      continue;
+    }
+    if (!current || sample.at - last > MAX_STEP_SECONDS) all.push(current = []);
+    current.push([sample.at, value]);
+    last = sample.at;
+  }
+  return all;
+}
+
+/** A line through each run; a reading on its own is a dot (a line of no length with round ends). */
+export function linePath(parts, axis, end) {
+  let path = '';
+  for (const part of parts) {
+    path += `M${xAt(part[0][0], end)} ${yAt(part[0][1], axis)}`;
+    if (part.length === 1) path += 'h0';
+    for (let i = 1; i < part.length; i += 1) path += `L${xAt(part[i][0], end)} ${yAt(part[i][1], axis)}`;
+  }
+  return path;
+}
+
+/** The area between two values of each sample: `[at, [from, to]]`. A reading on its own is a thin bar. */
+export function areaPath(parts, axis, end) {
+  let path = '';
+  for (const part of parts) {
+    if (part.length === 1) {
+      const [at, [from, to]] = part[0];
+      path += `M${round(xAt(at, end) - 1)} ${yAt(from, axis)}V${yAt(to, axis)}h2V${yAt(from, axis)}Z`;
+      continue;
+    }
+    let back = '';
+    path += 'M';
+    for (const [at, [from, to]] of part) {
+      const x = xAt(at, end);
+      path += `${path.endsWith('M') ? '' : 'L'}${x} ${yAt(to, axis)}`;
+      back = `L${x} ${yAt(from, axis)}${back}`;
+    }
+    path += `${back}Z`;
+  }
+  return path;
+}
+
+const takesNone = ({status}) => status === 'not_ready' || status === 'unreachable';
+
+/** The times in which no pictures were taken, over the whole height. */
+export function notReadyPath(samples, end) {
+  let path = '';
+  let from = null;
+  const close = (to) => {
+    if (from !== null) path += `M${from} 0H${Math.max(to, from + 1)}V${HEIGHT}H${from}Z`;
+    from = null;
+  };
+  let previous = null;
+  for (const sample of samples) {
+    if (sample.at < end - SPAN_SECONDS) continue;
+    const x = xAt(sample.at, end);
+    if (previous && sample.at - previous.at > MAX_STEP_SECONDS) close(xAt(previous.at, end));
+    if (takesNone(sample)) from ??= x;
+    else close(x);
+    previous = sample;
+  }
+  if (previous) close(xAt(previous.at, end));
+  return path;
+}
+
+/** The sample nearest to a time, or null if the nearest is far from it. */
+export function nearest(samples, at, within = MAX_STEP_SECONDS) {
+  let low = 0;
+  let high = samples.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (samples[middle].at < at) low = middle + 1;
+    else high = middle;
+  }
+  const near = [samples[low - 1], samples[low]].filter((sample) => sample && Math.abs(sample.at - at) <= within);
+  return near.sort((one, other) => Math.abs(one.at - at) - Math.abs(other.at - at))[0] ?? null;
+}
+
+/** The newest, lowest and highest value; null if there is none. */
+export function range(samples, valueOf) {
+  let found = null;
+  for (const sample of samples) {
+    const value = valueOf(sample);
+    if (value == null) continue;
+    found ??= {low: value, high: value};
+    if (value < found.low) found.low = value;
+    if (value > found.high) found.high = value;
+    found.last = value;
+  }
+  return found;
+}
+
+/** Samples for a table: the newest, and one for each step of time before it. */
+export function thinned(samples, step = 30) {
+  const kept = [];
+  for (let i = samples.length - 1; i >= 0; i -= 1) {
+    if (!kept.length || kept.at(-1).at - samples[i].at >= step - 0.5) kept.push(samples[i]);
+  }
+  return kept;
+}
