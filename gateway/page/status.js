@@ -23,9 +23,8 @@ export function mount(root) {
   const store = storePanel();
   const age = h('p.note.age', {hidden: true});
   root.append(h('h1.visually-hidden', {}, 'Status'), age, h('div.status-grid', {},
-    h('div.status-column', {}, checks.root, backends.root),
-    h('div.status-column', {}, charts.root,
-      h('div.status-pair', {}, requests.root, h('div.status-column', {}, store.root, gateway.root)))));
+    h('div.status-column', {}, checks.root, backends.root, store.root),
+    h('div.status-column', {}, charts.root, h('div.status-pair', {}, requests.root, gateway.root))));
   const drawGateway = () => gateway.draw(statusHeard);
   place = {
     root,

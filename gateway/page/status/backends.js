@@ -7,7 +7,7 @@ import {meter, placesMeter, reason, rebuilt, termList} from './parts.js';
 
 export function backendsPanel() {
   const list = h('ul.backends');
-  const tokens = h('div');
+  const tokens = h('div.tokens');
   const checked = new Map();
   const root = h('section.panel', {'aria-labelledby': 'backends-title'}, h('h2', {id: 'backends-title'}, 'Backends'), list, tokens);
   return {
@@ -90,7 +90,7 @@ export function gatewayPanel() {
 
 export function storePanel() {
   const body = h('div.store');
-  const root = h('section.panel', {'aria-labelledby': 'store-title'}, h('h2', {id: 'store-title'}, 'Stored pictures'), body);
+  const root = h('section.panel.stored', {'aria-labelledby': 'store-title'}, h('h2', {id: 'store-title'}, 'Stored pictures'), body);
   return {
     root,
     draw() {

@@ -3,9 +3,11 @@ import {h, setText, svg} from '../dom.js';
 import {duration, time} from '../format.js';
 import {live} from '../live.js';
 import {SERIES, emptyReason, sentence} from './series.js';
-import {HEIGHT, SPAN_SECONDS, WIDTH, areaPath, linePath, nearest, notReadyPath, range, runs, thinned, yAt} from './scale.js';
+import {HEIGHT, SPAN_SECONDS, WIDTH, areaPath, dotPath, linePath, nearest, notReadyPath, range, runs, thinned, yAt} from './scale.js';
 
 const element = (tag, name) => svg(tag, {class: name, 'vector-effect': 'non-scaling-stroke'});
+
+const DRAW = {line: linePath, dots: dotPath};
 
 /** The panel. `draw()` is to be called after new samples, while it is seen. */
 export function chartsPanel() {
@@ -16,7 +18,7 @@ export function chartsPanel() {
     h('h2', {id: 'charts-title'}, 'The last ten minutes'),
     h('div.chart-grid', {}, charts.map(({figure}) => figure)),
     cursor.row,
-    h('p.note', {}, 'Shaded: no pictures taken. The card is read each second while a page is open, now and then otherwise: dots.'),
+    h('p.note', {}, 'Red: not ready, no pictures taken. While no page is open the card is read less often, which shows as dots.'),
     table);
   return {
     root,
@@ -36,12 +38,12 @@ function chart(series) {
   const line = h('div.chart-cursor', {hidden: true});
   const shade = element('path', 'shade');
   const grid = element('path', 'grid');
-  const paths = Object.keys(series.areas ?? {line: 0}).map((kind) => [kind, element('path', series.areas ? `area ${kind}` : 'line')]);
+  const paths = (series.areas ? Object.keys(series.areas) : ['line', 'dots']).map((kind) => [kind, element('path', `${series.areas ? 'area ' : ''}${kind}`)]);
   const limit = element('path', 'limit');
   const limitText = h('span.limit-text', {hidden: true});
   const ticks = [0, 1, 2].map(() => h('span'));
   const picture = svg('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', 'aria-hidden': 'true'},
-    shade, grid, ...paths.map(([, path]) => path), limit);
+    grid, ...paths.map(([, path]) => path), shade, limit);
   const plot = h('div.plot', {}, picture, limitText, line, reason);
   const figure = h(`figure.chart.${series.key}`, {},
     h('figcaption', {}, h('h3', {}, series.name), value, span),
@@ -58,7 +60,7 @@ function chart(series) {
       shade.setAttribute('d', notReadyPath(samples, end));
       for (const [kind, path] of paths) {
         const parts = runs(samples, series.areas?.[kind] ?? series.value, end);
-        path.setAttribute('d', series.areas ? areaPath(parts, axis, end) : linePath(parts, axis, end));
+        path.setAttribute('d', (DRAW[kind] ?? areaPath)(parts, axis, end));
       }
       drawAxis({grid, ticks, limit, limitText}, axis);
       const found = range(samples, series.value);

@@ -23,7 +23,7 @@ export function checksPanel() {
       rebuilt(bad, [checks.bad, readiness?.error, readiness?.status], () => badChecks(checks.bad, readiness));
       setText(fine, note(checks, readiness, status));
       fine.hidden = !fine.textContent;
-      drawRest(unknown, checks.unknown, 'cannot be told');
+      drawRest(unknown, checks.unknown, 'unknown');
       drawRest(passing, checks.passing, 'passed');
       rebuilt(known, [facts(readiness ?? undefined)], () => {
         const entries = facts(readiness ?? undefined);
@@ -55,7 +55,7 @@ function withFigures(check, item) {
   return item;
 }
 
-const figures = ({observed, expected}) => [observed && `is ${observed}`, expected && `should be ${expected}`].filter(Boolean).join('; ');
+const figures = ({observed, expected}) => [observed && `is: ${observed}`, expected && `expected: ${expected}`].filter(Boolean).join(' · ');
 
 function note({bad, passing}, readiness, status) {
   if (status?.gateway.images_backend === 'mock') return 'The gateway makes the pictures itself, to try it out. No card is asked.';

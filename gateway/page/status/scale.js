@@ -18,11 +18,11 @@ export function yAt(value, {low = 0, high}) {
   return round(HEIGHT * (1 - Math.min(1, Math.max(0, share))));
 }
 
-/** A round end of an axis that holds `value`: 1, 2, 2.5 or 5 times a power of ten. */
+/** A round end of an axis that holds `value`, and whose half is round as well. */
 export function roundUp(value) {
   if (!(value > 0)) return 1;
   const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].find((step) => step * unit >= value) * unit;
+  return [1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10].find((step) => step * unit >= value) * unit;
 }
 
 /** Readings that follow each other without a gap. Those without the value are gaps as well. */
@@ -43,15 +43,21 @@ export function runs(samples, valueOf, end) {
   return all;
 }
 
-/** A line through each run; a reading on its own is a dot (a line of no length with round ends). */
+/** A line through each run of two and more. */
 export function linePath(parts, axis, end) {
   let path = '';
   for (const part of parts) {
+    if (part.length === 1) continue;
     path += `M${xAt(part[0][0], end)} ${yAt(part[0][1], axis)}`;
-    if (part.length === 1) path += 'h0';
     for (let i = 1; i < part.length; i += 1) path += `L${xAt(part[i][0], end)} ${yAt(part[i][1], axis)}`;
   }
   return path;
+}
+
+/** A dot for each reading on its own: a line of no length, which round ends make visible. */
+export function dotPath(parts, axis, end) {
+  return parts.filter(({length}) => length === 1)
+    .map(([[at, value]]) => `M${xAt(at, end)} ${yAt(value, axis)}h0`).join('');
 }
 
 /** The area between two values of each sample: `[at, [from, to]]`. A reading on its own is a thin bar. */

@@ -42,6 +42,7 @@ export const SERIES = [
     areas: {
       engine: (sample) => (sample.memory_engine == null ? null : [0, sample.memory_engine]),
       others: (sample) => (held(sample) == null ? null : [sample.memory_engine ?? 0, held(sample)]),
+      free: (sample) => (held(sample) == null ? null : [held(sample), sample.memory_total]),
     },
     axis(samples) {
       const total = samples.findLast((sample) => sample.memory_total)?.memory_total ?? 1024;
