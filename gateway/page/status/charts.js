@@ -80,13 +80,13 @@ function drawAxis({grid, ticks, limit, limitText}, axis) {
   grid.setAttribute('d', axis.ticks.map(([at]) => `M0 ${yAt(at, axis)}H${WIDTH}`).join(''));
   axis.ticks.forEach(([at, text], nth) => {
     setText(ticks[nth], text);
-    ticks[nth].style.top = `${yAt(at, axis)}%`;
+    ticks[nth].style.top = `${yAt(at, axis) / HEIGHT * 100}%`;
   });
   limit.setAttribute('d', axis.limit ? `M0 ${yAt(axis.limit, axis)}H${WIDTH}` : '');
   limitText.hidden = !axis.limit;
   if (!axis.limit) return;
   setText(limitText, axis.limitText);
-  limitText.style.top = `${yAt(axis.limit, axis)}%`;
+  limitText.style.top = `${yAt(axis.limit, axis) / HEIGHT * 100}%`;
 }
 
 /** The value of a sample as text, with swatches for the parts of a stack; and the line of the cursor. */

@@ -1,21 +1,19 @@
 // Scales, paths and sums of the charts. Numbers in, text out: nothing here knows the page.
 
-/** All charts are drawn on this grid and stretched to their place. */
-export const WIDTH = 600;
-export const HEIGHT = 100;
+/** All charts are drawn on this grid and stretched to their place. Whole numbers on it are fine enough, and quick to write. */
+export const WIDTH = 1200;
+export const HEIGHT = 500;
 export const SPAN_SECONDS = 600;
 /** With a page open the card is read every second; one reading may be late, but a line across more would be invented. */
 const MAX_STEP_SECONDS = 3.5;
 
-const round = (value) => Math.round(value * 10) / 10;
-
 /** Where a time lies, from the left edge; `end` is the right one. */
-export const xAt = (at, end) => round(WIDTH * (1 + (at - end) / SPAN_SECONDS));
+export const xAt = (at, end) => Math.round(WIDTH * (1 + (at - end) / SPAN_SECONDS));
 
 /** Where a value lies, from the top. */
 export function yAt(value, {low = 0, high}) {
   const share = (value - low) / (high - low);
-  return round(HEIGHT * (1 - Math.min(1, Math.max(0, share))));
+  return Math.round(HEIGHT * (1 - Math.min(1, Math.max(0, share))));
 }
 
 /** A round end of an axis that holds `value`, and whose half is round as well. */
@@ -43,14 +41,29 @@ export function runs(samples, valueOf, end) {
   return all;
 }
 
+/** The points of a run; those in the middle of a level stretch are left out. */
+function points(part, axis, end) {
+  let path = '';
+  let level = null;
+  let skipped = null;
+  for (const [at, value] of part) {
+    const [x, y] = [xAt(at, end), yAt(value, axis)];
+    if (y === level) {
+      skipped = x;
+      continue;
+    }
+    if (skipped !== null) path += `H${skipped}`;
+    path += level === null ? `${x} ${y}` : `L${x} ${y}`;
+    level = y;
+    skipped = null;
+  }
+  return skipped === null ? path : `${path}H${skipped}`;
+}
+
 /** A line through each run of two and more. */
 export function linePath(parts, axis, end) {
   let path = '';
-  for (const part of parts) {
-    if (part.length === 1) continue;
-    path += `M${xAt(part[0][0], end)} ${yAt(part[0][1], axis)}`;
-    for (let i = 1; i < part.length; i += 1) path += `L${xAt(part[i][0], end)} ${yAt(part[i][1], axis)}`;
-  }
+  for (const part of parts) if (part.length > 1) path += `M${points(part, axis, end)}`;
   return path;
 }
 
@@ -60,23 +73,13 @@ export function dotPath(parts, axis, end) {
     .map(([[at, value]]) => `M${xAt(at, end)} ${yAt(value, axis)}h0`).join('');
 }
 
-/** The area between two values of each sample: `[at, [from, to]]`. A reading on its own is a thin bar. */
+/** The area from the bottom to each value. A reading on its own is a thin bar. */
 export function areaPath(parts, axis, end) {
   let path = '';
   for (const part of parts) {
-    if (part.length === 1) {
-      const [at, [from, to]] = part[0];
-      path += `M${round(xAt(at, end) - 1)} ${yAt(from, axis)}V${yAt(to, axis)}h2V${yAt(from, axis)}Z`;
-      continue;
-    }
-    let back = '';
-    path += 'M';
-    for (const [at, [from, to]] of part) {
-      const x = xAt(at, end);
-      path += `${path.endsWith('M') ? '' : 'L'}${x} ${yAt(to, axis)}`;
-      back = `L${x} ${yAt(from, axis)}${back}`;
-    }
-    path += `${back}Z`;
+    const [first, last] = [xAt(part[0][0], end), xAt(part.at(-1)[0], end)];
+    if (part.length > 1) path += `M${points(part, axis, end)}V${HEIGHT}H${first}Z`;
+    else path += `M${last - 4} ${yAt(part[0][1], axis)}H${last}V${HEIGHT}h-4Z`;
   }
   return path;
 }
@@ -88,7 +91,7 @@ export function notReadyPath(samples, end) {
   let path = '';
   let from = null;
   const close = (to) => {
-    if (from !== null) path += `M${from} 0H${Math.max(to, from + 1)}V${HEIGHT}H${from}Z`;
+    if (from !== null) path += `M${from} 0H${Math.max(to, from + 2)}V${HEIGHT}H${from}Z`;
     from = null;
   };
   let previous = null;

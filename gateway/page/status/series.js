@@ -39,10 +39,11 @@ export const SERIES = [
     figure: memory,
     text: (sample) => memoryParts(sample)?.map(([name, mib]) => `${name} ${memory(mib)}`).join(', ') ?? null,
     parts: memoryParts,
+    // Each from the bottom, the lowest drawn last, over the others.
     areas: {
-      engine: (sample) => (sample.memory_engine == null ? null : [0, sample.memory_engine]),
-      others: (sample) => (held(sample) == null ? null : [sample.memory_engine ?? 0, held(sample)]),
-      free: (sample) => (held(sample) == null ? null : [held(sample), sample.memory_total]),
+      free: (sample) => (held(sample) == null ? null : sample.memory_total),
+      others: held,
+      engine: (sample) => sample.memory_engine,
     },
     axis(samples) {
       const total = samples.findLast((sample) => sample.memory_total)?.memory_total ?? 1024;
