@@ -68,6 +68,7 @@ function chart(series) {
       setText(summary, sentence(series, samples) ?? '');
       const empty = emptyReason(series, samples, live.readiness);
       reason.hidden = !empty;
+      figure.classList.toggle('empty-chart', Boolean(empty));
       setText(reason, empty ?? '');
     },
   };
