@@ -1,0 +1,39 @@
+// Numbers and times for people.
+
+/** As in `11.5 GiB`, from MiB. */
+export function memory(mib) {
+  return mib >= 1024 ? `${(mib / 1024).toFixed(1)} GiB` : `${Math.round(mib)} MiB`;
+}
+
+/** As in `3.2 MiB`, from bytes. */
+export function bytes(count) {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let unit = 0;
+  let value = count;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** As in `42 s` or `3 min 20 s`. */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return whole % 60 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${whole / 60} min`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** The person's own way to write a day and a time, from Unix seconds. */
+export function dateTime(unix) {
+  return new Date(unix * 1000).toLocaleString(undefined, {dateStyle: 'medium', timeStyle: 'short'});
+}
+
+export function day(unix) {
+  return new Date(unix * 1000).toLocaleDateString(undefined, {weekday: 'long', year: 'numeric', month: 'long', day: 'numeric'});
+}
+
+export function time(unix) {
+  return new Date(unix * 1000).toLocaleTimeString(undefined, {timeStyle: 'medium'});
+}
