@@ -27,6 +27,8 @@ mod gallery;
 mod health;
 /// Images through the gateway: routing, delivery, what is relayed and what is not.
 mod images;
+/// Image requests that outlive their client, and those that are cancelled by their id.
+mod jobs;
 /// The old gateway: what is proxied, and what never is.
 mod legacy;
 /// Several cards behind one address.
