@@ -2,6 +2,7 @@
 
 mod base64_body;
 mod event_relay;
+mod recorder;
 mod respond;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use service::parsing::parse_off_thread;
 use tokio::time::Instant;
 
+use self::recorder::Recorder;
 use super::{AuthorizedRequest, requested_backend};
 use crate::{
     admission::{Grant, require_ready},
@@ -78,6 +80,7 @@ async fn serve(
     let ready = require_ready(&app.health, routed).map_err(ApiError::NotReady)?; // is it ready: else 503
     let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is a slot free: else 429
     let files = reserve_files(app, grant.routed().engine(), &image_request).await?; // has the store room
+    let recorder = Recorder::new(app, authorized, arrival, &image_request, body.asked(), grant.routed().model());
     let response = match grant.routed().engine() {
         ImageEngine::Mock => mock::paint(&app.store, grant, &image_request).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {
@@ -99,10 +102,10 @@ async fn serve(
         }
     };
     match response {
-        BackendResponse::Images(images) => respond::store_images(app, images, authorized.provenance()).await, // store, respond
+        BackendResponse::Images(images) => respond::store_images(app, images, &recorder).await, // store, respond
         // The same, event by event.
         BackendResponse::Events(events, file) => {
-            Ok(event_relay::respond(app, authorized, events, *file, deadline))
+            Ok(event_relay::respond(app, authorized, events, *file, recorder, deadline))
         }
     }
 }

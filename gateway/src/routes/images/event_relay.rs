@@ -9,7 +9,7 @@ use bytes::Bytes;
 use service::{expiring::Expiring, slots::SharedPermit};
 use tokio::time::Instant;
 
-use super::respond::store_image;
+use super::{recorder::Recorder, respond::store_image};
 use crate::{
     app::App,
     backend::{
@@ -24,7 +24,7 @@ use crate::{
         AuthorizedRequest,
         relay::{self, Source, Step},
     },
-    store::{metadata::Provenance, writable::ReservedFiles},
+    store::writable::ReservedFiles,
 };
 
 /// A response whose body is the events. They expire at `deadline`, even if the client reads none of them until then.
@@ -33,12 +33,13 @@ pub(super) fn respond(
     authorized: &AuthorizedRequest,
     events: EventStream,
     file: ReservedFiles,
+    recorder: Recorder,
     deadline: Instant,
 ) -> Response {
     let relay = EventRelay {
         app: app.clone(),
         record: authorized.record.clone(),
-        provenance: authorized.provenance(),
+        recorder,
         class: events.class().to_owned(),
         events: Expiring::new(events, deadline, &app.lifecycle),
         file,
@@ -57,7 +58,7 @@ pub(super) fn respond(
 struct EventRelay {
     app: App,
     record: RequestRecord,
-    provenance: Provenance,
+    recorder: Recorder,
     class: String,
     events: Expiring<EventStream>,
     file: ReservedFiles,
@@ -100,9 +101,10 @@ impl Source for EventRelay {
 impl EventRelay {
     /// Stores a finished image; returns its event with the URL.
     async fn store(&mut self, completed: CompletedImage, slot: SharedPermit) -> Result<Bytes, ApiError> {
-        let CompletedImage { image, event } = completed;
+        let CompletedImage { image, metadata, event } = completed;
         let file = std::mem::take(&mut self.file);
-        let url = store_image(&self.app, slot.clone(), file, image, self.provenance.clone()).await?;
+        let provenance = self.recorder.provenance(&[&metadata]);
+        let url = store_image(&self.app, slot.clone(), file, image, provenance).await?;
         Ok(run_blocking_with_permit(slot, move || event.with_url(&url)).await)
     }
 
