@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn what_is_malformed_or_blank_is_left_out_and_never_refused() {
         for (parameters, expected) in [
-            (json!({"steps": "many", "cfg_scale": {}, "scheduler": 7, "strength": [], "loras": "x"}), json!({})),
+            (
+                json!({"steps": "many", "cfg_scale": {}, "scheduler": 7, "strength": [], "loras": "x"}),
+                json!({}),
+            ),
             (json!({"steps": null, "num_inference_steps": 9}), json!({"steps": 9})),
             (json!({"scheduler": " ", "sampler": "ddim"}), json!({"scheduler": "ddim"})),
             (json!({"steps": 8, "num_inference_steps": 9}), json!({"steps": 8})),
@@ -181,10 +184,10 @@ mod tests {
             ("name=\"image[0]\"; filename=\"C:\\dir\\a \u{e9}.png\"", "x"),
             ("name=mask; filename=m.png", "x"),
         ]);
-        assert_eq!((form.references, form.has_mask), (
-            ["C:\\dir\\a \u{e9}.png", "b.png", "c.png"].map(str::to_owned).into(),
-            true
-        ));
+        assert_eq!(
+            (form.references, form.has_mask),
+            (["C:\\dir\\a \u{e9}.png", "b.png", "c.png"].map(str::to_owned).into(), true)
+        );
         let nameless = of_form(&[("name=image", "x"), ("name=prompt", "p"), ("name=mask; filename=m", "")]);
         assert_eq!((nameless.references, nameless.has_mask), (Vec::<String>::new(), false));
         let data = "data:image/png;base64,aGk=";

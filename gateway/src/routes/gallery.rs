@@ -74,7 +74,8 @@ fn file_members(listed: &ListedImage, base: &str) -> [(String, Value); 6] {
     [
         ("name", name.into()),
         ("url", format!("{base}/ui/images/{name}").into()),
-        ("thumbnail", format!("{base}/ui/thumbnails/{name}").into()),
+        // For the page, which is of the same origin.
+        ("thumbnail", format!("/ui/thumbnails/{name}").into()),
         ("bytes", listed.size.into()),
         ("created", listed.name.unix().into()),
         ("content_type", listed.mime.into()),

@@ -80,7 +80,8 @@ async fn serve(
     let ready = require_ready(&app.health, routed).map_err(ApiError::NotReady)?; // is it ready: else 503
     let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is a slot free: else 429
     let files = reserve_files(app, grant.routed().engine(), &image_request).await?; // has the store room
-    let recorder = Recorder::new(app, authorized, arrival, &image_request, body.asked(), grant.routed().model());
+    let recorder =
+        Recorder::new(app, authorized, arrival, &image_request, body.asked(), grant.routed().model());
     let response = match grant.routed().engine() {
         ImageEngine::Mock => mock::paint(&app.store, grant, &image_request).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {

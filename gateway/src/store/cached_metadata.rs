@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_text_is_found_in_prompts_and_model_in_any_case() {
-        let image = cached(&json!({"prompt": "A Red C\u{c4}T", "negative_prompt": "Blurry", "model": "SDXL Base",
+        let image =
+            cached(&json!({"prompt": "A Red C\u{c4}T", "negative_prompt": "Blurry", "model": "SDXL Base",
             "scheduler": "euler"}));
         for (text, found) in [
             ("red", true),

@@ -63,8 +63,9 @@ impl PageQuery {
     /// them.
     fn set(&mut self, name: &str, value: &str) -> Result<(), FieldError> {
         let wrong = |expected: String| FieldError::new(name, format!("{name} must be {expected}."));
-        let seconds =
-            || value.parse::<u64>().map_err(|_| wrong("a time in Unix seconds, such as 1736697234".to_owned()));
+        let seconds = || {
+            value.parse::<u64>().map_err(|_| wrong("a time in Unix seconds, such as 1736697234".to_owned()))
+        };
         match name {
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -80,9 +81,8 @@ impl PageQuery {
                 self.filter.request_id = Some(id.to_owned());
             }
             "text" | "model" => {
-                let expected = || {
-                    wrong(format!("at most {MAX_TEXT_CHARS} characters of percent-encoded UTF-8"))
-                };
+                let expected =
+                    || wrong(format!("at most {MAX_TEXT_CHARS} characters of percent-encoded UTF-8"));
                 let text = decode(value).ok_or_else(expected)?;
                 let text = Some(text.trim()).filter(|text| !text.is_empty());
                 if name == "text" {
@@ -139,7 +139,8 @@ mod tests {
         let image = |record: Value| -> CachedMetadata {
             serde_json::from_value::<ImageMetadata>(record).unwrap().into()
         };
-        let cat = image(json!({"request_ids": ["r1", "r2"], "prompt": "A red <Cat> & more\nÄ", "model": "SDXL"}));
+        let cat =
+            image(json!({"request_ids": ["r1", "r2"], "prompt": "A red <Cat> & more\nÄ", "model": "SDXL"}));
         let name = ImageName::parse(NAME).unwrap();
         for (query, matches) in [
             ("request_id=r2", true),

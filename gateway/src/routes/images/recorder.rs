@@ -152,15 +152,29 @@ mod tests {
             "requested": requested, "duration_seconds": 1.5});
         for (said, changes) in [
             (vec![], json!({})),
-            (vec![json!({"size": "80x80", "ignored": ["strength"]}), json!({"seed": 9})],
-                json!({"size": "80x80", "ignored": ["strength"], "seed": 9})),
-            (vec![json!({"size": "80x80"}), json!({"seed": 9, "settings": {"model": "SD 1.5", "preset": "sd",
-                "steps": 8, "seed": 10, "size": "96x96", "none": null, "graph": {"a": [1]}}})],
-                json!({"model": "SD 1.5", "preset": "sd", "steps": 8, "seed": 10, "size": "96x96", "graph": {"a": [1]}})),
-            (vec![json!({"settings": {"prompt": "other", "requested": 1, "duration_seconds": 9, "mask": 1,
-                "references": [], "task": "evil"}})], json!({})),
-            (vec![json!({"settings": {"task": "inpaint"}, "revised_prompt": "r"})],
-                json!({"task": "inpaint", "revised_prompt": "r"})),
+            (
+                vec![json!({"size": "80x80", "ignored": ["strength"]}), json!({"seed": 9})],
+                json!({"size": "80x80", "ignored": ["strength"], "seed": 9}),
+            ),
+            (
+                vec![
+                    json!({"size": "80x80"}),
+                    json!({"seed": 9, "settings": {"model": "SD 1.5", "preset": "sd",
+                "steps": 8, "seed": 10, "size": "96x96", "none": null, "graph": {"a": [1]}}}),
+                ],
+                json!({"model": "SD 1.5", "preset": "sd", "steps": 8, "seed": 10, "size": "96x96", "graph": {"a": [1]}}),
+            ),
+            (
+                vec![
+                    json!({"settings": {"prompt": "other", "requested": 1, "duration_seconds": 9, "mask": 1,
+                "references": [], "task": "evil"}}),
+                ],
+                json!({}),
+            ),
+            (
+                vec![json!({"settings": {"task": "inpaint"}, "revised_prompt": "r"})],
+                json!({"task": "inpaint", "revised_prompt": "r"}),
+            ),
             (vec![json!({"settings": "none"})], json!({})),
         ] {
             let mut expected = object(unsaid.clone());
@@ -173,7 +187,8 @@ mod tests {
 
     #[test]
     fn an_edit_says_what_it_was_made_from() {
-        let names = ["/home/me/a.png", r"C:\Users\me\b.png", "c\n\u{202e}d", &"x".repeat(200)].map(str::to_owned);
+        let names =
+            ["/home/me/a.png", r"C:\Users\me\b.png", "c\n\u{202e}d", &"x".repeat(200)].map(str::to_owned);
         let mut edit = asked(ImageTask::Edit);
         edit.settings.references = names.into();
         edit.settings.negative_prompt = Some("bad".to_owned());

@@ -380,7 +380,11 @@ fn settings_are_stored_and_found_with_their_image_and_deleted_with_it() {
     assert_eq!(newest.metadata.summary()["prompt"], "another CAT");
     assert_eq!(with_text(&store, "cat", Some(&newest.name), 1), (vec![1], 2), "the total is of all pages");
     fs::remove_file(dir.join(newest.name.as_str())).unwrap();
-    assert_eq!(with_text(&store, "cat", None, 1), (vec![1], 1), "a deleted file leaves no gap and does not count");
+    assert_eq!(
+        with_text(&store, "cat", None, 1),
+        (vec![1], 1),
+        "a deleted file leaves no gap and does not count"
+    );
     for listed in store.page(None, None, 9).unwrap().images {
         assert!(store.remove(&listed.name).unwrap());
     }
@@ -399,17 +403,17 @@ fn a_filtered_page_of_thousands_reads_nothing_but_its_own_files() {
         fs::write(name.with_extension("png.json"), record).unwrap();
     }
     let store = ImageStore::open(&dir).unwrap();
-    assert_eq!(with_text(&store, "PICTURE 49", None, 50), ((4_901..=4_950).rev().chain(vec![]).collect::<Vec<_>>()[..50].to_vec(), 111));
+    assert_eq!(with_text(&store, "PICTURE 49", None, 50), ((4_951..=5_000).rev().collect(), 111));
     // Everything but the page's own images is gone: it is not looked at.
     for entry in fs::read_dir(&dir).unwrap() {
         let path = entry.unwrap().path();
         let unix = path.file_name().unwrap().to_str().unwrap().split('_').next().unwrap().parse::<u64>();
-        if !unix.is_ok_and(|unix| (4_901..=5_000).contains(&unix)) || path.extension().unwrap() == "json" {
+        if !unix.is_ok_and(|unix| (4_950..=5_000).contains(&unix)) || path.extension().unwrap() == "json" {
             fs::remove_file(path).unwrap();
         }
     }
     let started = std::time::Instant::now();
     let (page, total) = with_text(&store, "picture 49", None, 50);
     println!("a page of 50 of {total} in {:?}", started.elapsed());
-    assert_eq!((page.first(), page.len(), total), (Some(&5_000), 50, 111));
+    assert_eq!((page, total), ((4_951..=5_000).rev().collect(), 111));
 }
