@@ -47,6 +47,8 @@ mod receiving;
 mod reload;
 /// Where chat and embeddings go, and that there is no fallback.
 mod routing;
+/// The settings that are kept beside each image.
+mod settings;
 /// After the machine has slept.
 mod sleep;
 /// Clients that read or send slowly.
