@@ -4,7 +4,8 @@ import {cardRegion} from './card.js';
 import {h, setText, toast} from './dom.js';
 import {bytes} from './format.js';
 import {live} from './live.js';
-import {imageModels, loadModels} from './models.js';
+import {imageModels, loadModels, modelById} from './models.js';
+import {abilities} from './make/abilities.js';
 import {Form} from './make/form.js';
 import {makeAgain, receiveHandoffs, useAsReference} from './make/handoff.js';
 import {Jobs} from './make/jobs.js';
@@ -145,7 +146,8 @@ function send(asked, able, source) {
 
 /** The same request once more, as it was: the form may have changed since. */
 function retry(entry) {
-  const {job: {asked}, able, source} = entry;
+  const {job: {asked}, source} = entry;
+  const able = entry.able ?? abilities(modelById(asked.model) ?? null);
   form.clearProblems();
   if (jobs.entries.includes(entry)) jobs.remove(entry);
   send(asked, able, source);

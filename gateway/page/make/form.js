@@ -188,7 +188,7 @@ export class Form {
     for (const name of ['negative_prompt', 'cfg_scale', 'scheduler', 'strength']) rows[name].hidden = !takes[name];
     if (!schedulers.length && model) rows.scheduler.hidden = true;
     more.hidden = ['cfg_scale', 'scheduler', 'strength'].every((name) => rows[name].hidden);
-    for (const [name, open] of [['steps', 'any'], ['seed', 'new each time'], ['cfg_scale', 'any'], ['strength', 'any']]) {
+    for (const [name, open] of [['steps', 'default'], ['seed', 'new each time'], ['cfg_scale', 'default'], ['strength', 'default']]) {
       of[name].disabled = !takes[name];
       of[name].placeholder = takes[name] ? defaults[name] ?? open : 'fixed';
     }
@@ -277,7 +277,7 @@ function choose(select, options, value) {
 
 function controls() {
   const number = (name, more) => h('input', {id: `make-${name}`, type: 'number', inputmode: 'numeric', min: 0, step: 1, ...more});
-  const text = (name, rows) => h('textarea', {id: `make-${name}`, rows, dir: 'auto', maxlength: 32_000});
+  const text = (name, rows) => h('textarea', {id: `make-${name}`, rows, dir: 'auto'});
   const select = (name, more) => h('select', {id: `make-${name}`, ...more});
   return {
     prompt: text('prompt', 4),
@@ -313,7 +313,7 @@ function parts(of, references) {
   const seed = h('div.field', {}, h('label', {for: of.seed.id}, 'Seed'), h('div.with-button', {}, of.seed, keep, shuffle));
   const notes = h('div.notices');
   const alerts = h('div.alerts');
-  const full = h('p.note.full', {id: 'full-note'});
+  const full = h('p.note.full', {id: 'full-note', 'aria-live': 'polite'});
   const button = h('button.primary', {'aria-describedby': full.id, title: 'Ctrl or ⌘ and Enter'}, 'Generate');
   const form = h('form.panel.make-form', {'aria-label': 'New picture', novalidate: true, autocomplete: 'off'},
     h('div.fields', {},

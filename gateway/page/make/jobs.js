@@ -30,7 +30,7 @@ function heard() {
 }
 
 export class Jobs {
-  /** Newest first: `{job, source, preview, answering, cancelling, abort}`. `source` is what sends it again. */
+  /** Newest first: `{job, source, preview, following, cancelling, abort}`. `source` is what sends it again. */
   entries = [];
   #show;
 
@@ -43,7 +43,9 @@ export class Jobs {
   /** Those of before the reload. */
   recall() {
     for (const job of recall(recallText('sessionStorage', JOBS)).reverse()) {
-      const entry = {job, source: null, preview: null, answering: false};
+      // The files of an edit are gone.
+      const source = job.task === 'generate' ? {references: [], mask: null} : null;
+      const entry = {job, source, preview: null};
       this.entries.unshift(entry);
       this.#show.added(entry);
       if (job.state === RUNNING) this.#follow(entry);
@@ -75,7 +77,7 @@ export class Jobs {
       work,
       at: Date.now(),
     });
-    const entry = {job, source, preview: null, answering: true, abort: new AbortController()};
+    const entry = {job, source, preview: null, abort: new AbortController()};
     this.entries.unshift(entry);
     for (const old of this.entries.slice(SHOWN)) if (old.job.state !== RUNNING) this.remove(old);
     this.#save();
@@ -87,6 +89,7 @@ export class Jobs {
   async #send(entry, files) {
     const {job: {id, asked, task}, source, abort: {signal}} = entry;
     const path = task === 'generate' ? '/v1/images/generations' : '/v1/images/edits';
+    const unreachable = live.state === 'lost';
     const headers = {'X-Request-Id': id, 'X-On-Disconnect': 'finish'};
     try {
       const fields = sendable(asked);
@@ -98,10 +101,8 @@ export class Jobs {
       if (entry.job.state === RUNNING) this.#follow(entry);
     } catch (error) {
       if (entry.job.state !== RUNNING) return;
-      if (signal.aborted || error.isNetwork) this.#follow(entry);
+      if (signal.aborted || (error.isNetwork && !unreachable)) this.#follow(entry);
       else this.#fail(entry, error);
-    } finally {
-      entry.answering = false;
     }
   }
 
@@ -114,7 +115,6 @@ export class Jobs {
       else if (event?.endsWith('.completed')) {
         const {ignored, ...picture} = JSON.parse(data);
         this.#completed(entry, {data: [picture], ignored});
-        return;
       }
     }
   }
@@ -136,7 +136,7 @@ export class Jobs {
   }
 
   #fail(entry, error) {
-    const {status = 0, code = null, param = null, retryAfter = null} = error;
+    const {status = 0, code = null, param = null} = error;
     if (code === 'cancelled' || code === 'request_cancelled') return this.#set(entry, {state: 'cancelled'});
     const field = fieldOf({status, param});
     if (field) {
@@ -144,7 +144,7 @@ export class Jobs {
       return this.#show.refused(field, error.message);
     }
     const message = error.message || 'The gateway gives no reason.';
-    return this.#set(entry, {state: 'failed', error: {message, status, code, retryAfter}});
+    return this.#set(entry, {state: 'failed', error: {message, status, code}});
   }
 
   /** The answer will not come over its connection: the gateway's list of jobs tells how it goes on. */

@@ -6,8 +6,8 @@ const REMEMBER_BYTES = 300_000;
 export const RUNNING = 'running';
 
 /** A request that is being sent. */
-export function newJob(id, asked, {task, references = [], mask = false, expected = null, work, at}) {
-  return {id, asked, task, references, mask, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
+export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at}) {
+  return {id, asked, task, references, mask, size, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
     ignored: [], error: null, took: null};
 }
 
@@ -18,6 +18,9 @@ export function withLive(job, news) {
     return news.progress == null || news.progress <= (job.progress ?? 0) ? job : {...job, progress: news.progress};
   }
   const ended = {...job, took: news.ended_at ? news.ended_at - news.started_at : null};
+  if (news.state === 'done' && !news.pictures?.length) {
+    return {...ended, state: 'failed', error: {message: 'The job has ended, and its picture is not in the store.'}};
+  }
   if (news.state === 'done') return {...ended, state: 'done', pictures: news.pictures.map((name) => ({name}))};
   if (news.state === 'cancelled') return {...ended, state: 'cancelled'};
   return {...ended, state: 'failed', error: news.error ?? {message: 'The gateway gives no reason.'}};

@@ -6,11 +6,8 @@ import {judge} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
 
-const ACTIONS = {
-  cancel: 'Cancels in the engine',
-  lost: 'The gateway does not know this request any more: it was restarted, or the request never arrived. No picture of it is stored. '
-    + 'Try again to make it anew.',
-};
+const LOST = 'The gateway does not know this request any more: it was restarted, or the request never arrived. '
+  + 'There is no picture of it. ';
 
 export class Tile {
   #entry;
@@ -78,7 +75,7 @@ export class Tile {
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
     let rest = left == null ? '' : left < 1.5 ? 'nearly done' : `about ${duration(left)} left`;
     if (cancelling) rest = 'cancelling';
-    else if (following && live.state !== 'open') rest = 'no connection; the gateway goes on with it';
+    else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
     else if (following && job.progress == null) rest = 'looking for it on the gateway';
     setText(this.time, [duration(elapsed), rest].filter(Boolean).join(' · '));
   }
@@ -107,7 +104,9 @@ export class Tile {
   #figure(job, picture, index, several) {
     const {width, height} = parseSize(picture.settings?.size ?? job.size) ?? {width: 1, height: 1};
     const prompt = job.asked.prompt.slice(0, 200);
-    const image = h('img', {src: picture.address ?? `/ui/images/${picture.name}`, alt: prompt, dir: 'auto', decoding: 'async'});
+    // After a reload there may be many.
+    const loading = this.frames.firstChild ? null : 'lazy';
+    const image = h('img', {src: picture.address ?? `/ui/images/${picture.name}`, alt: prompt, dir: 'auto', decoding: 'async', loading});
     if (!parseSize(picture.settings?.size ?? job.size)) {
       image.addEventListener('load', () => this.frames.style.setProperty('--ratio', image.naturalWidth / image.naturalHeight));
     } else this.frames.style.setProperty('--ratio', width / height);
@@ -143,7 +142,7 @@ export class Tile {
       this.details.replaceChildren(this.prompt, h('div.running-row', {}, h('p.note', {}, 'Cancelled.'), retry, close));
       return;
     }
-    const error = job.state === 'lost' ? {message: ACTIONS.lost} : job.error;
+    const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again to make it anew.' : 'Add its references again to make it anew.')} : job.error;
     const todo = advice(error);
     const box = alertBox(error, [todo && h('p.note', {}, todo), retry].filter(Boolean));
     box.lastElementChild.addEventListener('click', () => this.#act.remove(this.#entry));
