@@ -74,14 +74,15 @@ export class MaskDialog {
     this.rectangleButton = tool('Rectangle', 'rectangle', () => this.rectangle.open());
     this.undoButton = small('Undo', 'undo', () => this.#undo(), 'Undo (Ctrl+Z)');
     this.redoButton = small('Redo', 'redo', () => this.#redo(), 'Redo (Ctrl+Shift+Z)');
-    this.clearButton = tool('Clear', 'clear', () => this.#add({kind: 'clear'}, 'Cleared.'));
+    const clear = h('button.mask-clear', {type: 'button', 'aria-label': 'Clear', title: 'Clear', onclick: () => this.#add({kind: 'clear'}, 'Cleared.')},
+      icon('clear'), h('span', {}, 'Clear'));
     this.slider = h('input', {type: 'range', id: 'mask-size', min: 0, max: this.sizes.length - 1, step: 1, title: '[ and ]',
       oninput: () => this.#setSize(Number(this.slider.value), true)});
     this.sizeText = h('span.mask-size-text', {'aria-hidden': 'true'});
     return h('div.mask-tools', {role: 'group', 'aria-label': 'Tools'},
       h('div.mask-group', {}, this.brush, this.eraser, this.rectangleButton),
       h('div.mask-group.mask-size', {}, h('label', {for: 'mask-size'}, 'Size'), this.slider, this.sizeText),
-      h('div.mask-group', {}, this.undoButton, this.redoButton, this.clearButton, tool('Invert', null, () => this.#add({kind: 'invert'}, 'Inverted.'))),
+      h('div.mask-group', {}, this.undoButton, this.redoButton, clear, tool('Invert', null, () => this.#add({kind: 'invert'}, 'Inverted.'))),
       h('div.mask-group', {}, small('Zoom out', 'zoomOut', () => this.surface.zoom(1 / 1.5)), small('Zoom in', 'zoomIn', () => this.surface.zoom(1.5)),
         tool('Fit', null, () => this.surface.fit())));
   }

@@ -12,7 +12,6 @@ export class History {
   #settled = [];
   #done = [];
   #undone = [];
-  #numbers = 0;
 
   constructor(first) {
     if (first) this.#settled.push(first);
@@ -31,7 +30,7 @@ export class History {
   }
 
   get isFull() {
-    return this.#numbers > MAX_NUMBERS;
+    return this.operations.reduce((sum, operation) => sum + weight(operation), 0) > MAX_NUMBERS;
   }
 
   add(operation) {
@@ -43,7 +42,6 @@ export class History {
       if (oldest.kind === 'clear') this.#settled = [];
       else this.#settled.push(oldest);
     }
-    this.#numbers = this.operations.reduce((sum, one) => sum + weight(one), 0);
   }
 
   undo() {

@@ -19,6 +19,8 @@ export class Surface {
   #stroke = null;
   #pan = false;
   #space = false;
+  /** As large as fits: stays so when the viewport changes. */
+  #isWhole = true;
 
   constructor(image) {
     this.picture = {width: image.naturalWidth, height: image.naturalHeight};
@@ -59,6 +61,7 @@ export class Surface {
 
   fit() {
     this.#see(fit(this.picture, this.viewport));
+    this.#isWhole = true;
   }
 
   zoom(factor, point = {x: this.viewport.width / 2, y: this.viewport.height / 2}) {
@@ -89,6 +92,7 @@ export class Surface {
 
   #see(view) {
     this.view = view;
+    this.#isWhole = false;
     const {style} = this.stage;
     style.width = `${this.picture.width * view.scale}px`;
     style.height = `${this.picture.height * view.scale}px`;
@@ -98,7 +102,7 @@ export class Surface {
 
   #resized() {
     if (!this.viewport.width) return;
-    if (this.view) this.#see(clampView(this.view, this.picture, this.viewport));
+    if (this.view && !this.#isWhole) this.#see(clampView(this.view, this.picture, this.viewport));
     else this.fit();
   }
 
