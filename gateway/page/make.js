@@ -1,7 +1,7 @@
 // The place Make: the form with the card, and the pictures beside it.
 import {ApiError} from './api.js';
 import {cardRegion} from './card.js';
-import {h, icon, setText, toast} from './dom.js';
+import {h, setText, toast} from './dom.js';
 import {bytes} from './format.js';
 import {live} from './live.js';
 import {imageModels, loadModels} from './models.js';
@@ -114,9 +114,8 @@ function removed(entry) {
 }
 
 /** The gateway names a field: that is shown where the field is. */
-function refused(entry, field, error) {
-  const retryButton = h('button', {type: 'button', onclick: () => retry(entry)}, icon('repeat'), 'Try again');
-  form.showProblem({field, message: error.message}, [retryButton]);
+function refused(field, message) {
+  form.showProblem({field, message});
 }
 
 /** Says at the form that all places are taken, before anybody asks for another. */

@@ -64,6 +64,7 @@ impl AuthorizedRequest {
         Provenance {
             owner: self.caller.owner().map(str::to_owned),
             request_id: Some(self.id.as_str().to_owned()),
+            ..Provenance::default()
         }
     }
 }

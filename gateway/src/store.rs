@@ -1,7 +1,8 @@
 //! The image store. Names are derived from the bytes, so that one name never means two images.
 //!
-//! This file, [`metadata`], [`index`], [`fullness`] and [`retention`] are pure; the other modules do I/O.
+//! This file, [`metadata`], [`cached_metadata`], [`index`], [`fullness`] and [`retention`] are pure; the other modules do I/O.
 
+pub(crate) mod cached_metadata;
 pub(crate) mod disk;
 pub(crate) mod fullness;
 pub(crate) mod index;

@@ -34,7 +34,7 @@ export class Jobs {
   entries = [];
   #show;
 
-  /** `show.added(entry)`, `.changed(entry)`, `.removed(entry)`, `.refused(entry, field)`: the form is to show that. */
+  /** `show.added(entry)`, `.changed(entry)`, `.removed(entry)`, `.refused(field, message)`. */
   constructor(show) {
     this.#show = show;
     live.on('jobs', (jobs) => this.#news(jobs));
@@ -70,7 +70,8 @@ export class Jobs {
       references: source.references.map(({name}) => name),
       mask: Boolean(source.mask),
       expected: expect(recallObject('localStorage', TIMES), work),
-      size: asked.size ?? (source.references.length ? null : able.defaults.size) ?? null,
+      // What an edit has if nothing else was asked for: the shape of its first reference.
+      size: asked.size ?? (source.references.length ? source.references[0].size : able.defaults.size) ?? null,
       work,
       at: Date.now(),
     });
@@ -139,9 +140,8 @@ export class Jobs {
     if (code === 'cancelled' || code === 'request_cancelled') return this.#set(entry, {state: 'cancelled'});
     const field = fieldOf({status, param});
     if (field) {
-      const refused = {...error, message: error.message};
       this.remove(entry);
-      return this.#show.refused(entry, field, refused);
+      return this.#show.refused(field, error.message);
     }
     const message = error.message || 'The gateway gives no reason.';
     return this.#set(entry, {state: 'failed', error: {message, status, code, retryAfter}});

@@ -68,7 +68,7 @@ export function places(status, imagesClass, jobs) {
 /** Why nothing can be sent right now; null if it can. */
 export function fullText({limit, free, own}) {
   if (free !== 0) return null;
-  const all = limit === 1 ? 'The one place is taken' : `All ${limit} places are taken`;
+  const all = {1: 'The one place is taken', 2: 'Both places are taken'}[limit] ?? `All ${limit} places are taken`;
   const whose = own >= limit ? 'by your requests' : own ? `${own} by yours` : 'by others';
   return `${all}, ${whose}. You can generate again when one ends.`;
 }
@@ -110,7 +110,7 @@ const FIELDS = {
 
 /** The field of the form that an error names; null if none. */
 export function fieldOf({status, param}) {
-  if (!param || status !== 400) return null;
+  if (!param || (status !== 400 && status !== 404)) return null;
   const name = param.replace(/\[\d*\]$/, '');
   return FIELDS[param] ?? FIELDS[name] ?? name;
 }

@@ -55,6 +55,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Malformed(Malformed::Field(FieldError::new("n", "n must be 1."))),
         ApiError::Malformed(Malformed::Field(FieldError { param: None, message: "no JSON".into() })),
         ApiError::Malformed(Malformed::Size("too large".into())),
+        ApiError::Cancelled,
         ApiError::UnknownModel("x".into()),
         ApiError::Denied(RoutingError::UnknownBackend { name: "x".into(), configured: vec![class()] }),
         ApiError::Denied(RoutingError::NoImageBackend { class: class() }),
