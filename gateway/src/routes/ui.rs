@@ -50,7 +50,7 @@ pub(crate) async fn get_thumbnail(State(app): State<App>, request: Request) -> R
     let mut response = if is_cached(request.headers(), &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let thumbnail = app.store.thumbnail(&name).await.map_err(|error| match error {
+        let thumbnail = app.store.thumbnails.get(&name).await.map_err(|error| match error {
             ThumbnailError::NotFound => ApiError::NotFound,
             ThumbnailError::Busy => ApiError::ThumbnailsBusy,
             ThumbnailError::Io(error) => ApiError::Store(error.into()),

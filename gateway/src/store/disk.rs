@@ -34,7 +34,7 @@ pub(crate) struct ImageStore {
     pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<ImageIndex>>,
     pub(super) writability: Arc<Writability>,
-    pub(super) thumbnails: Arc<Thumbnails>,
+    pub(crate) thumbnails: Arc<Thumbnails>,
     /// Held while records are read for the first time.
     pub(super) reading: Arc<Mutex<()>>,
     /// Kept open so that flushing it needs no new descriptor.

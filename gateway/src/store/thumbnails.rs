@@ -22,7 +22,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info, warn};
 
 use self::index::ThumbnailIndex;
-use super::{ImageName, StoreError, disk::ImageStore, staging::TempFile, writable::check_free_space};
+use super::{ImageName, StoreError, staging::TempFile, writable::check_free_space};
 use crate::blocking::blocking;
 
 /// In the store's directory.
@@ -47,7 +47,7 @@ pub(crate) enum ThumbnailError {
 }
 
 #[derive(Debug)]
-pub(super) struct Thumbnails {
+pub(crate) struct Thumbnails {
     images: Arc<PathBuf>,
     dir: PathBuf,
     index: Mutex<ThumbnailIndex>,
@@ -57,30 +57,6 @@ pub(super) struct Thumbnails {
     places: Arc<Semaphore>,
     /// Whether the last one could not be kept.
     failing: AtomicBool,
-}
-
-impl ImageStore {
-    /// The thumbnail of an image, a WebP file.
-    pub(crate) async fn thumbnail(&self, name: &ImageName) -> Result<Bytes, ThumbnailError> {
-        if name.is_svg() {
-            return Err(ThumbnailError::NotFound);
-        }
-        let (store, image) = (self.clone(), name.clone());
-        if let Some(kept) = blocking(move || store.thumbnails.read(&image)).await {
-            return Ok(kept);
-        }
-        let place = self.thumbnails.places.clone().try_acquire_owned().map_err(|_| ThumbnailError::Busy)?;
-        let turn = timeout(MAX_WAIT, self.thumbnails.turn.clone().acquire_owned()).await;
-        let turn = turn.map_err(|_| ThumbnailError::Busy)?.map_err(|_| ThumbnailError::Busy)?;
-        let (store, image) = (self.clone(), name.clone());
-        // Both are held until the work is done, even if nobody waits for it any more.
-        blocking(move || {
-            let _held = (place, turn);
-            // Perhaps it was made while this one waited.
-            store.thumbnails.read(&image).map_or_else(|| store.thumbnails.make(&image), Ok)
-        })
-        .await
-    }
 }
 
 impl Thumbnails {
@@ -98,6 +74,28 @@ impl Thumbnails {
             warn!(dir = %thumbnails.dir.display(), %error, "the directory of thumbnails cannot be read");
         }
         thumbnails
+    }
+
+    /// The thumbnail of an image, a WebP file.
+    pub(crate) async fn get(self: &Arc<Self>, name: &ImageName) -> Result<Bytes, ThumbnailError> {
+        if name.is_svg() {
+            return Err(ThumbnailError::NotFound);
+        }
+        let (thumbnails, image) = (self.clone(), name.clone());
+        if let Some(kept) = blocking(move || thumbnails.read(&image)).await {
+            return Ok(kept);
+        }
+        let place = self.places.clone().try_acquire_owned().map_err(|_| ThumbnailError::Busy)?;
+        let turn = timeout(MAX_WAIT, self.turn.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| ThumbnailError::Busy)?.map_err(|_| ThumbnailError::Busy)?;
+        let (thumbnails, image) = (self.clone(), name.clone());
+        // Both are held until the work is done, even if nobody waits for it any more.
+        blocking(move || {
+            let _held = (place, turn);
+            // Perhaps it was made while this one waited.
+            thumbnails.read(&image).map_or_else(|| thumbnails.make(&image), Ok)
+        })
+        .await
     }
 
     /// Called once the image is gone.

@@ -5,7 +5,10 @@ use wire::openai::images::ImageSize;
 
 use super::*;
 use crate::store::{
-    EncodedImage, disk::tests::temporary, index::StoreTotals, metadata::Provenance,
+    EncodedImage,
+    disk::{ImageStore, tests::temporary},
+    index::StoreTotals,
+    metadata::Provenance,
     retention::RetentionPolicy,
 };
 
@@ -30,20 +33,20 @@ async fn it_is_made_once_and_goes_with_its_image() {
     let store = ImageStore::open(&dir).unwrap();
     let (one, other) = (store_image(&store, 1, 7), store_image(&store, 2, 8));
     let totals = store.totals();
-    let (first, second) = tokio::join!(store.thumbnail(&one), store.thumbnail(&one));
+    let (first, second) = tokio::join!(store.thumbnails.get(&one), store.thumbnails.get(&one));
     assert_eq!(first.unwrap(), second.unwrap());
-    store.thumbnail(&other).await.unwrap();
+    store.thumbnails.get(&other).await.unwrap();
     assert_eq!(thumbnails(&dir), [file_of(&one), file_of(&other)].into());
     assert_eq!(store.totals(), totals, "it does not count");
     fs::write(dir.join(FOLDER).join(file_of(&one)), "kept").unwrap();
-    assert_eq!(store.thumbnail(&one).await.unwrap(), "kept", "it is not made again");
+    assert_eq!(store.thumbnails.get(&one).await.unwrap(), "kept", "it is not made again");
     assert!(store.remove(&one).unwrap());
     assert_eq!(thumbnails(&dir), [file_of(&other)].into());
     let policy = RetentionPolicy { max_age: Some(Duration::from_secs(1)), ..RetentionPolicy::default() };
     let later = service::clock::unix_now() + 1000;
     assert_eq!(store.apply_retention(&policy, later, true).unwrap().images, 1);
     assert_eq!((thumbnails(&dir), store.totals()), (BTreeSet::new(), StoreTotals::default()));
-    assert!(matches!(store.thumbnail(&other).await, Err(ThumbnailError::NotFound)));
+    assert!(matches!(store.thumbnails.get(&other).await, Err(ThumbnailError::NotFound)));
     assert_eq!(thumbnails(&dir), BTreeSet::new());
 }
 
@@ -53,7 +56,7 @@ async fn what_nothing_needs_any_more_is_removed_at_start() {
     let store = ImageStore::open(&dir).unwrap();
     let (kept, gone) = (store_image(&store, 1, 7), store_image(&store, 2, 8));
     for name in [&kept, &gone] {
-        store.thumbnail(name).await.unwrap();
+        store.thumbnails.get(name).await.unwrap();
     }
     drop(store);
     fs::remove_file(dir.join(gone.as_str())).unwrap();
@@ -76,7 +79,7 @@ async fn where_it_cannot_be_kept_it_is_made_each_time() {
     let store = ImageStore::open(&dir).unwrap();
     let name = store_image(&store, 1, 7);
     for _ in 0..2 {
-        assert!(store.thumbnail(&name).await.unwrap().starts_with(b"RIFF"));
+        assert!(store.thumbnails.get(&name).await.unwrap().starts_with(b"RIFF"));
     }
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "a link is not followed");
 }
@@ -99,9 +102,9 @@ async fn a_bounded_number_waits() {
     let turn = store.thumbnails.turn.clone().try_acquire_owned().unwrap();
     let waiting: Vec<_> =
         (0..=MAX_WAITING).map(|_| store.thumbnails.places.clone().try_acquire_owned().unwrap()).collect();
-    assert!(matches!(store.thumbnail(&name).await, Err(ThumbnailError::Busy)));
+    assert!(matches!(store.thumbnails.get(&name).await, Err(ThumbnailError::Busy)));
     drop((turn, waiting));
-    assert!(store.thumbnail(&name).await.is_ok());
+    assert!(store.thumbnails.get(&name).await.is_ok());
     assert_eq!(
         (store.thumbnails.places.available_permits(), store.thumbnails.turn.available_permits()),
         (65, 1)

@@ -144,7 +144,6 @@ async fn what_cannot_be_decoded_has_none_and_other_addresses_get_none() {
         put(&gateway.store, 4, "png", &huge),
         "1_0123456789abcdef.png".to_owned(),
         "1_0123456789abcdef.png.webp".to_owned(),
-        "%2e%2e".to_owned(),
     ];
     for name in &names {
         let answer = ask(&gateway, Method::GET, name, &[]).await;
@@ -158,8 +157,9 @@ async fn what_cannot_be_decoded_has_none_and_other_addresses_get_none() {
 
 #[tokio::test]
 async fn a_crowd_is_bounded_and_delays_no_image() {
-    let gateway = Gateway::start(&Upstream::start().await, &[]).await;
-    let bytes = picture(1600, 1600, ImageFormat::Png);
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream, &[]).await;
+    let bytes = picture(1000, 1000, ImageFormat::Png);
     let names: Vec<_> = (0..CROWD).map(|nth| put(&gateway.store, nth, "png", &bytes)).collect();
     let crowd = join_all(names.iter().map(|name| ask(&gateway, Method::GET, name, &[])));
     let image = async {
@@ -168,7 +168,8 @@ async fn a_crowd_is_bounded_and_delays_no_image() {
     };
     let (answers, (status, thumbnails)) = tokio::join!(crowd, image);
     let made = answers.iter().filter(|answer| answer.status == 200).count();
-    assert!(status == 200 && thumbnails < made, "the image came after {thumbnails} of {made} thumbnails");
+    assert_eq!(status, 200);
+    assert!(thumbnails < made, "the image came after {thumbnails} of {made} thumbnails");
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
     assert!((1..=CROWD - 65).contains(&refused.len()), "{} were refused", refused.len());
     for answer in refused {
