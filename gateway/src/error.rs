@@ -110,7 +110,8 @@ impl ApiError {
             Self::Cancelled => ErrorResponse::new(
                 StatusCode::CONFLICT,
                 ErrorCode::Cancelled,
-                "The request was cancelled by DELETE /v1/gateway/jobs/{request_id}",
+                "The image request was cancelled by its owner (DELETE /v1/gateway/jobs/{request_id}); send it again if the image is \
+                 still wanted",
             )
             .no_retry(),
             Self::UnknownModel(id) => ErrorResponse::new(
@@ -167,12 +168,7 @@ impl ApiError {
 
     /// The failure in the list of jobs.
     pub(crate) fn to_job_error(&self) -> JobError {
-        let response = self.error_response();
-        JobError {
-            status: response.status.as_u16(),
-            code: response.body["error"]["code"].as_str().map(str::to_owned),
-            message: response.message().to_owned(),
-        }
+        JobError::from_response(&self.error_response())
     }
 
     /// Status and cause for the log, after the head was sent.
