@@ -17,6 +17,7 @@ use wire::openai::error::ErrorCode;
 use crate::{
     admission::{Busy, NotReady},
     backend::BackendError,
+    jobs::JobError,
     policy::RoutingError,
     request::image_request::Malformed,
     store::StoreError,
@@ -44,6 +45,10 @@ pub(crate) enum ApiError {
     StoreNotReady(StoreError),
     /// The images could not be stored.
     Store(StoreError),
+    /// Too many wait for thumbnails.
+    ThumbnailsBusy,
+    /// Cancelled by another request of its owner.
+    Cancelled,
     /// No ready backend lists this model.
     UnknownModel(String),
     /// No such image.
@@ -101,6 +106,14 @@ impl ApiError {
             Self::Busy(busy) => responses::busy(busy),
             Self::Backend(class, error) => responses::backend(class, error),
             Self::StoreNotReady(error) | Self::Store(error) => responses::store(error),
+            Self::ThumbnailsBusy => responses::thumbnails_busy(),
+            Self::Cancelled => ErrorResponse::new(
+                StatusCode::CONFLICT,
+                ErrorCode::Cancelled,
+                "The image request was cancelled by its owner (DELETE /v1/gateway/jobs/{request_id}); send it again if the image is \
+                 still wanted",
+            )
+            .no_retry(),
             Self::UnknownModel(id) => ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::ModelNotFound,
@@ -153,6 +166,11 @@ impl ApiError {
         StreamError { event, status: response.status.as_u16(), cause }
     }
 
+    /// The failure in the list of jobs.
+    pub(crate) fn to_job_error(&self) -> JobError {
+        JobError::from_response(&self.error_response())
+    }
+
     /// Status and cause for the log, after the head was sent.
     pub(crate) fn status_and_cause(&self) -> (u16, ErrorCause) {
         let (response, cause) = self.error_response_for(None, None);
@@ -171,11 +189,12 @@ impl ApiError {
             | Self::NotReady(_)
             | Self::Busy(_)
             | Self::StoreNotReady(_)
+            | Self::ThumbnailsBusy
             | Self::UnknownModel(_)
             | Self::NotFound
             | Self::UnknownPath(_)
             | Self::MethodNotAllowed => true,
-            Self::Backend(..) | Self::Store(_) | Self::Internal => false,
+            Self::Backend(..) | Self::Store(_) | Self::Cancelled | Self::Internal => false,
         }
     }
 

@@ -5,9 +5,14 @@ use serde_json::{Map, Value, json};
 use service::slots::Slots;
 
 use super::AuthorizedRequest;
-use crate::app::App;
+use crate::{app::App, middleware::auth::Caller};
 
 pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest) -> Json<Value> {
+    Json(with_readings(&app, state(&app, &authorized.caller)))
+}
+
+/// The status as this caller sees it, without what changes all the time.
+pub(super) fn state(app: &App, caller: &Caller) -> Value {
     let slots = app
         .admission
         .snapshot()
@@ -16,26 +21,22 @@ pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest
         let entry = json!({
             "healthy": health.alive,
             "ready": health.ready,
-            "last_check": health.last_check,
             "error": health.error,
             "warnings": health.warnings,
-            "gpu": health.gpu,
         });
         (backend.class.clone(), entry)
     });
     // Only clients that see everyone's images see everyone's token limits.
-    let caller = &authorized.caller;
     let tokens = app.admission.tokens().filter(|(name, _)| caller.sees_all() || caller.name() == Some(name));
     let tokens = tokens.map(|(name, slots)| (name.to_owned(), slot_usage(slots)));
     let reload = app.reloads.status();
     let (observed, totals) = (app.warnings.load(), app.store.totals());
-    Json(json!({
+    json!({
         "admission_control": slots.collect::<Map<_, _>>(),
         "token_limits": tokens.collect::<Map<_, _>>(),
         "backend_health": backends.collect::<Map<_, _>>(),
         "gateway": {
             "version": env!("CARGO_PKG_VERSION"),
-            "uptime_seconds": app.started.elapsed().as_secs(),
             "images_backend": app.config.images.engine.as_str(),
             "images_class": app.config.images.class,
             "config": {
@@ -52,7 +53,18 @@ pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest
             "disk_bytes": observed.disk.map(|disk| disk.total),
             "disk_free_bytes": observed.disk.map(|disk| disk.free),
         },
-    }))
+    })
+}
+
+/// Adds what changes all the time.
+pub(super) fn with_readings(app: &App, mut state: Value) -> Value {
+    state["gateway"]["uptime_seconds"] = app.started.elapsed().as_secs().into();
+    for (backend, health) in app.health.snapshot() {
+        let entry = &mut state["backend_health"][&backend.class];
+        entry["last_check"] = health.last_check.into();
+        entry["gpu"] = json!(health.gpu());
+    }
+    state
 }
 
 fn slot_usage(slots: &Slots) -> Value {
