@@ -43,7 +43,7 @@ export class Form {
   }
 
   #listen() {
-    const {controls: of, parts: {form, keep, shuffle}} = this;
+    const {controls: of, parts: {form, keep, shuffle, button}} = this;
     form.addEventListener('input', ({target}) => {
       if (target === this.controls[this.#problem]) this.clearProblems();
       this.#seedChanged();
@@ -66,6 +66,8 @@ export class Form {
       const {target} = event;
       if (target.type === 'number' && target.value === '' && /^Arrow(Up|Down)$/.test(event.key)) target.value = target.placeholder;
     });
+    // A double click is one request.
+    button.addEventListener('click', (event) => { if (event.detail > 1) event.preventDefault(); });
     shuffle.addEventListener('click', () => this.#setSeed(crypto.getRandomValues(new Uint32Array(1))[0]));
     keep.addEventListener('click', () => {
       this.#setSeed(of.seed.value !== '' ? '' : this.#lastSeed ?? crypto.getRandomValues(new Uint32Array(1))[0]);

@@ -98,7 +98,8 @@ export function formOf(settings, known) {
       prompt: text(settings.prompt),
       negative_prompt: text(settings.negative_prompt),
       model: candidates.find((name) => known.includes(name)) ?? candidates[0] ?? '',
-      size: text(settings.size),
+      // An edit whose size nobody asked for has its picture's.
+      size: settings.task !== 'generate' && settings.requested && !asked.size ? '' : text(settings.size),
       ...Object.fromEntries(['steps', 'seed', 'cfg_scale', 'scheduler', 'strength'].map((name) => [name, text(settings[name])])),
     },
     references,

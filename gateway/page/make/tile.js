@@ -123,7 +123,7 @@ export class Tile {
     const make = (label, symbol, action, quiet) => h(`button${small ? '.square.quiet' : quiet ? '.quiet' : ''}`, {
       type: 'button', onclick: action, ...(small ? {'aria-label': label, title: label} : {}),
     }, icon(symbol), !small && label);
-    const again = {prompt: job.asked.prompt, negative_prompt: job.asked.negative_prompt, task: job.task, ...of};
+    const again = {prompt: job.asked.prompt, negative_prompt: job.asked.negative_prompt, task: job.task, requested: job.asked, ...of};
     return h('div.actions', {},
       make('Make again', 'repeat', () => this.#act.again(this.#entry, again)),
       name && make('Use as reference', 'add', () => this.#act.reference(name)),
