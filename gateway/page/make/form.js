@@ -190,7 +190,7 @@ export class Form {
     for (const name of ['negative_prompt', 'cfg_scale', 'scheduler', 'strength']) rows[name].hidden = !takes[name];
     if (!schedulers.length && model) rows.scheduler.hidden = true;
     more.hidden = ['cfg_scale', 'scheduler', 'strength'].every((name) => rows[name].hidden);
-    for (const [name, open] of [['steps', 'default'], ['seed', 'new each time'], ['cfg_scale', 'default'], ['strength', 'default']]) {
+    for (const [name, open] of [['steps', 'default'], ['seed', 'random'], ['cfg_scale', 'default'], ['strength', 'default']]) {
       of[name].disabled = !takes[name];
       of[name].placeholder = takes[name] ? defaults[name] ?? open : 'fixed';
     }
