@@ -67,6 +67,7 @@ export class PictureDialog {
     this.#name = name;
     this.#settings = null;
     this.alerts.replaceChildren();
+    this.dialog.classList.remove('missing');
     this.#stage.clear();
     this.#drawPosition();
     if (!isStoreName(name)) {
@@ -125,9 +126,10 @@ export class PictureDialog {
   }
 
   #drawMissing() {
-    this.#stage.clear();
+    this.#stage.clear('This picture is not here. It was deleted, or it was made with another token.');
+    this.dialog.classList.add('missing');
     this.zoomButton.disabled = true;
-    this.prompt.replaceChildren(h('p', {}, 'This picture is not here. It was deleted, or it was made with another token.'));
+    this.prompt.replaceChildren();
     this.buttons.replaceChildren();
     this.details.replaceChildren();
   }
