@@ -16,7 +16,10 @@ use crate::app::App;
 /// apply to it, too.
 fn is_covered_by_cors(path: &str) -> bool {
     let exact = matches!(path, "/v1" | "/healthz" | "/readyz" | "/metrics" | "/ui");
-    exact || path.starts_with("/v1/") || path.starts_with("/ui/images/")
+    exact
+        || ["/v1/", "/ui/page/", "/ui/images/", "/ui/thumbnails/"]
+            .iter()
+            .any(|prefix| path.starts_with(prefix))
 }
 
 /// Lets pages of `GATEWAY_ALLOWED_ORIGINS` read the responses of these paths, errors included.

@@ -14,7 +14,7 @@ use crate::{
     app::App,
     error::ApiError,
     middleware::{self, access_log, auth},
-    routes::{events, gallery, images, jobs, legacy, metrics, models, probes, status, text, ui},
+    routes::{events, gallery, images, jobs, legacy, metrics, models, page, probes, status, text, ui},
 };
 
 pub(crate) fn router(app: App) -> Router {
@@ -32,8 +32,10 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/gateway/images/{name}", get(gallery::get_image).delete(gallery::delete_image))
         .route("/v1/gateway/jobs/{request_id}", delete(jobs::cancel))
         .route("/metrics", get(metrics::scrape))
-        .route("/ui", get(ui::page))
+        .route("/ui", get(page::page))
+        .route("/ui/page/{*path}", get(page::file))
         .route("/ui/images/{name}", get(ui::get_image))
+        .route("/ui/thumbnails/{name}", get(ui::get_thumbnail))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .fallback(legacy::forward)

@@ -7,6 +7,7 @@ pub(crate) mod jobs;
 pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod page;
 pub(crate) mod probes;
 mod relay;
 pub(crate) mod status;
@@ -15,7 +16,7 @@ pub(crate) mod ui;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use service::request_id::RequestId;
 
@@ -41,7 +42,9 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/v1/gateway/jobs/{request_id}",
     "/metrics",
     "/ui",
+    "/ui/page/{*path}",
     "/ui/images/{name}",
+    "/ui/thumbnails/{name}",
     "/healthz",
     "/readyz",
 ];
@@ -61,6 +64,7 @@ impl AuthorizedRequest {
         Provenance {
             owner: self.caller.owner().map(str::to_owned),
             request_id: Some(self.id.as_str().to_owned()),
+            ..Provenance::default()
         }
     }
 }
@@ -81,4 +85,11 @@ impl<S: Sync> FromRequestParts<S> for AuthorizedRequest {
 fn requested_backend(headers: &HeaderMap) -> Option<String> {
     let name = String::from_utf8_lossy(headers.get("x-backend")?.as_bytes()).trim().to_owned();
     (!name.is_empty()).then_some(name)
+}
+
+/// Whether the client has this content already.
+fn is_cached(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+    let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// What a program is made of, from its own folder.
-const SOURCES: [&str; 5] = ["src", "Cargo.toml", "../shared", "../Cargo.toml", "../Cargo.lock"];
+const SOURCES: [&str; 6] = ["src", "page", "Cargo.toml", "../shared", "../Cargo.toml", "../Cargo.lock"];
 
 pub(crate) fn main() -> io::Result<()> {
     let package = PathBuf::from(variable("CARGO_MANIFEST_DIR"));

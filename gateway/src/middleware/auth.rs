@@ -1,6 +1,8 @@
 //! Access control: by `Host`, by `Origin`, by client address, by token. Every path that
 //! is not in [`RouteAccess::for_path`] needs a token.
 
+mod page_path;
+
 use std::sync::Arc;
 
 use axum::{
@@ -15,6 +17,7 @@ use service::{
     secret::bearer_credential,
 };
 
+use self::page_path::is_page_path;
 use super::{access_log::RequestRecord, is_covered_by_cors};
 use crate::{
     app::App,
@@ -58,7 +61,7 @@ impl Caller {
 enum RouteAccess {
     /// Liveness and readiness.
     Public,
-    /// The page and its images: by address.
+    /// The page, its files and its images: by address.
     Address,
     /// Everything else: by token, and by address if a list is set.
     Token,
@@ -69,10 +72,16 @@ impl RouteAccess {
         match path {
             "/healthz" | "/readyz" => Self::Public,
             "/ui" => Self::Address,
-            _ if path.strip_prefix("/ui/images/").is_some_and(|name| !name.contains('/')) => Self::Address,
+            _ if is_below_page(path) => Self::Address,
             _ => Self::Token,
         }
     }
+}
+
+/// Whether it is one of the page's files, or an image or its thumbnail.
+fn is_below_page(path: &str) -> bool {
+    let name = path.strip_prefix("/ui/images/").or_else(|| path.strip_prefix("/ui/thumbnails/"));
+    path.strip_prefix("/ui/page/").is_some_and(is_page_path) || name.is_some_and(|name| !name.contains('/'))
 }
 
 /// What to do with a request that is not refused.

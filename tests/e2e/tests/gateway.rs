@@ -27,6 +27,8 @@ mod gallery;
 mod health;
 /// Images through the gateway: routing, delivery, what is relayed and what is not.
 mod images;
+/// Image requests that outlive their client, and those that are cancelled by their id.
+mod jobs;
 /// The old gateway: what is proxied, and what never is.
 mod legacy;
 /// Several cards behind one address.
@@ -37,12 +39,16 @@ mod metrics;
 mod model_lists;
 /// Whose images a token sees, and how many slots it may take.
 mod owners;
+/// The web page and its files.
+mod page;
 /// Images while they arrive from the backend.
 mod receiving;
 /// Reloads of the configuration: all of it or nothing.
 mod reload;
 /// Where chat and embeddings go, and that there is no fallback.
 mod routing;
+/// The settings that are kept beside each image.
+mod settings;
 /// After the machine has slept.
 mod sleep;
 /// Clients that read or send slowly.
@@ -55,5 +61,7 @@ mod store;
 mod stream;
 /// Streams that go wrong.
 mod stream_failures;
+/// Thumbnails of stored images.
+mod thumbnails;
 /// The listener's TLS.
 mod tls;

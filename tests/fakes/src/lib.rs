@@ -117,7 +117,9 @@ pub struct TestResponse {
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body as JSON; null if it is none.
+    /// The body.
+    pub bytes: bytes::Bytes,
+    /// The same as JSON; null if it is none.
     pub json: Value,
 }
 
@@ -125,8 +127,9 @@ impl TestResponse {
     /// Reads it.
     pub async fn read(answer: reqwest::Response) -> Self {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let body = answer.bytes().await.expect("a complete body");
-        Self { status, headers, json: serde_json::from_slice(&body).unwrap_or_default() }
+        let bytes = answer.bytes().await.expect("a complete body");
+        let json = serde_json::from_slice(&bytes).unwrap_or_default();
+        Self { status, headers, bytes, json }
     }
 
     /// A header as text; empty if absent.

@@ -67,6 +67,17 @@ fn every_path_but_the_open_ones_needs_a_token() {
         "/metrics",
         "/ui/images/",
         "/ui/images/a/b",
+        "/ui/thumbnails/a/b",
+        "/ui/page/",
+        "/ui/page/main",
+        "/ui/page/a/b/main.js",
+        "/ui/page/../main.js",
+        "/ui/page/a//main.js",
+        "/ui/page/Main.js",
+        "/ui/page/%6dain.js",
+        "/ui/page/.js",
+        "/ui/page/a.",
+        "/ui/page/a..js",
         "/%68ealthz",
         "/readyz/x",
     ] {
@@ -75,7 +86,15 @@ fn every_path_but_the_open_ones_needs_a_token() {
         assert_eq!(passes(&access, path, "127.0.0.1", &[]), expected, "{path}");
         assert_eq!(passes(&access, path, "127.0.0.1", &[ALICE]).as_deref(), Ok("alice"), "{path}");
     }
-    for path in ["/healthz", "/readyz", "/ui", "/ui/images/x.png"] {
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/ui",
+        "/ui/images/x.png",
+        "/ui/thumbnails/x.png",
+        "/ui/page/main.js",
+        "/ui/page/a-1_b/line.min.js",
+    ] {
         assert_eq!(passes(&access, path, "127.0.0.1", &[]).as_deref(), Ok("anonymous"), "{path}");
     }
 }

@@ -201,10 +201,7 @@ async fn a_browser_at_the_root_path_gets_a_page() {
         );
         assert_eq!(page.headers()["x-content-type-options"], "nosniff");
         let text = page.text().await.unwrap();
-        assert!(text.contains("/v1") && text.contains("Bearer TOKEN"), "{text}");
-        for foreign in ["<script", "<style", "src=", "http://", TOKEN] {
-            assert!(!text.contains(foreign), "{foreign}: {text}");
-        }
+        assert!(text.starts_with("<!doctype html>") && !text.contains(TOKEN), "{text}");
         let head = gateway.anonymous(Method::HEAD, "/ui").send().await.unwrap();
         assert_eq!(head.status().as_u16(), 200);
         let wrong = TestResponse::read(gateway.anonymous(Method::POST, "/ui").send().await.unwrap()).await;
