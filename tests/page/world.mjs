@@ -1,0 +1,142 @@
+// A pair of programs and a browser for the tests of one file, and a person who visits the page in it.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import {createRequire} from 'node:module';
+import path from 'node:path';
+import test, {after} from 'node:test';
+import {names} from './names.mjs';
+import {TOKENS, startPair} from './programs.mjs';
+import {Watch} from './watch.mjs';
+import {useFilesOf} from './working_tree.mjs';
+
+/** Where npm has put playwright-core and axe-core, and where results go. */
+const tools = process.env.PAGE_TOOLS;
+export const require = createRequire(path.join(tools, 'package.json'));
+const {chromium} = require('playwright-core');
+
+const BROWSER = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--no-proxy-server',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+export const DESKTOP = {width: 1280, height: 860};
+export const PHONE = {width: 390, height: 844};
+/** For whatever a person waits for; a busy machine takes its time. */
+const PATIENCE_MS = 15_000;
+
+/** The programs and the browser; they end with the file's tests. */
+export async function startWorld(options) {
+  const pair = await startPair(options);
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM,
+    // As if the authority were trusted on this device: certificate errors that are clicked away would turn caching off.
+    args: [...BROWSER, `--ignore-certificate-errors-spki-list=${pair.keyHash}`],
+  });
+  const world = new World(pair, browser);
+  after(() => world.end());
+  return world;
+}
+
+class World {
+  constructor(pair, browser) {
+    this.pair = pair;
+    this.browser = browser;
+  }
+
+  async end() {
+    await this.browser.close();
+    await this.pair.stop();
+  }
+
+  /**
+   * A test with one person. Nothing may be said in the console, violate the policy, or be asked of another origin, but for
+   * what the test itself provokes and names with `person.watch.expect`.
+   */
+  walk(name, options, work) {
+    test(name, async (t) => {
+      const person = await this.visit(options);
+      try {
+        await work(person, t);
+        person.watch.assertQuiet();
+      } catch (error) {
+        await person.keepEvidence(name);
+        throw error;
+      } finally {
+        await person.leave();
+      }
+    });
+  }
+
+  /** Opens the page; `as` signs in with that name's token by the form. */
+  async visit({as = 'owner', at = '/ui', viewport = DESKTOP, scheme = 'light', ...context} = {}) {
+    const own = await this.browser.newContext({viewport, colorScheme: scheme, locale: 'en-GB', ...context});
+    own.setDefaultTimeout(PATIENCE_MS);
+    const watch = new Watch(this.pair.url, Object.values(TOKENS));
+    await watch.over(own);
+    if (process.env.PAGE_FILES) await useFilesOf(own, process.env.PAGE_FILES);
+    const person = new Person(this.pair, await own.newPage(), watch);
+    await person.page.goto(new URL(at, this.pair.url).href);
+    if (as) await person.signIn(TOKENS[as]);
+    return person;
+  }
+}
+
+/** One page, by the names that a screen reader says. */
+class Person {
+  constructor(pair, page, watch) {
+    Object.assign(this, {pair, page, watch, context: page.context()}, names(page));
+  }
+
+  async signIn(token, {remember = false} = {}) {
+    await this.token.fill(token);
+    if (remember) await this.remember.check();
+    await this.signInButton.click();
+    await this.token.waitFor({state: 'hidden'});
+  }
+
+  /** Another tab of the same browser. */
+  async newTab(at = '/ui') {
+    const page = await this.context.newPage();
+    await page.goto(new URL(at, this.pair.url).href);
+    return new Person(this.pair, page, this.watch);
+  }
+
+  /** The bytes of a file for a file chooser. */
+  async choose(button, files) {
+    const [chooser] = await Promise.all([this.page.waitForEvent('filechooser'), button.click()]);
+    await chooser.setFiles(files);
+  }
+
+  async keepEvidence(name) {
+    const folder = path.join(tools, 'failures');
+    fs.mkdirSync(folder, {recursive: true});
+    const file = path.join(folder, `${name.replace(/\W+/g, '-')}.png`);
+    await this.page.screenshot({path: file}).catch(() => {});
+    console.error(`what the page looked like: ${file}`);
+  }
+
+  async leave() {
+    await this.context.close();
+  }
+}
+
+/** As `expect(locator).toHaveText`, for one element that changes by itself. */
+export async function says(locator, wanted) {
+  let seen;
+  const holds = async () => {
+    seen = await locator.innerText().catch(() => '');
+    return wanted.test(seen);
+  };
+  const end = performance.now() + PATIENCE_MS;
+  while (!(await holds())) {
+    assert.ok(performance.now() < end, `${locator} says ${JSON.stringify(seen)}, not ${wanted}`);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  return seen;
+}
