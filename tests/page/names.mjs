@@ -28,6 +28,9 @@ export function names(page) {
     addReference: by('button', 'Add reference'),
     paintMask: by('button', 'Paint mask'),
 
+    results: by('list', 'Results'),
+    openPicture: by('link', 'Open picture'),
+
     list,
     links: list.getByRole('link'),
     dialog,

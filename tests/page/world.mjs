@@ -74,14 +74,16 @@ class World {
   }
 
   /** Opens the page; `as` signs in with that name's token by the form. */
-  async visit({as = 'owner', at = '/ui', viewport = DESKTOP, scheme = 'light', ...context} = {}) {
-    const own = await this.browser.newContext({viewport, colorScheme: scheme, locale: 'en-GB', ...context});
+  async visit({as = 'owner', at = '/ui', viewport = DESKTOP, scheme = 'light', pair = this.pair, ...context} = {}) {
+    // Another pair than the world's has a certificate of its own.
+    const trusts = {ignoreHTTPSErrors: pair !== this.pair};
+    const own = await this.browser.newContext({viewport, colorScheme: scheme, locale: 'en-GB', ...trusts, ...context});
     own.setDefaultTimeout(PATIENCE_MS);
-    const watch = new Watch(this.pair.url, Object.values(TOKENS));
+    const watch = new Watch(pair.url, Object.values(TOKENS));
     await watch.over(own);
     if (process.env.PAGE_FILES) await useFilesOf(own, process.env.PAGE_FILES);
-    const person = new Person(this.pair, await own.newPage(), watch);
-    await person.page.goto(new URL(at, this.pair.url).href);
+    const person = new Person(pair, await own.newPage(), watch);
+    await person.page.goto(new URL(at, pair.url).href);
     if (as) await person.signIn(TOKENS[as]);
     return person;
   }
@@ -98,6 +100,32 @@ class Person {
     if (remember) await this.remember.check();
     await this.signInButton.click();
     await this.token.waitFor({state: 'hidden'});
+  }
+
+  /** Fills in the form of Make; small pictures unless told otherwise. */
+  async ask(prompt, {steps, seed, pictures, size = '512x512'} = {}) {
+    await this.prompt.fill(prompt);
+    if (steps !== undefined) await this.steps.fill(String(steps));
+    if (seed !== undefined) await this.seed.fill(String(seed));
+    if (pictures !== undefined) await this.pictures.fill(String(pictures));
+    if (size) await this.chooseSize(size);
+  }
+
+  /** A size of the list, or one of one's own. */
+  async chooseSize(size) {
+    if (await this.size.locator(`option[value="${size}"]`).count()) {
+      await this.size.selectOption(size);
+      return;
+    }
+    const [width, height] = size.split('x');
+    await this.size.selectOption({label: 'Custom…'});
+    await this.page.getByRole('spinbutton', {name: 'Width', exact: true}).fill(width);
+    await this.page.getByRole('spinbutton', {name: 'Height', exact: true}).fill(height);
+  }
+
+  /** The store's name of the picture that a link opens. */
+  async nameOf(link) {
+    return (await link.getAttribute('href')).split('/').at(-1);
   }
 
   /** Another tab of the same browser. */
