@@ -92,7 +92,8 @@ function receive(event, data, opened) {
     change('hello', data);
     change('state', 'open');
   } else if (event === 'samples') {
-    change('samples', merge(live.samples, data.samples));
+    // Other backends may have a card as well; the page shows the one that makes pictures.
+    if (data.class === live.hello?.images_class) change('samples', merge(live.samples, data.samples));
   } else if (event === 'jobs') {
     change('jobs', data.jobs);
   } else if (event === 'status' || event === 'readiness') {

@@ -1,6 +1,8 @@
 //! Whether a request may be sent now: its backend is ready, and a slot is free. Each backend has a fixed number of slots per
 //! capability, and a token may have a limit across all of them. There is no queue.
 
+pub(crate) mod event_streams;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use service::slots::{SharedPermit, Slots};
@@ -64,6 +66,8 @@ pub(crate) enum Busy {
     Backend { class: String, capability: Capability },
     /// Those of the token.
     Token { name: String, limit: usize },
+    /// All event streams are open: of the token, or of all clients.
+    Streams { token: Option<String>, limit: usize },
 }
 
 impl Admission {

@@ -13,10 +13,11 @@ use service::{
 use tracing::info;
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, event_streams::EventStreams},
     client::HttpClients,
     config::Config,
     health::{Monitors, model_cache::ModelCache},
+    jobs::ImageJobs,
     metrics::Metrics,
     sleep::{ClockSource, SleepDetector},
     store::{disk::ImageStore, retention_worker::RetentionInputs},
@@ -45,6 +46,8 @@ pub(crate) struct AppState {
     pub(crate) body_budget: BodyBudget,
     pub(crate) health: Arc<Monitors>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) event_streams: EventStreams,
+    pub(crate) jobs: ImageJobs,
     pub(crate) clients: HttpClients,
     pub(crate) sleep: Arc<SleepDetector>,
     pub(crate) store: ImageStore,
@@ -73,6 +76,8 @@ impl App {
             body_budget: BodyBudget::new(BODY_BUDGET, longest_body(&config)),
             health: Arc::new(Monitors::new(&config.backends, config.health, &metrics, model_cache)),
             admission: Arc::new(Admission::new(&config.backends, &config.access.tokens)),
+            event_streams: EventStreams::default(),
+            jobs: ImageJobs::default(),
             config: Arc::new(config),
             clients,
             sleep: Arc::new(SleepDetector::new(clocks)),

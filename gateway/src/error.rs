@@ -17,6 +17,7 @@ use wire::openai::error::ErrorCode;
 use crate::{
     admission::{Busy, NotReady},
     backend::BackendError,
+    jobs::JobError,
     policy::RoutingError,
     request::image_request::Malformed,
     store::StoreError,
@@ -44,6 +45,8 @@ pub(crate) enum ApiError {
     StoreNotReady(StoreError),
     /// The images could not be stored.
     Store(StoreError),
+    /// Cancelled by another request of its owner.
+    Cancelled,
     /// No ready backend lists this model.
     UnknownModel(String),
     /// No such image.
@@ -101,6 +104,12 @@ impl ApiError {
             Self::Busy(busy) => responses::busy(busy),
             Self::Backend(class, error) => responses::backend(class, error),
             Self::StoreNotReady(error) | Self::Store(error) => responses::store(error),
+            Self::Cancelled => ErrorResponse::new(
+                StatusCode::CONFLICT,
+                ErrorCode::Cancelled,
+                "The request was cancelled by DELETE /v1/gateway/jobs/{request_id}",
+            )
+            .no_retry(),
             Self::UnknownModel(id) => ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 ErrorCode::ModelNotFound,
@@ -153,6 +162,16 @@ impl ApiError {
         StreamError { event, status: response.status.as_u16(), cause }
     }
 
+    /// The failure in the list of jobs.
+    pub(crate) fn to_job_error(&self) -> JobError {
+        let response = self.error_response();
+        JobError {
+            status: response.status.as_u16(),
+            code: response.body["error"]["code"].as_str().map(str::to_owned),
+            message: response.message().to_owned(),
+        }
+    }
+
     /// Status and cause for the log, after the head was sent.
     pub(crate) fn status_and_cause(&self) -> (u16, ErrorCause) {
         let (response, cause) = self.error_response_for(None, None);
@@ -175,7 +194,7 @@ impl ApiError {
             | Self::NotFound
             | Self::UnknownPath(_)
             | Self::MethodNotAllowed => true,
-            Self::Backend(..) | Self::Store(_) | Self::Internal => false,
+            Self::Backend(..) | Self::Store(_) | Self::Cancelled | Self::Internal => false,
         }
     }
 

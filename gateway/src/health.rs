@@ -1,21 +1,25 @@
 //! Which backends are ready: probed periodically, and corrected at once by failing requests. Handlers read a snapshot.
 
+pub(crate) mod history;
 pub(crate) mod model_cache;
 mod model_listing;
 mod monitor;
 mod probe;
 pub mod state;
+pub(crate) mod viewers;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use service::lifecycle::Lifecycle;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    history::Sample,
     model_cache::ModelCache,
     monitor::BackendMonitor,
     state::{Evidence, Health},
+    viewers::Viewer,
 };
 use crate::{
     client::HttpClients,
@@ -93,6 +97,11 @@ impl Monitors {
         self.cancellation.cancel();
     }
 
+    /// Cancelled when the loops end.
+    pub(crate) fn stopped(&self) -> &CancellationToken {
+        &self.cancellation
+    }
+
     /// Waits briefly for the first probes, so that the first requests are not rejected before anything is known.
     pub(crate) async fn wait_for_first_probes(&self) {
         let _ = tokio::time::timeout(
@@ -108,6 +117,28 @@ impl Monitors {
             Some(monitor) => monitor.health().error.clone(),
             None => Some("it is not configured".to_owned()),
         }
+    }
+
+    /// A backend's health; `None` if it is not configured.
+    pub(crate) fn health(&self, class: &str) -> Option<Health> {
+        self.monitor(class).map(|monitor| monitor.health().clone())
+    }
+
+    /// Has a backend probed every second, until the guard is dropped.
+    pub(crate) fn watch(&self, class: &str) -> Option<Viewer> {
+        self.monitor(class).map(|monitor| monitor.viewers.open())
+    }
+
+    /// The samples of each backend that are not in `seen`, which counts them per class.
+    pub(crate) fn new_samples(&self, seen: &mut BTreeMap<String, u64>) -> Vec<(String, Vec<Sample>)> {
+        let new = self.backends.iter().map(|monitor| {
+            let class = &monitor.backend.class;
+            let seen = seen.entry(class.clone()).or_default();
+            let (samples, count) = monitor.history().after(*seen);
+            *seen = count;
+            (class.clone(), samples)
+        });
+        new.filter(|(_, samples)| !samples.is_empty()).collect()
     }
 
     /// Applies what a request found out about a backend.

@@ -14,6 +14,7 @@ pub mod commands;
 pub mod config;
 mod error;
 pub mod health;
+mod jobs;
 mod metrics;
 mod middleware;
 mod policy;

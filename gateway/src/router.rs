@@ -4,7 +4,7 @@ use axum::{
     Router,
     http::Response,
     middleware::{from_fn, from_fn_with_state},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use service::request_id;
 use tower::ServiceBuilder;
@@ -14,7 +14,7 @@ use crate::{
     app::App,
     error::ApiError,
     middleware::{self, access_log, auth},
-    routes::{gallery, images, legacy, metrics, models, page, probes, status, text, ui},
+    routes::{events, gallery, images, jobs, legacy, metrics, models, page, probes, status, text, ui},
 };
 
 pub(crate) fn router(app: App) -> Router {
@@ -27,8 +27,10 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/models", get(models::list_models))
         .route("/v1/models/{*id}", get(models::get_model))
         .route("/v1/gateway/status", get(status::status))
+        .route("/v1/gateway/events", get(events::events))
         .route("/v1/gateway/images", get(gallery::list_images))
         .route("/v1/gateway/images/{name}", get(gallery::get_image).delete(gallery::delete_image))
+        .route("/v1/gateway/jobs/{request_id}", delete(jobs::cancel))
         .route("/metrics", get(metrics::scrape))
         .route("/ui", get(page::page))
         .route("/ui/page/{*path}", get(page::file))

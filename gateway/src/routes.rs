@@ -1,7 +1,9 @@
 //! The handlers, one file per resource.
 
+pub(crate) mod events;
 pub(crate) mod gallery;
 pub(crate) mod images;
+pub(crate) mod jobs;
 pub(crate) mod legacy;
 pub(crate) mod metrics;
 pub(crate) mod models;
@@ -34,8 +36,10 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/v1/models",
     "/v1/models/{*id}",
     "/v1/gateway/status",
+    "/v1/gateway/events",
     "/v1/gateway/images",
     "/v1/gateway/images/{name}",
+    "/v1/gateway/jobs/{request_id}",
     "/metrics",
     "/ui",
     "/ui/page/{*path}",

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use service::{
     body::{BudgetOwner, BufferedBody},
     multipart::is_multipart,
+    on_disconnect::OnDisconnect,
     parsing::parse_off_thread,
     request_id::RequestId,
 };
@@ -64,7 +65,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestHead {
 
 impl RequestHead {
     /// Reads the whole body before any other work. Only then does the HTTP library notice a disconnect, which drops the
-    /// handler's future, and with it the job's handle.
+    /// handler's future, and with it the job's handle, unless the client wants the job to go on.
     async fn read_body(&self, app: &App, body: Body) -> Result<BufferedBody, ApiError> {
         let time_limit = self.time_limit(app.config.request_timeout);
         let body = app.body_budget.read(&self.body_owner, &self.headers, body);
@@ -85,6 +86,7 @@ pub(crate) async fn generations(
     head: RequestHead,
     body: Body,
 ) -> Result<Response, ApiError> {
+    let on_disconnect = OnDisconnect::from_headers(&head.headers).map_err(ApiError::Field)?;
     let body = head.read_body(&app, body).await?;
     let is_form = head.headers.get(header::CONTENT_TYPE).is_some_and(is_multipart);
     let limits = app.limits();
@@ -99,7 +101,7 @@ pub(crate) async fn generations(
     })
     .await;
     drop(body);
-    run_job(&app, head, request?, None).await
+    respond(app, on_disconnect, head, request?, None).await
 }
 
 pub(crate) async fn edits(
@@ -107,6 +109,7 @@ pub(crate) async fn edits(
     head: RequestHead,
     body: Body,
 ) -> Result<Response, ApiError> {
+    let on_disconnect = OnDisconnect::from_headers(&head.headers).map_err(ApiError::Field)?;
     let body = head.read_body(&app, body).await?;
     let (headers, limits) = (head.headers.clone(), app.limits());
     let (body, parsed) = parse_off_thread(body, move |body: &Bytes| {
@@ -116,11 +119,25 @@ pub(crate) async fn edits(
     })
     .await;
     let (request, images) = parsed.map_err(ApiError::Field)?;
-    run_job(&app, head, request, Some(EditInput { images, body })).await
+    respond(app, on_disconnect, head, request, Some(EditInput { images, body })).await
+}
+
+/// Runs the job, whose handle is dropped with the request or, on request, not before the response is complete.
+async fn respond(
+    app: App,
+    on_disconnect: OnDisconnect,
+    head: RequestHead,
+    request: ImageRequest,
+    edit: Option<EditInput>,
+) -> Result<Response, ApiError> {
+    let (lifecycle, id) = (app.jobs.lifecycle().clone(), head.id.clone());
+    let job = async move { run_job(&app, on_disconnect, head, request, edit).await };
+    on_disconnect.run(&lifecycle, id.as_str(), job).await.unwrap_or(Err(ApiError::Internal))
 }
 
 async fn run_job(
     app: &App,
+    on_disconnect: OnDisconnect,
     head: RequestHead,
     request: ImageRequest,
     edit: Option<EditInput>,
@@ -153,20 +170,20 @@ async fn run_job(
     let responder = response::ImageResponder::new(app, head.base_url, &request, &job);
     let partial_images = request.partial_images;
     let decode = edit.zip(edit_plan).map(|(edit, plan)| edit.into_decode_step(request, choice, plan, limits));
-    let id = head.id.as_str().to_owned();
+    let id = head.id.as_str();
     let timed_out = |_| ApiError::Timeout(time_limit);
     if let Some(partial_images) = partial_images {
         let spec = JobSpec { job, decode, finish: stream::final_event(responder.clone(), route) };
-        let mut job = app.jobs.start(spec, permit, id);
+        let mut job = app.jobs.start(spec, permit, id.to_owned());
         // An undecodable image gets a status code, which a stream has already sent.
         timeout_at(deadline, job.wait_decoded()).await.map_err(timed_out)??;
         let stream = stream::JobStream::new(job, responder, route, partial_images, (deadline, time_limit));
-        return Ok(stream.into_response(app.jobs.lifecycle()));
+        return Ok(stream.into_response(on_disconnect, app.jobs.lifecycle(), id));
     }
     let finish = Box::new(move |images, job: &Job, cancel: &CancellationToken| {
         responder.build_json(images, job, cancel)
     });
-    let mut job = app.jobs.start(JobSpec { job, decode, finish }, permit, id);
+    let mut job = app.jobs.start(JobSpec { job, decode, finish }, permit, id.to_owned());
     let json = timeout_at(deadline, job.wait()).await.map_err(timed_out)??;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }

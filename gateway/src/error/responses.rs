@@ -66,9 +66,20 @@ pub(super) fn busy(busy: &Busy) -> ErrorResponse {
         }
         Busy::Token { name, limit: 1 } => format!("Token {name} is at its limit of 1 request at once"),
         Busy::Token { name, limit } => format!("Token {name} is at its limit of {limit} requests at once"),
+        Busy::Streams { token: Some(name), limit } => {
+            format!(
+                "Token {name} has {limit} event streams open, and may have no more; close a page that shows them"
+            )
+        }
+        Busy::Streams { token: None, limit } => {
+            format!("{limit} event streams are open, and there may be no more; close a page that shows them")
+        }
     };
-    ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::BackendOverloaded, message)
-        .with_retry_after(5)
+    let code = match busy {
+        Busy::Streams { .. } => ErrorCode::TooManyStreams,
+        Busy::Backend { .. } | Busy::Token { .. } => ErrorCode::BackendOverloaded,
+    };
+    ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, code, message).with_retry_after(5)
 }
 
 pub(super) fn not_ready(class: &str, error: &str, retry_after: Option<u64>) -> ErrorResponse {

@@ -65,6 +65,8 @@ fn every_error() -> Vec<ApiError> {
         ApiError::NotReady(NotReady { class: class(), error: "vram_headroom: too little".into() }),
         ApiError::Busy(Busy::Backend { class: class(), capability: Capability::Images }),
         ApiError::Busy(Busy::Token { name: "alice".to_owned(), limit: 1 }),
+        ApiError::Busy(Busy::Streams { token: Some("alice".to_owned()), limit: 16 }),
+        ApiError::Busy(Busy::Streams { token: None, limit: 64 }),
         backend(BackendError::NotConnected(ConnectError::Refused)),
         backend(BackendError::NotConnected(ConnectError::NoLocalRoute)),
         backend(BackendError::Unreachable("no connection in time".into())),
@@ -152,6 +154,8 @@ fn every_error_has_a_documented_response() {
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: vram_headroom: too little
     429 backend_overloaded after 5: Backend c is at capacity for images requests
     429 backend_overloaded after 5: Token alice is at its limit of 1 request at once
+    429 too_many_streams after 5: Token alice has 16 event streams open, and may have no more; close a page that shows them
+    429 too_many_streams after 5: 64 event streams are open, and there may be no more; close a page that shows them
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: connection refused
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no route to host: it is off or at another address; or, on macOS, Local Network Privacy blocks it: run the gateway as a LaunchDaemon, or allow it in System Settings > Privacy & Security > Local Network
     503 backend_not_ready after 30 retry false: Backend c is not ready to accept requests: no connection in time

@@ -1,7 +1,7 @@
 //! One loop per backend: probe, publish, wait. What a request finds out is published the same way, and shortens the wait.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -14,10 +14,12 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    history::History,
     model_cache::ModelCache,
     model_listing::{self, ListOutcome, ModelListing},
     probe::{ProbeReason, probe},
     state::{Evidence, Health, limit_warning, transition},
+    viewers::Viewers,
 };
 use crate::{
     client::HttpClients,
@@ -27,6 +29,9 @@ use crate::{
 
 /// Between probes of a backend that is not ready.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Between probes of a backend that a page shows.
+const WATCHED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Minimum time between a probe and the next that a request asks for: otherwise a backend that reports ready and rejects every
 /// request would be probed without a pause.
@@ -43,6 +48,8 @@ pub(super) struct BackendMonitor {
     /// The last model list, kept while the backend is down and over restarts of the gateway.
     listing: watch::Sender<ModelListing>,
     model_cache: Arc<ModelCache>,
+    history: Arc<Mutex<History>>,
+    pub(super) viewers: Viewers,
     probe_requested: Arc<Notify>,
     listing_requested: Arc<Notify>,
     rules: ProbeRules,
@@ -65,11 +72,14 @@ impl BackendMonitor {
             |one| one.listing.clone(),
         );
         let probe_requested = previous.map(|one| one.probe_requested.clone()).unwrap_or_default();
+        let history = previous.map(|one| one.history.clone()).unwrap_or_default();
         Self {
             backend,
             health,
             listing,
             model_cache,
+            history,
+            viewers: Viewers::default(),
             probe_requested,
             listing_requested: Arc::default(),
             rules,
@@ -83,6 +93,10 @@ impl BackendMonitor {
 
     pub(super) fn listing(&self) -> watch::Ref<'_, ModelListing> {
         self.listing.borrow()
+    }
+
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the first probe has ended.
@@ -100,6 +114,7 @@ impl BackendMonitor {
         self.health.send_if_modified(|health| {
             let is_current = health.sleep_count == sleeps;
             if is_current {
+                self.history().record(&evidence, unix_seconds_f64(SystemTime::now()));
                 self.update(health, evidence);
             }
             is_current
@@ -138,10 +153,11 @@ impl BackendMonitor {
 
     async fn probe_loop(&self, clients: &HttpClients) {
         let mut suspected = false;
+        let mut listed_at = None;
         loop {
             let sleeps = self.health().sleep_count;
             tokio::select! {
-                evidence = self.probe_backend(clients, suspected) => {
+                evidence = self.probe_backend(clients, suspected, &mut listed_at) => {
                     self.metrics.record_probe(&self.backend.class, evidence.probe_result());
                     self.apply_probe(evidence, sleeps);
                 }
@@ -152,8 +168,14 @@ impl BackendMonitor {
         }
     }
 
-    /// Fetches the model list before a backend becomes ready, so that requests admitted then find it.
-    async fn probe_backend(&self, clients: &HttpClients, suspected: bool) -> Evidence {
+    /// Fetches the model list before a backend becomes ready, so that requests admitted then find it. Probes for a page alone do
+    /// not fetch it.
+    async fn probe_backend(
+        &self,
+        clients: &HttpClients,
+        suspected: bool,
+        listed_at: &mut Option<Instant>,
+    ) -> Evidence {
         let was_ready = self.health().ready;
         let reason = match (was_ready, suspected) {
             (false, _) => ProbeReason::NotReady,
@@ -161,7 +183,9 @@ impl BackendMonitor {
             (true, true) => ProbeReason::Suspected,
         };
         let evidence = probe(&clients.pooled(), &self.backend, reason, self.rules.timeout).await;
-        if evidence.is_ready() {
+        let is_fresh = listed_at.is_some_and(|at: Instant| at.elapsed() < self.rules.interval);
+        if evidence.is_ready() && (reason != ProbeReason::Ready || !is_fresh) {
+            *listed_at = Some(Instant::now());
             let mut listed = self.listing.subscribe();
             let has_models = !listed.borrow_and_update().models.is_empty();
             self.listing_requested.notify_one();
@@ -208,21 +232,25 @@ impl BackendMonitor {
     }
 
     /// Waits until the next probe is due; returns whether a request asked for it. Restarts the interval whenever the health
-    /// changes.
+    /// changes, and shortens it when a page is opened.
     async fn wait_for_next_probe(&self, sleeps: u64) -> bool {
         let earliest = Instant::now() + MIN_PROBE_GAP;
         let requested = async || {
             tokio::time::sleep_until(earliest).await;
             self.probe_requested.notified().await;
         };
-        let mut health = self.health.subscribe();
+        let (mut health, mut viewers) = (self.health.subscribe(), self.viewers.subscribe());
+        let mut start = Instant::now();
         loop {
-            let pause = if health.borrow_and_update().ready { self.rules.interval } else { RETRY_INTERVAL };
+            let usual = if health.borrow_and_update().ready { self.rules.interval } else { RETRY_INTERVAL };
+            let is_watched = *viewers.borrow_and_update() > 0;
+            let pause = if is_watched { usual.min(WATCHED_INTERVAL) } else { usual };
             tokio::select! {
-                () = tokio::time::sleep(pause) => return false,
+                () = tokio::time::sleep_until(start + pause) => return false,
                 () = requested() => return true,
                 () = self.wait_for_sleep(sleeps) => return false,
-                _ = health.changed() => {}
+                _ = health.changed() => start = Instant::now(),
+                _ = viewers.changed() => {}
             }
         }
     }
@@ -287,6 +315,36 @@ mod tests {
         let start = Instant::now();
         tokio::join!(monitor.wait_for_next_probe(sleeps), slept);
         assert!(start.elapsed() < Duration::from_millis(15), "a sleep ends the wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_shortens_the_wait_to_a_second_for_as_long_as_it_is_open() {
+        let rules =
+            ProbeRules { interval: Duration::from_secs(30), timeout: Duration::from_secs(15), threshold: 3 };
+        let monitor = new_monitor(rules);
+        monitor.apply_evidence(Evidence::Answered(ProbeReport {
+            alive: true,
+            readiness: Readiness::Ready,
+            missing_paths: Vec::new(),
+        }));
+        let sleeps = monitor.health().sleep_count;
+        // When a page is opened and closed after the wait began, and how long the wait is.
+        for (opened, closed, expected) in
+            [(0, 40_000, 1000), (400, 40_000, 1000), (7000, 40_000, 7000), (100, 900, 30_000)]
+        {
+            let start = Instant::now();
+            let page = async {
+                tokio::time::sleep_until(start + Duration::from_millis(opened)).await;
+                let _page = monitor.viewers.open();
+                tokio::time::sleep_until(start + Duration::from_millis(closed)).await;
+            };
+            let waited = async {
+                monitor.wait_for_next_probe(sleeps).await;
+                start.elapsed().as_millis()
+            };
+            let ((), waited) = tokio::join!(page, waited);
+            assert!((expected..=expected + 2).contains(&waited), "{opened} to {closed}: {waited} ms");
+        }
     }
 
     #[test]

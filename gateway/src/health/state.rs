@@ -1,6 +1,8 @@
 //! What the gateway concludes about a backend from probes and requests. Pure: no clock, no lock, no wait.
 
-use wire::health::{GpuReport, ReadyReport};
+use std::sync::Arc;
+
+use wire::health::{GpuReport, ReadyReport, ReadyStatus};
 
 use crate::{client::connect_error::ConnectError, config::ProbeRules};
 
@@ -116,8 +118,8 @@ pub struct Health {
     pub error: Option<String>,
     /// For the status.
     pub warnings: Vec<String>,
-    /// The sidecar's last report of its card.
-    pub gpu: Option<GpuReport>,
+    /// The sidecar's last report.
+    pub report: Option<Arc<ReadyReport>>,
     /// How many image requests the sidecar accepts at once, as it last reported.
     pub max_inflight: Option<usize>,
     /// Probe paths that the backend does not have.
@@ -138,7 +140,7 @@ impl Health {
             ready: false,
             error: Some("the first health probe has not completed yet".to_owned()),
             warnings: Vec::new(),
-            gpu: None,
+            report: None,
             max_inflight: None,
             missing_paths: Vec::new(),
             last_check: None,
@@ -155,6 +157,23 @@ impl Health {
             missing_paths: prev.missing_paths.clone(),
             sleep_count: prev.sleep_count + 1,
             ..Self::unknown()
+        }
+    }
+
+    /// The card, as last reported.
+    pub fn gpu(&self) -> Option<&GpuReport> {
+        self.report.as_ref()?.gpu.as_ref()
+    }
+
+    /// `ready`, `degraded`, `not_ready` or `unreachable`.
+    pub fn status(&self) -> &'static str {
+        let is_degraded =
+            || self.report.as_ref().is_some_and(|report| report.status == ReadyStatus::Degraded);
+        match (self.ready, self.alive) {
+            (true, _) if is_degraded() => "degraded",
+            (true, _) => "ready",
+            (false, true) => "not_ready",
+            (false, false) => "unreachable",
         }
     }
 
@@ -188,13 +207,13 @@ fn after_report(health: &Health, report: ProbeReport) -> Health {
         .iter()
         .map(|path| format!("wrong probe: the backend has no {path}; set its own path under `health`"))
         .collect();
-    let (mut gpu, mut max_inflight) = (None, None);
+    let (mut last, mut max_inflight) = (None, None);
     let verdict = match report.readiness {
         Readiness::Report(ready) => {
             warnings.extend(ready.warnings());
             let verdict = if ready.admits() { Ok(()) } else { Err(failure_message(&ready)) };
             max_inflight = ready.max_concurrency();
-            gpu = ready.gpu;
+            last = Some(Arc::from(ready));
             verdict
         }
         Readiness::Ready => Ok(()),
@@ -207,7 +226,7 @@ fn after_report(health: &Health, report: ProbeReport) -> Health {
         ready: verdict.is_ok(),
         error: verdict.err(),
         warnings,
-        gpu,
+        report: last,
         max_inflight,
         missing_paths: report.missing_paths,
         last_check: health.last_check,

@@ -45,6 +45,11 @@ impl Caller {
         self.0.as_ref().is_some_and(|token| token.is_owner(owner))
     }
 
+    /// Whether it sees what belongs to this owner, or to none.
+    pub(crate) fn sees(&self, owner: Option<&str>) -> bool {
+        self.sees_all() || owner.is_some_and(|owner| self.is_owner(owner))
+    }
+
     /// The name of its token.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.as_ref().map(|token| token.name.as_str())

@@ -4,7 +4,7 @@ mod base64_body;
 mod event_relay;
 mod respond;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -12,9 +12,11 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use service::parsing::parse_off_thread;
+use service::{on_disconnect::OnDisconnect, parsing::parse_off_thread};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use self::event_relay::EventRelay;
 use super::{AuthorizedRequest, requested_backend};
 use crate::{
     admission::{Grant, require_ready},
@@ -25,6 +27,7 @@ use crate::{
     },
     config::{Capability, ImageEngine},
     error::ApiError,
+    jobs::{JobGuard, NewJob},
     policy::route_images,
     request::image_request::{ImageBody, ImageRequest, ImageTask, Malformed},
     store::writable::ReservedFiles,
@@ -35,7 +38,7 @@ pub(crate) async fn generations(
     authorized: AuthorizedRequest,
     request: Request,
 ) -> Response {
-    respond(ImageTask::Generation, &app, &authorized, request).await
+    respond(ImageTask::Generation, app, authorized, request).await
 }
 
 pub(crate) async fn edits(
@@ -43,17 +46,45 @@ pub(crate) async fn edits(
     authorized: AuthorizedRequest,
     request: Request,
 ) -> Response {
-    respond(ImageTask::Edit, &app, &authorized, request).await
+    respond(ImageTask::Edit, app, authorized, request).await
 }
 
-async fn respond(task: ImageTask, app: &App, authorized: &AuthorizedRequest, request: Request) -> Response {
-    let route_kind = Capability::Images.as_str();
-    authorized.record.record(|fields| fields.route_kind = Some(route_kind));
-    let mut class = None;
-    match serve(task, app, authorized, request, &mut class).await {
-        Ok(response) => response,
-        Err(error) => error.to_response(Some(route_kind), class.as_deref()),
-    }
+/// What is known of a request, for how it ends.
+#[derive(Default)]
+struct Known {
+    on_disconnect: OnDisconnect,
+    /// Cancelled by a request of its owner.
+    cancel: CancellationToken,
+    class: Option<String>,
+    /// Once it has been read.
+    job: Option<Arc<JobGuard>>,
+}
+
+async fn respond(task: ImageTask, app: App, authorized: AuthorizedRequest, request: Request) -> Response {
+    let route_kind = Some(Capability::Images.as_str());
+    authorized.record.record(|fields| fields.route_kind = route_kind);
+    let on_disconnect = match OnDisconnect::from_headers(request.headers()) {
+        Ok(on_disconnect) => on_disconnect,
+        Err(error) => return ApiError::Malformed(error.into()).to_response(route_kind, None),
+    };
+    let (lifecycle, id) = (app.lifecycle.clone(), authorized.id.as_str().to_owned());
+    let work = async move {
+        let mut known = Known { on_disconnect, ..Known::default() };
+        let cancel = known.cancel.clone();
+        let result = tokio::select! {
+            result = serve(task, &app, &authorized, request, &mut known) => result,
+            () = cancel.cancelled() => Err(ApiError::Cancelled), // closes the connection to the backend
+        };
+        result.unwrap_or_else(|error| {
+            let class = known.class.as_deref();
+            if let Some(job) = known.job {
+                job.fail(error.to_job_error());
+            }
+            error.to_response(route_kind, class)
+        })
+    };
+    let response = on_disconnect.run(&lifecycle, &id, work).await;
+    response.unwrap_or_else(|| ApiError::Internal.to_response(route_kind, None))
 }
 
 async fn serve(
@@ -61,7 +92,7 @@ async fn serve(
     app: &App,
     authorized: &AuthorizedRequest,
     request: Request,
-    class: &mut Option<String>,
+    known: &mut Known,
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let deadline = arrival + app.config.images.timeout;
@@ -71,9 +102,12 @@ async fn serve(
     let parser = body_parser(task, &parts.headers, app.config.images.max_pixels);
     let (body_permit, parsed) = parse_off_thread(body, parser).await;
     let (body, image_request) = parsed.map_err(ApiError::Malformed)?; // what is requested
+    let job = Arc::new(app.jobs.begin(new_job(authorized, &image_request, known.cancel.clone())));
+    known.job = Some(job.clone());
     let routed =
         route_images(&app.config.backends, &app.config.images, &image_request).map_err(ApiError::Denied)?; // which backend
-    *class = Some(authorized.record.record_route(&routed));
+    known.class = Some(authorized.record.record_route(&routed));
+    job.set_model(routed.model());
     app.check_for_sleep(); // otherwise the first request after a sleep would be admitted by stale probes
     let ready = require_ready(&app.health, routed).map_err(ApiError::NotReady)?; // is it ready: else 503
     let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is a slot free: else 429
@@ -90,19 +124,20 @@ async fn serve(
                 request_id: authorized.id.to_header_value(),
                 files,
                 deadline,
-                // With a stream, the client's timeout is for each chunk and not for all.
                 client_deadline: client_read_timeout(&parts.headers)
-                    .filter(|_| !image_request.stream)
+                    .filter(|_| !image_request.stream && known.on_disconnect == OnDisconnect::Cancel)
                     .map(|timeout| arrival + timeout),
             };
             send(app, grant, request).await? // forward, once
         }
     };
     match response {
-        BackendResponse::Images(images) => respond::store_images(app, images, authorized.provenance()).await, // store, respond
-        // The same, event by event.
+        BackendResponse::Images(images) => {
+            respond::store_images(app, images, authorized.provenance(), &job).await // store, respond
+        }
         BackendResponse::Events(events, file) => {
-            Ok(event_relay::respond(app, authorized, events, *file, deadline))
+            let relay = EventRelay::new(app, authorized, events, *file, deadline, job);
+            Ok(relay.respond(known.on_disconnect)) // the same, event by event
         }
     }
 }
@@ -141,7 +176,25 @@ fn max_image_bytes(image_request: &ImageRequest) -> u64 {
     image_request.size.map_or(0, |size| u64::from(size.width) * u64::from(size.height) * 4)
 }
 
-/// The client's own timeout, which OpenAI's Python library sends.
+fn new_job(authorized: &AuthorizedRequest, request: &ImageRequest, cancel: CancellationToken) -> NewJob {
+    NewJob {
+        request_id: authorized.id.as_str().to_owned(),
+        owner: authorized.caller.owner().map(str::to_owned),
+        token: authorized.caller.name().map(str::to_owned),
+        task: match request.task {
+            ImageTask::Generation => "generate",
+            ImageTask::Edit => "edit",
+        },
+        model: request.model.clone(),
+        prompt: request.prompt.clone(),
+        n: request.count,
+        size: request.size.map(|size| size.to_string()),
+        cancel,
+    }
+}
+
+/// The client's own timeout, which OpenAI's Python library sends. With a stream it is for each chunk and not for all, and a client
+/// whose request outlives it wants the images all the same.
 fn client_read_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get("x-stainless-read-timeout")?.to_str().ok()?.trim().parse().ok()?;
     (seconds > 0.0 && seconds < 86_400.0).then(|| Duration::from_secs_f64(seconds))

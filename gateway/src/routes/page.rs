@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{Html, IntoResponse, Response},
 };
 use service::client_info::ClientInfo;
 
@@ -52,9 +52,14 @@ pub(crate) async fn page(
     client: Option<Extension<ClientInfo>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut response = serve("index.html", request.headers()).ok_or(ApiError::NotFound)?;
+    let mut response = if app.config.access.auth_required {
+        serve("index.html", request.headers()).ok_or(ApiError::NotFound)?
+    } else {
+        page_without_sign_in()
+    };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert("permissions-policy", NO_PERMISSIONS);
     let behind_https = client.is_some_and(|Extension(client)| client.scheme == Some("https"));
@@ -70,6 +75,13 @@ pub(crate) async fn file(request: Request) -> Result<Response, ApiError> {
     // The raw path will do: no name of a file needs escapes.
     let name = request.uri().path().strip_prefix("/ui/page/").filter(|name| *name != "index.html");
     name.and_then(|name| serve(name, request.headers())).ok_or(ApiError::NotFound)
+}
+
+/// Tells the page not to ask for a token. Only for loopback, so it is neither compressed nor cached.
+fn page_without_sign_in() -> Response {
+    let page = FILES.iter().find(|file| file.name == "index.html").map_or(&[][..], |file| file.plain.bytes);
+    let page = String::from_utf8_lossy(page).replacen("<html", "<html data-auth=\"off\"", 1);
+    ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Html(page)).into_response()
 }
 
 fn serve(name: &str, request: &HeaderMap) -> Option<Response> {

@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::{self, Stream};
 use tokio::task::yield_now;
 
 use crate::middleware::access_log::{RequestRecord, Streamed};
@@ -33,7 +33,12 @@ pub(super) trait Source: Send + Sized + 'static {
 
 /// A response whose body is relayed from `source`, which records the outcome for the access log.
 pub(super) fn respond(status: StatusCode, headers: HeaderMap, source: impl Source) -> Response {
-    let body = stream::unfold(Some(source), async |source| {
+    streamed(status, headers, Body::from_stream(chunks(source)))
+}
+
+/// The bytes of a source.
+pub(super) fn chunks(source: impl Source) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    stream::unfold(Some(source), async |source| {
         let mut source = source?;
         match source.step().await {
             Step::Chunk(bytes) => Some((Ok(bytes), Some(source))),
@@ -45,8 +50,12 @@ pub(super) fn respond(status: StatusCode, headers: HeaderMap, source: impl Sourc
                 Some((Err(io::Error::other(why)), None))
             }
         }
-    });
-    let mut response = Response::new(Body::from_stream(body));
+    })
+}
+
+/// A response whose access log waits for the end of its body.
+pub(super) fn streamed(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.extensions_mut().insert(Streamed);

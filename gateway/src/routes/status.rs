@@ -5,9 +5,14 @@ use serde_json::{Map, Value, json};
 use service::slots::Slots;
 
 use super::AuthorizedRequest;
-use crate::app::App;
+use crate::{app::App, middleware::auth::Caller};
 
 pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest) -> Json<Value> {
+    Json(snapshot(&app, &authorized.caller))
+}
+
+/// The status as this caller sees it.
+pub(super) fn snapshot(app: &App, caller: &Caller) -> Value {
     let slots = app
         .admission
         .snapshot()
@@ -19,17 +24,16 @@ pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest
             "last_check": health.last_check,
             "error": health.error,
             "warnings": health.warnings,
-            "gpu": health.gpu,
+            "gpu": health.gpu(),
         });
         (backend.class.clone(), entry)
     });
     // Only clients that see everyone's images see everyone's token limits.
-    let caller = &authorized.caller;
     let tokens = app.admission.tokens().filter(|(name, _)| caller.sees_all() || caller.name() == Some(name));
     let tokens = tokens.map(|(name, slots)| (name.to_owned(), slot_usage(slots)));
     let reload = app.reloads.status();
     let (observed, totals) = (app.warnings.load(), app.store.totals());
-    Json(json!({
+    json!({
         "admission_control": slots.collect::<Map<_, _>>(),
         "token_limits": tokens.collect::<Map<_, _>>(),
         "backend_health": backends.collect::<Map<_, _>>(),
@@ -52,7 +56,7 @@ pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest
             "disk_bytes": observed.disk.map(|disk| disk.total),
             "disk_free_bytes": observed.disk.map(|disk| disk.free),
         },
-    }))
+    })
 }
 
 fn slot_usage(slots: &Slots) -> Value {

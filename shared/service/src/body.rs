@@ -118,6 +118,11 @@ impl BodyBudget {
         Ok(BufferedBody { bytes: bytes.freeze(), expires_at: until, _guard: guard })
     }
 
+    /// Bytes of the largest body that is read.
+    pub fn body_limit(&self) -> usize {
+        self.body_limit
+    }
+
     /// Bytes held now.
     pub fn held(&self) -> usize {
         lock(&self.held).total

@@ -25,19 +25,29 @@ enum ExpiringState<T> {
 impl<T: Send + 'static> Expiring<T> {
     /// Holds the value until the deadline.
     pub fn new(value: T, deadline: Instant, lifecycle: &Lifecycle) -> Self {
+        Self::or_cancelled(value, deadline, CancellationToken::new(), lifecycle)
+    }
+
+    /// Holds the value until the deadline or until `cancel`.
+    pub fn or_cancelled(
+        value: T,
+        deadline: Instant,
+        cancel: CancellationToken,
+        lifecycle: &Lifecycle,
+    ) -> Self {
         let state = Arc::new(Mutex::new(ExpiringState::Present(value)));
-        let (cancel, expiring) = (CancellationToken::new(), state.clone());
-        let cancelled = cancel.clone();
+        let (gone, expiring) = (CancellationToken::new(), state.clone());
+        let timer = gone.clone().drop_guard();
         lifecycle.spawn_background("time limit", async move {
             tokio::select! {
-                () = cancelled.cancelled() => {}
-                () = sleep_until(deadline) => {
-                    let expired = std::mem::replace(&mut *lock(&expiring), ExpiringState::Expired);
-                    drop(expired);
-                }
+                () = gone.cancelled() => return,
+                () = sleep_until(deadline) => {}
+                () = cancel.cancelled() => {}
             }
+            let expired = std::mem::replace(&mut *lock(&expiring), ExpiringState::Expired);
+            drop(expired);
         });
-        Self { state, _timer: cancel.drop_guard() }
+        Self { state, _timer: timer }
     }
 
     /// Takes the value out for a step that has its own timeout; `None` after the deadline.
@@ -99,6 +109,17 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 2, "a step is not interrupted");
         expiring.put_back(taken);
         assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_is_dropped_when_it_is_cancelled() {
+        let (held, cancel) = (Arc::new(()), CancellationToken::new());
+        let deadline = Instant::now() + Duration::from_mins(5);
+        let expiring = Expiring::or_cancelled(held.clone(), deadline, cancel.clone(), &Lifecycle::new());
+        cancel.cancel();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(expiring.take().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ pub mod guard;
 pub mod lifecycle;
 pub mod multipart;
 pub mod nearest_route;
+pub mod on_disconnect;
 pub mod outbound;
 pub mod parsing;
 pub mod process;

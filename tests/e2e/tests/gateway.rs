@@ -17,6 +17,8 @@ mod connections;
 mod edits;
 /// Failures of a backend, and unknown paths.
 mod errors;
+/// The events that feed the page.
+mod events;
 /// A store whose disk is full.
 mod full_disk;
 /// The list of stored images, and how they are deleted.

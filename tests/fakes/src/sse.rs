@@ -27,12 +27,17 @@ impl SseReader {
 
     /// The next event's data; none at the stream's end. A broken connection is an error.
     pub async fn next(&mut self) -> Result<Option<Value>, reqwest::Error> {
+        Ok(self.next_named().await?.map(|(_, data)| data))
+    }
+
+    /// The same with the event's name; empty if it has none.
+    pub async fn next_named(&mut self) -> Result<Option<(String, Value)>, reqwest::Error> {
         loop {
             while let Some((block, rest)) = self.unread.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
                 self.unread = rest;
-                if let Some(data) = self.read(&block) {
-                    return Ok(Some(data));
+                if let Some(event) = self.read(&block) {
+                    return Ok(Some(event));
                 }
             }
             match bounded("the next event", self.answer.chunk()).await? {
@@ -51,16 +56,19 @@ impl SseReader {
         all
     }
 
-    fn read(&mut self, block: &str) -> Option<Value> {
-        let mut data = None;
+    fn read(&mut self, block: &str) -> Option<(String, Value)> {
+        let (mut event, mut data) = (String::new(), None);
         for line in block.lines() {
             match line.split_once(':') {
                 Some(("", text)) => self.comments.push(text.trim().to_owned()),
                 Some(("data", text)) => data = Some(serde_json::from_str(text.trim()).expect("JSON")),
-                Some(("event", name)) => assert!(!name.trim().is_empty()),
+                Some(("event", name)) => {
+                    assert!(!name.trim().is_empty());
+                    name.trim().clone_into(&mut event);
+                }
                 _ => {}
             }
         }
-        data
+        data.map(|data| (event, data))
     }
 }

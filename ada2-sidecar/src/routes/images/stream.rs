@@ -1,5 +1,5 @@
 //! The response as a stream of server-sent events, exactly as OpenAI's: previews as they come, then the image. An error
-//! after the stream has begun is an event, because the status has been sent. Dropping the stream cancels the job.
+//! after the stream has begun is an event, because the status has been sent. Dropping the stream cancels the job, unless the client wants it to go on: then it is read to its end.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -12,7 +12,7 @@ use axum::{
 };
 use futures_util::stream::{Stream, unfold};
 use serde_json::{Value, json};
-use service::{clock::unix_now, expiring::Expiring, lifecycle::Lifecycle};
+use service::{clock::unix_now, expiring::Expiring, lifecycle::Lifecycle, on_disconnect::OnDisconnect};
 use tokio::{sync::watch, time::Instant};
 use wire::openai::images::Usage;
 
@@ -88,9 +88,15 @@ impl JobStream {
         }
     }
 
-    pub(super) fn into_response(self, lifecycle: &Lifecycle) -> Response {
+    pub(super) fn into_response(
+        self,
+        on_disconnect: OnDisconnect,
+        lifecycle: &Lifecycle,
+        request_id: &str,
+    ) -> Response {
         let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("at work");
-        ([NO_BUFFERING], Sse::new(self.into_events(lifecycle)).keep_alive(keep_alive)).into_response()
+        let events = on_disconnect.stream(lifecycle, request_id, self.into_events(lifecycle));
+        ([NO_BUFFERING], Sse::new(events).keep_alive(keep_alive)).into_response()
     }
 
     /// Expiring drops the job at the deadline even if the client has stopped reading.

@@ -167,3 +167,19 @@ fn every_probe_result_is_a_known_label() {
         assert!(crate::metrics::PROBE_RESULTS.contains(&evidence.probe_result()), "{evidence:?}");
     }
 }
+
+#[test]
+fn the_status_tells_who_answered_and_what() {
+    for (evidence, status) in [
+        (report(ReadyStatus::Ready, vec![]), "ready"),
+        (report(ReadyStatus::Degraded, vec![]), "degraded"),
+        (report(ReadyStatus::NotReady, vec![]), "not_ready"),
+        (readiness(Readiness::Ready), "ready"),
+        (readiness(Readiness::NotReady("no".into())), "not_ready"),
+        (Evidence::Refused, "unreachable"),
+    ] {
+        assert_eq!(after([evidence.clone()]).status(), status, "{evidence:?}");
+    }
+    assert_eq!(after([]).status(), "unreachable");
+    assert_eq!(after([report(ReadyStatus::Degraded, vec![]), TIMED_OUT]).status(), "degraded", "one is none");
+}

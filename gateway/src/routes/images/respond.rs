@@ -14,6 +14,7 @@ use crate::{
     blocking::run_blocking_with_permit,
     config::ResponseFormat,
     error::ApiError,
+    jobs::JobGuard,
     store::{
         EncodedImage, ImageName, StoreError, disk::StoredImage, metadata::Provenance, writable::ReservedFiles,
     },
@@ -27,13 +28,14 @@ pub(super) async fn store_images(
     app: &App,
     generated: GeneratedImages,
     provenance: Provenance,
+    job: &JobGuard,
 ) -> Result<Response, ApiError> {
     let GeneratedImages { grant, images, envelope } = generated;
     let (store, unix) = (app.store.clone(), unix_now());
     let (files, metadata): (Vec<_>, Vec<_>) =
         images.into_iter().map(|GeneratedImage { file, metadata }| (file, metadata)).unzip();
     let commit = move || store.commit(files, unix, &provenance);
-    let stored = record_stored(app, run_blocking_with_permit(grant.slot(), commit).await)?;
+    let stored = record_stored(app, job, run_blocking_with_permit(grant.slot(), commit).await)?;
     let entries = stored.into_iter().zip(metadata).collect();
     let around = envelope.split_at_data(unix);
     Ok(match grant.routed().response_format() {
@@ -49,20 +51,23 @@ pub(super) async fn store_image(
     mut file: ReservedFiles,
     image: EncodedImage,
     provenance: Provenance,
+    job: &JobGuard,
 ) -> Result<String, ApiError> {
     let store = app.store.clone();
     let commit =
         move || store.commit(vec![store.write_reserved(&mut file, &image)?], unix_now(), &provenance);
-    let stored = record_stored(app, run_blocking_with_permit(slot, commit).await)?;
+    let stored = record_stored(app, job, run_blocking_with_permit(slot, commit).await)?;
     Ok(image_url(app, &stored.first().expect("one image is stored as one").name))
 }
 
 fn record_stored(
     app: &App,
+    job: &JobGuard,
     stored: Result<Vec<StoredImage>, StoreError>,
 ) -> Result<Vec<StoredImage>, ApiError> {
     let stored = stored.map_err(ApiError::Store)?;
     app.metrics.record_stored_images(stored.len(), stored.iter().map(|image| image.size).sum());
+    job.complete(stored.iter().map(|image| image.name.as_str().to_owned()).collect());
     Ok(stored)
 }
 

@@ -120,6 +120,8 @@ codes! {
     HttpsRequired = "https_required", "invalid_request_error";
     /// A limit is reached; try again.
     BackendOverloaded = "backend_overloaded", "rate_limit_error";
+    /// The client has as many event streams open as it may.
+    TooManyStreams = "too_many_streams", "rate_limit_error";
     /// GPU or engine are not ready.
     BackendNotReady = "backend_not_ready", "service_unavailable_error";
     /// The backend returned an invalid response, or closed the connection early.
@@ -134,6 +136,8 @@ codes! {
     EngineTimeout = "engine_timeout", "server_error";
     /// The GPU is out of memory.
     GpuOutOfMemory = "gpu_out_of_memory", "service_unavailable_error";
+    /// Somebody cancelled the request.
+    Cancelled = "cancelled", "invalid_request_error";
     /// The gateway has no file descriptor left.
     GatewayOverloaded = "gateway_overloaded", "service_unavailable_error";
     /// The image store's disk is full.

@@ -243,3 +243,17 @@ fn imports_are_found_as_a_browser_finds_them() {
     found.sort();
     assert_eq!(found, ["c.js", "charts/a.js", "charts/b.js", "x/e.js"]);
 }
+
+#[tokio::test]
+async fn where_no_token_is_needed_the_page_is_told_not_to_ask_for_one() {
+    let upstream = Upstream::start().await;
+    let dir = fakes::fresh_dir("page-without-token");
+    fs::write(dir.join(".env"), "GATEWAY_AUTH=off\n").unwrap();
+    let open = Gateway::start_in(dir, &e2e::gateway::gpu_heavy(&upstream), &[]).await;
+    let page = ask(&open, Method::GET, "/ui", &[("accept-encoding", "gzip")]).await;
+    assert!(String::from_utf8_lossy(&page.bytes).contains("<html data-auth=\"off\" lang=\"en\">"));
+    assert_eq!((page.header("content-security-policy"), page.header("cache-control")), (POLICY, "no-store"));
+    let guarded = Gateway::start(&upstream, &[]).await;
+    let page = ask(&guarded, Method::GET, "/ui", &[]).await;
+    assert!(!String::from_utf8_lossy(&page.bytes).contains("data-auth"));
+}

@@ -91,7 +91,7 @@ fn backend(facts: &BackendFacts, is_mac: bool) -> Option<Finding> {
         // Reported as `backend_address`.
         _ if matches!(facts.addresses, HostAddresses::Unresolved(_) | HostAddresses::TimedOut) => None,
         Evidence::Answered(_) if facts.health.ready => {
-            let gpu = facts.health.gpu.as_ref().map(|gpu| format!(", {}", gpu.name)).unwrap_or_default();
+            let gpu = facts.health.gpu().map(|gpu| format!(", {}", gpu.name)).unwrap_or_default();
             Some(Finding::ok(name, format!("{class} at {origin} is ready{gpu}")))
         }
         Evidence::Answered(_) if facts.is_other_program() => {

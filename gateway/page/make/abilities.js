@@ -1,0 +1,88 @@
+// What a model can do with what is in the form. Pure.
+
+/** What the form can offer beside prompt, size and number, by the names of requests. */
+const PARAMETERS = ['negative_prompt', 'steps', 'seed', 'cfg_scale', 'scheduler', 'strength'];
+const NAMES = {
+  negative_prompt: 'negative prompt', steps: 'steps', seed: 'seed', cfg_scale: 'guidance', scheduler: 'scheduler',
+};
+/** Where a model says nothing about itself, the sidecar's word counts. */
+const UNKNOWN = {tasks: null, parameters: PARAMETERS, size: true, max_images: 16, min_images: 0, defaults: {}};
+
+/** What kind of request the references and the mask make. */
+export function taskOf({references, mask}) {
+  if (!references) return 'generate';
+  return mask ? 'inpaint' : 'edit';
+}
+
+/**
+ * What `model` (an entry of `/v1/models`, or null) offers for `references` pictures with or without a `mask`:
+ * which of them count, and what the form may ask for.
+ */
+export function abilities(model, {references = 0, mask = false} = {}) {
+  const own = model?.capabilities?.by_task ? model.capabilities : null;
+  const can = (task) => !own || task in own.by_task;
+  const takesMask = own ? can('inpaint') && own.mask !== false : true;
+  const takesReferences = can('edit') || can('inpaint');
+  const most = takesReferences ? own?.max_images ?? UNKNOWN.max_images : 0;
+  const used = Math.min(references, most);
+  const task = taskOf({references: used, mask: mask && takesMask});
+  const of = own ? own.by_task[task] : UNKNOWN;
+  const parameters = of?.parameters ?? [];
+  return {
+    task,
+    /** Why this model cannot do that, if so. */
+    problem: of ? tooFew(of, used) : cannot(model, task, can),
+    used,
+    most,
+    takesMask: takesMask && used > 0,
+    takes: Object.fromEntries(PARAMETERS.map((name) => [name, parameters.includes(name)])),
+    takesSize: of?.size ?? false,
+    multiple: own?.size?.multiple ?? 8,
+    maxPixels: own?.size?.max_pixels ?? 4_194_304,
+    maxPictures: own?.max_n ?? 4,
+    schedulers: own?.schedulers ?? [],
+    defaults: {...own?.defaults, ...of?.defaults},
+  };
+}
+
+function cannot(model, task, can) {
+  if (task === 'generate') {
+    return can('edit') ? `${model.id} changes pictures: add a reference.`
+      : `${model.id} repaints parts of a picture: add a reference and paint a mask on it.`;
+  }
+  return task === 'edit' ? `${model.id} repaints what a mask marks: paint a mask on the reference.`
+    : `${model.id} cannot do that.`;
+}
+
+function tooFew(of, used) {
+  return used < (of.min_images ?? 0) ? `This takes at least ${of.min_images} references.` : null;
+}
+
+/** One line on what a model can do. */
+export function describe(model) {
+  const own = model?.capabilities;
+  if (!own?.by_task) return model ? 'What this model can do is not known: the answer will tell.' : '';
+  const parts = [];
+  const most = own.max_images;
+  const many = most === 1 ? '1 reference' : `up to ${most} references`;
+  if ('generate' in own.by_task) parts.push('Makes pictures from words');
+  if ('edit' in own.by_task) parts.push(`${parts.length ? 'changes' : 'Changes'} pictures (${many})`);
+  if ('inpaint' in own.by_task) parts.push(`${parts.length ? 'repaints' : 'Repaints'} what a mask marks`);
+  const without = missing(own);
+  return `${list(parts)}.${without.length ? ` Has no ${list(without, 'or')}.` : ''}`;
+}
+
+/** The names of what none of the model's tasks uses. */
+function missing(own) {
+  return Object.keys(NAMES).filter((name) => !own.parameters?.includes(name)).map((name) => NAMES[name]);
+}
+
+export function list(words, last = 'and') {
+  return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} ${last} ${words.at(-1)}`;
+}
+
+/** The model to begin with: the first that makes pictures from words, else the first. */
+export function firstModel(models) {
+  const makes = (model) => !model.capabilities?.by_task || 'generate' in model.capabilities.by_task;
+  return (models.find(makes) ?? models[0])?.id ?? '';
+}

@@ -1,0 +1,56 @@
+// How long a picture takes, from what the same model took before. Pure.
+import {parseSize} from './sizes.js';
+
+const KEEP = 60;
+
+/** What decides how long it takes. */
+export function workOf(asked, able) {
+  const size = parseSize(asked.size) ?? parseSize(able.defaults.size);
+  return {
+    model: asked.model ?? '',
+    task: able.task,
+    pixels: size ? size.width * size.height : 0,
+    steps: asked.steps ?? able.defaults.steps ?? 0,
+    n: asked.n ?? 1,
+  };
+}
+
+const keyOf = ({model, task, pixels, steps}) => [model, task, pixels, steps].join('|');
+
+/** The times with one more; the oldest go first. Newer ones count more: a model is loaded only once. */
+export function learn(times, work, seconds) {
+  const key = keyOf(work);
+  const each = seconds / work.n;
+  const old = times[key];
+  const entries = Object.entries(times).filter(([other]) => other !== key).slice(1 - KEEP);
+  entries.push([key, {model: work.model, task: work.task, pixels: work.pixels, steps: work.steps,
+    seconds: old ? old.seconds * 0.4 + each * 0.6 : each}]);
+  return Object.fromEntries(entries);
+}
+
+/** The seconds that this will take: as before, or in proportion to another size of the same model; null if unknown. */
+export function expect(times, work) {
+  const exact = times[keyOf(work)];
+  if (exact) return exact.seconds * work.n;
+  const alike = Object.values(times).findLast((one) => one.model === work.model && one.task === work.task
+    && one.pixels && work.pixels && one.steps && work.steps);
+  return alike ? alike.seconds * work.n * (work.pixels * work.steps) / (alike.pixels * alike.steps) : null;
+}
+
+/**
+ * How far a job is: `{fraction, left}`, null where it cannot be told. What the engine says outweighs what was
+ * expected the more, the further it is.
+ */
+export function judge({elapsed, expected, progress}) {
+  const known = progress > 0;
+  if (known && progress >= 1) return {fraction: 1, left: 0};
+  const byProgress = known && (progress >= 0.05 || expected == null) ? elapsed / progress : null;
+  if (byProgress == null && expected == null) return {fraction: known ? progress : null, left: null};
+  const total = byProgress == null ? expected
+    : expected == null ? byProgress : expected * (1 - progress) + byProgress * progress;
+  return {
+    fraction: known ? progress : Math.min(0.95, elapsed / total),
+    // Longer than ever before: nobody knows.
+    left: total > elapsed ? total - elapsed : null,
+  };
+}

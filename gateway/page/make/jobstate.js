@@ -1,0 +1,116 @@
+// What is known about a request that this tab sent, and how news change it. Pure.
+
+/** How many requests, and how many bytes, a tab remembers over a reload. */
+const REMEMBER = 24;
+const REMEMBER_BYTES = 300_000;
+export const RUNNING = 'running';
+
+/** A request that is being sent. */
+export function newJob(id, asked, {task, references = [], mask = false, expected = null, work, at}) {
+  return {id, asked, task, references, mask, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
+    ignored: [], error: null, took: null};
+}
+
+/** The job with what the gateway says of it; the same object if that is nothing new. */
+export function withLive(job, news) {
+  if (job.state !== RUNNING) return job;
+  if (news.state === 'running') {
+    return news.progress == null || news.progress <= (job.progress ?? 0) ? job : {...job, progress: news.progress};
+  }
+  const ended = {...job, took: news.ended_at ? news.ended_at - news.started_at : null};
+  if (news.state === 'done') return {...ended, state: 'done', pictures: news.pictures.map((name) => ({name}))};
+  if (news.state === 'cancelled') return {...ended, state: 'cancelled'};
+  return {...ended, state: 'failed', error: news.error ?? {message: 'The gateway gives no reason.'}};
+}
+
+/** The pictures of an answer: `{name, blob address, seed, settings}`; `base64` ones are handed to `keep`. */
+export function picturesOf(entries, nameOf, keep) {
+  return entries.map((entry) => ({
+    name: nameOf(entry.url),
+    ...(entry.url ? {} : {address: keep(entry.b64_json)}),
+    settings: {...entry.settings, ...(entry.seed == null ? {} : {seed: entry.seed}),
+      ...(entry.size && !entry.settings?.size ? {size: entry.size} : {})},
+  }));
+}
+
+/** What is worth keeping over a reload, as text: the newest that fit. */
+export function remember(jobs) {
+  const kept = [];
+  let length = 0;
+  for (const job of jobs.slice(0, REMEMBER)) {
+    if (job.state !== RUNNING && job.state !== 'done') continue;
+    const text = JSON.stringify({...job, pictures: job.pictures.filter(({name}) => name).map(({name, settings}) => ({name, settings}))});
+    length += text.length;
+    if (length > REMEMBER_BYTES) break;
+    kept.push(text);
+  }
+  return `[${kept.join(',')}]`;
+}
+
+export function recall(text) {
+  try {
+    const jobs = JSON.parse(text);
+    return Array.isArray(jobs) ? jobs.filter((job) => job?.id && job.asked && Array.isArray(job.pictures)) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** The places for pictures: how many, how many are free, how many of this tab's requests run. */
+export function places(status, imagesClass, jobs) {
+  const usage = status?.admission_control?.[`${imagesClass}.images`];
+  const own = jobs.filter((job) => job.state === RUNNING).length;
+  if (!usage) return {limit: null, free: null, own};
+  // What was just sent is not in the status yet.
+  return {limit: usage.limit, free: Math.max(0, Math.min(usage.available, usage.limit - own)), own};
+}
+
+/** Why nothing can be sent right now; null if it can. */
+export function fullText({limit, free, own}) {
+  if (free !== 0) return null;
+  const all = limit === 1 ? 'The one place is taken' : `All ${limit} places are taken`;
+  const whose = own >= limit ? 'by your requests' : own ? `${own} by yours` : 'by others';
+  return `${all}, ${whose}. You can generate again when one ends.`;
+}
+
+/** `[name, actual, asked]` of settings to show; `asked` only where it differs. */
+export function settingRows(settings, asked) {
+  const rows = [];
+  const add = (label, name, text = (value) => String(value)) => {
+    const actual = settings[name];
+    if (actual == null || actual === '') return;
+    const other = asked[name] != null && String(asked[name]).toLowerCase() !== String(actual).toLowerCase();
+    rows.push([label, text(actual), other ? text(asked[name]) : null]);
+  };
+  add('Model', 'model');
+  add('Size', 'size', (size) => size.replace('x', ' × '));
+  add('Steps', 'steps');
+  add('Guidance', 'cfg_scale');
+  add('Scheduler', 'scheduler');
+  add('Strength', 'strength');
+  add('Seed', 'seed');
+  return rows;
+}
+
+/** What can be done about an error, in words; null where its message says it. */
+export function advice({status, code}) {
+  if (status === 429 || code === 'backend_overloaded') return 'All places are taken. What you asked for is kept here: try again when a job has ended.';
+  if (code === 'gpu_out_of_memory') return 'Try a smaller size or fewer pictures.';
+  if (status === 503 || code === 'backend_not_ready') return 'Nothing was started. Try again when the card’s status says “Ready”.';
+  if (status === 504 || code === 'engine_timeout' || code === 'backend_timeout') return 'Try fewer steps, a smaller size or fewer pictures.';
+  if (status === 507 || code === 'storage_full') return 'Delete pictures in the gallery, or make room on the gateway’s disk.';
+  if (status === 413) return 'Use smaller or fewer references.';
+  return null;
+}
+
+const FIELDS = {
+  negative: 'negative_prompt', num_inference_steps: 'steps', guidance_scale: 'cfg_scale', sampler: 'scheduler',
+  image: 'references', 'image[]': 'references', images: 'references', mask: 'references',
+};
+
+/** The field of the form that an error names; null if none. */
+export function fieldOf({status, param}) {
+  if (!param || status !== 400) return null;
+  const name = param.replace(/\[\d*\]$/, '');
+  return FIELDS[param] ?? FIELDS[name] ?? name;
+}
