@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict';
 import {pictureMaker} from './png.mjs';
-import {startPair} from './programs.mjs';
 import {until} from './until.mjs';
 import {failed} from './watch.mjs';
 import {says, startWorld} from './world.mjs';
@@ -43,7 +42,7 @@ world.walk('the settings that were used stand beside the picture', {}, async (pe
 
 for (const pictures of [1, LONG.pictures]) {
   world.walk(`cancelling stops the engine: ${pictures} at once`, {}, async (person) => {
-    const before = (await pair.ask('GET', '/v1/gateway/images')).body.total;
+    const before = await pair.stored();
     await person.ask('a slow lighthouse', {steps: LONG.steps, pictures});
     await person.generate.click();
     await until('the engine works', async () => await engineJobs() === 1);
@@ -55,7 +54,7 @@ for (const pictures of [1, LONG.pictures]) {
     assert.ok(seconds < 2, `free again after ${seconds.toFixed(1)} s`);
     await person.progress.waitFor({state: 'hidden'});
     await says(person.results, /cancelled/i);
-    assert.equal((await pair.ask('GET', '/v1/gateway/images')).body.total, before);
+    assert.equal(await pair.stored(), before);
     await person.generate.waitFor();
   });
 }
@@ -80,9 +79,9 @@ world.walk('requests run side by side up to the limit, which is said in words', 
   }
   await until('both have begun', async () => (await pair.slots()).inflight === SLOTS);
   assert.equal(await person.progress.count(), SLOTS);
-  await says(person.page.getByRole('region', {name: 'Card'}), /all 2 places taken/);
+  await says(person.card, /all 2 places taken/);
   await until('nothing more can be asked for', () => person.generate.evaluate((button) => button.disabled || button.ariaDisabled === 'true'));
-  await says(person.page.locator('form'), /places are taken/);
+  await person.page.getByText(/places are taken, by your requests/).waitFor();
   // The second ends, the first goes on.
   await person.cancel.first().click();
   await until('one place is free', async () => (await pair.slots()).available === 1);
@@ -136,6 +135,7 @@ world.walk('made again, the pixels are the same', {}, async (person) => {
 });
 
 world.walk('what cannot be is said at its field', {}, async (person) => {
+  person.watch.expect(failed(400, '/v1/images/generations'));
   await person.generate.click();
   await says(person.alert, /prompt/i);
   await person.ask('too many steps', {steps: 1000});
@@ -165,7 +165,7 @@ world.walk('a card that falls off the bus: 503 in the words of the sidecar, and 
 });
 
 // A sidecar that takes fewer than the gateway lets in: the page cannot know, and is refused.
-const narrow = await startPair({slots: SLOTS, sidecar: ['--max-inflight', '1']});
+const narrow = await world.another({slots: SLOTS, sidecar: ['--max-inflight', '1']});
 world.walk('a place that was taken meanwhile: 429 in words, and the request is kept', {pair: narrow}, async (person) => {
   person.watch.expect(failed(429, '/v1/images/generations'));
   const cancel = new AbortController();
@@ -180,7 +180,6 @@ world.walk('a place that was taken meanwhile: 429 in words, and the request is k
   await until('the place is free', async () => (await narrow.slots()).inflight === 0);
   await person.page.getByRole('button', {name: 'Try again'}).click();
   await person.openPicture.first().waitFor();
-  await narrow.stop();
 });
 
 /** Keeps the addresses of all previews that are ever shown. */

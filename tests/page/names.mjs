@@ -41,6 +41,7 @@ export function names(page) {
 
     card: by('region', 'Card'),
     readiness: by('status', 'Readiness'),
+    connection: page.locator('#connection'),
     alert: page.getByRole('alert'),
   };
 }

@@ -154,11 +154,19 @@ class Pair {
   }
 
   async startSidecar(address = '127.0.0.1:0') {
+    const log = path.join(this.folder, 'sidecar.log');
+    const from = fs.existsSync(log) ? fs.statSync(log).size : 0;
     const flags = ['serve', '--listen', address, '--engine', 'builtin', '--gpu', 'required', '--nvml-lib', this.card.library,
       '--state-dir', path.join(this.folder, 'sidecar'), '--log-format', 'json',
       ...(this.engine ? ['--engine-unit', this.engine.unit] : []), ...this.sidecarFlags];
-    this.sidecar = new Program('ada2-sidecar', flags, {}, path.join(this.folder, 'sidecar.log'));
-    this.sidecarUrl = await this.sidecar.listens();
+    this.sidecar = new Program('ada2-sidecar', flags, {}, log);
+    this.sidecarUrl = await this.sidecar.listens(from);
+  }
+
+  /** At the same address: what it finds at its start decides at once what it says later only after some seconds. */
+  async restartSidecar() {
+    await this.sidecar.stop();
+    await this.startSidecar(new URL(this.sidecarUrl).host);
   }
 
   /** Writes the env file; a running gateway reads it again at SIGHUP. */
@@ -198,6 +206,11 @@ class Pair {
     return answer.body;
   }
 
+  /** How many pictures the store holds. */
+  async stored() {
+    return (await this.ask('GET', '/v1/gateway/images?limit=1')).body.total.pictures;
+  }
+
   /** The places that image requests have. */
   async slots() {
     const {body} = await this.ask('GET', '/v1/gateway/status');
@@ -217,9 +230,12 @@ class Pair {
     return Object.fromEntries(body.checks.map((check) => [check.name, check]));
   }
 
+  get authorityFile() {
+    return path.join(this.folder, 'data', 'gateway-ca.pem');
+  }
+
   get authority() {
-    const file = path.join(this.folder, 'data', 'gateway-ca.pem');
-    return fs.existsSync(file) ? fs.readFileSync(file) : undefined;
+    return fs.existsSync(this.authorityFile) ? fs.readFileSync(this.authorityFile) : undefined;
   }
 
   /** What Chromium takes for trusted: the hash of the authority's key. */

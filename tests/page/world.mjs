@@ -47,11 +47,19 @@ class World {
   constructor(pair, browser) {
     this.pair = pair;
     this.browser = browser;
+    this.pairs = [pair];
+  }
+
+  /** Another pair, in another state than the first. */
+  async another(options) {
+    const pair = await startPair(options);
+    this.pairs.push(pair);
+    return pair;
   }
 
   async end() {
     await this.browser.close();
-    await this.pair.stop();
+    await Promise.all(this.pairs.map((pair) => pair.stop()));
   }
 
   /**
@@ -76,7 +84,7 @@ class World {
   /** Opens the page; `as` signs in with that name's token by the form. */
   async visit({as = 'owner', at = '/ui', viewport = DESKTOP, scheme = 'light', pair = this.pair, ...context} = {}) {
     // Another pair than the world's has a certificate of its own.
-    const trusts = {ignoreHTTPSErrors: pair !== this.pair};
+    const trusts = {ignoreHTTPSErrors: pair !== this.pair || Boolean(process.env.PAGE_FILES)};
     const own = await this.browser.newContext({viewport, colorScheme: scheme, locale: 'en-GB', ...trusts, ...context});
     own.setDefaultTimeout(PATIENCE_MS);
     const watch = new Watch(pair.url, Object.values(TOKENS));
