@@ -25,15 +25,16 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
+// Made once: each costs much time and memory, and a gallery writes thousands of days.
+const formats = {
+  dateTime: new Intl.DateTimeFormat(undefined, {dateStyle: 'medium', timeStyle: 'short'}),
+  day: new Intl.DateTimeFormat(undefined, {weekday: 'long', year: 'numeric', month: 'long', day: 'numeric'}),
+  time: new Intl.DateTimeFormat(undefined, {timeStyle: 'medium'}),
+};
+
 /** The person's own way to write a day and a time, from Unix seconds. */
-export function dateTime(unix) {
-  return new Date(unix * 1000).toLocaleString(undefined, {dateStyle: 'medium', timeStyle: 'short'});
-}
+export const dateTime = (unix) => formats.dateTime.format(unix * 1000);
 
-export function day(unix) {
-  return new Date(unix * 1000).toLocaleDateString(undefined, {weekday: 'long', year: 'numeric', month: 'long', day: 'numeric'});
-}
+export const day = (unix) => formats.day.format(unix * 1000);
 
-export function time(unix) {
-  return new Date(unix * 1000).toLocaleTimeString(undefined, {timeStyle: 'medium'});
-}
+export const time = (unix) => formats.time.format(unix * 1000);

@@ -33,6 +33,10 @@ let fresh = null;
 let asking = null;
 /** Something may have come while nobody looked. */
 let isStale = false;
+/** Where the focus goes when the dialog closes because its picture was deleted. */
+let neighbourIndex = null;
+/** The picture whose link gets the focus when the dialog is closed. */
+let returnTo = null;
 const seenJobs = new Set();
 
 export function mount(root) {
@@ -58,6 +62,12 @@ export function show(argument) {
   }
   if (argument === null) {
     dialog.close();
+    // A step back to `#gallery` takes the focus to the section of that name: it is taken back at once, or in the next frame.
+    focusReturn();
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body) focusReturn();
+      returnTo = null;
+    });
     return;
   }
   if (followed !== argument) followed = null;
@@ -81,9 +91,10 @@ function changed() {
   end.hidden = !list.isCut;
   const {count} = list;
   const words = isFiltering(list.filter) ? (count === 1 ? 'picture matches' : 'pictures match') : (count === 1 ? 'picture' : 'pictures');
-  filter.say(list.error && !count ? '' : count ? `${list.total.toLocaleString()} ${words}` : 'No pictures');
+  filter.say(list.error && !count ? '' : count ? `${list.total.toLocaleString()} ${words}` : `No ${words}`);
   grid.update();
   dialog.refresh();
+  if (dialog.isOpen) reach(dialog.name);
 }
 
 function drawError() {
@@ -185,13 +196,11 @@ async function neighbour(name, by) {
   return list.items[list.indexOf(name) + by]?.name ?? null;
 }
 
-async function reach(name) {
-  if (!isStoreName(name)) return;
-  while (dialog.name === name && list.ready && !list.complete && !list.error) {
-    const last = list.items.at(-1)?.name;
-    if (!last || newerFirst(last, name) >= 0) return;
-    await list.reach(list.items.length + 100);
-  }
+/** Loads the pictures up to this one; called again with each page that comes. */
+function reach(name) {
+  const last = list.items.at(-1)?.name;
+  if (!last || !isStoreName(name) || list.error || newerFirst(last, name) >= 0) return;
+  list.reach(list.items.length + 150);
 }
 
 /** From picture to picture without a step in the history for each. */
@@ -203,17 +212,26 @@ function go(name) {
 
 function closed(name) {
   const isHere = location.hash.startsWith('#gallery/');
-  if (isHere && followed === name) history.back();
+  const isStepBack = isHere && followed === name;
+  if (isStepBack) history.back();
   else if (isHere) history.replaceState(history.state, '', '#gallery');
   followed = null;
-  if (isShown) grid.focusIndex(list.indexOf(name));
+  if (!isShown) return;
+  const index = neighbourIndex ?? list.indexOf(name);
+  neighbourIndex = null;
+  grid.focusIndex(index);
+  if (isStepBack) returnTo = list.items[index]?.name ?? null;
+}
+
+function focusReturn() {
+  if (returnTo && isShown && !dialog.isOpen) grid.focusIndex(list.indexOf(returnTo));
 }
 
 // Deleting
 
 function remove(name) {
   const index = list.indexOf(name);
-  const hadFocus = grid.ul.contains(document.activeElement) || dialog.isOpen;
+  const hadFocus = grid.ul.contains(document.activeElement);
   deleteLater(name, {
     hide: () => list.hide(name),
     restored: () => {
@@ -222,8 +240,9 @@ function remove(name) {
     done: () => list.forget(name),
     failed: (error) => tell(`The picture was not deleted. ${error.message}`),
   });
-  // After the dialog is closed: its own return of the focus comes first.
-  if (hadFocus) queueMicrotask(() => grid.focusIndex(Math.min(index, list.items.length - 1)));
+  const next = Math.min(index, list.items.length - 1);
+  if (dialog.isOpen) neighbourIndex = next;
+  else if (hadFocus) grid.focusIndex(next);
 }
 
 function tell(message) {

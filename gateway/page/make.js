@@ -1,10 +1,11 @@
 // The place Make: the form with the card, and the pictures beside it.
 import {ApiError} from './api.js';
 import {cardRegion} from './card.js';
-import {h, icon, setText, toast} from './dom.js';
+import {h, setText, toast} from './dom.js';
 import {bytes} from './format.js';
 import {live} from './live.js';
-import {imageModels, loadModels} from './models.js';
+import {imageModels, loadModels, modelById} from './models.js';
+import {abilities} from './make/abilities.js';
 import {Form} from './make/form.js';
 import {makeAgain, receiveHandoffs, useAsReference} from './make/handoff.js';
 import {Jobs} from './make/jobs.js';
@@ -114,9 +115,8 @@ function removed(entry) {
 }
 
 /** The gateway names a field: that is shown where the field is. */
-function refused(entry, field, error) {
-  const retryButton = h('button', {type: 'button', onclick: () => retry(entry)}, icon('repeat'), 'Try again');
-  form.showProblem({field, message: error.message}, [retryButton]);
+function refused(field, message) {
+  form.showProblem({field, message});
 }
 
 /** Says at the form that all places are taken, before anybody asks for another. */
@@ -146,7 +146,8 @@ function send(asked, able, source) {
 
 /** The same request once more, as it was: the form may have changed since. */
 function retry(entry) {
-  const {job: {asked}, able, source} = entry;
+  const {job: {asked}, source} = entry;
+  const able = entry.able ?? abilities(modelById(asked.model) ?? null);
   form.clearProblems();
   if (jobs.entries.includes(entry)) jobs.remove(entry);
   send(asked, able, source);

@@ -67,7 +67,7 @@ const EXAMPLES: &[HelpEntry] = &[
 
 const MORE_EXAMPLES: &[HelpEntry] = &[
     ("GATEWAY_BEARER_TOKEN=choose-one gateway --gateway-tls off", "plain HTTP on 127.0.0.1:8800"),
-    ("gateway token new phone --qr", "a token as a QR code for a phone's camera"),
+    ("gateway token new phone --qr", "a token, and a QR code that opens the page with it"),
     ("gateway ca", "show the certificate authority, and how programs trust it"),
     ("kill -HUP PID", "read the configuration again and reopen the log file"),
     (
@@ -112,7 +112,7 @@ fn token() -> Command {
             Command::new("new")
                 .about("Create a token and print the line that configures it; changes nothing")
                 .arg(name.help("Name of the token's holder, which appears in the log and with the images"))
-                .arg(flag("qr", "Also print a QR code, for a phone's camera")),
+                .arg(flag("qr", "Print the QR code of the page's address even if the output is no terminal")),
         )
 }
 

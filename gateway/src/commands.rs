@@ -47,7 +47,7 @@ pub fn run(matches: &ArgMatches, environment: Environment, names: &[String]) -> 
     let (name, arguments) = matches.subcommand()?;
     let result = match name {
         "check-config" => check_config(matches, environment, names),
-        "token" => token::run(arguments, environment),
+        "token" => token::run(matches, arguments, environment),
         "ca" => ca::run(matches, arguments, environment),
         "status" => status::run(arguments, environment),
         "verify" => verify::run(arguments, environment),

@@ -40,7 +40,10 @@ pub use self::{
     tokens::{Token, is_name as is_token_name},
 };
 use self::{backends_file::BackendsFile, env_file::LoadedEnvFile, report::ConfigWarnings};
-pub(crate) use self::{certificate_settings::certificate_settings, report::ConfigReport};
+pub(crate) use self::{
+    certificate_settings::{CertificateSettings, certificate_settings},
+    report::ConfigReport,
+};
 use crate::{
     store::retention::RetentionPolicy as Retention,
     tls::Tls,

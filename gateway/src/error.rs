@@ -45,6 +45,8 @@ pub(crate) enum ApiError {
     StoreNotReady(StoreError),
     /// The images could not be stored.
     Store(StoreError),
+    /// Too many wait for thumbnails.
+    ThumbnailsBusy,
     /// Cancelled by another request of its owner.
     Cancelled,
     /// No ready backend lists this model.
@@ -104,10 +106,12 @@ impl ApiError {
             Self::Busy(busy) => responses::busy(busy),
             Self::Backend(class, error) => responses::backend(class, error),
             Self::StoreNotReady(error) | Self::Store(error) => responses::store(error),
+            Self::ThumbnailsBusy => responses::thumbnails_busy(),
             Self::Cancelled => ErrorResponse::new(
                 StatusCode::CONFLICT,
                 ErrorCode::Cancelled,
-                "The request was cancelled by DELETE /v1/gateway/jobs/{request_id}",
+                "The image request was cancelled by its owner (DELETE /v1/gateway/jobs/{request_id}); send it again if the image is \
+                 still wanted",
             )
             .no_retry(),
             Self::UnknownModel(id) => ErrorResponse::new(
@@ -164,12 +168,7 @@ impl ApiError {
 
     /// The failure in the list of jobs.
     pub(crate) fn to_job_error(&self) -> JobError {
-        let response = self.error_response();
-        JobError {
-            status: response.status.as_u16(),
-            code: response.body["error"]["code"].as_str().map(str::to_owned),
-            message: response.message().to_owned(),
-        }
+        JobError::from_response(&self.error_response())
     }
 
     /// Status and cause for the log, after the head was sent.
@@ -190,6 +189,7 @@ impl ApiError {
             | Self::NotReady(_)
             | Self::Busy(_)
             | Self::StoreNotReady(_)
+            | Self::ThumbnailsBusy
             | Self::UnknownModel(_)
             | Self::NotFound
             | Self::UnknownPath(_)

@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use service::lifecycle::Lifecycle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -119,9 +120,9 @@ impl Monitors {
         }
     }
 
-    /// A backend's health; `None` if it is not configured.
-    pub(crate) fn health(&self, class: &str) -> Option<Health> {
-        self.monitor(class).map(|monitor| monitor.health().clone())
+    /// A backend's health, as it changes; `None` if it is not configured.
+    pub(crate) fn subscribe(&self, class: &str) -> Option<watch::Receiver<Health>> {
+        self.monitor(class).map(BackendMonitor::subscribe)
     }
 
     /// Has a backend probed every second, until the guard is dropped.

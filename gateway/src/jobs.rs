@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::Serialize;
-use service::{clock::unix_seconds_f64, text::prefix};
+use service::{clock::unix_seconds_f64, error_response::ErrorResponse, text::prefix};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,16 @@ pub(crate) struct JobError {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<String>,
     pub(crate) message: String,
+}
+
+impl JobError {
+    pub(crate) fn from_response(response: &ErrorResponse) -> Self {
+        Self {
+            status: response.status.as_u16(),
+            code: response.body["error"]["code"].as_str().map(str::to_owned),
+            message: response.message().to_owned(),
+        }
+    }
 }
 
 /// A job as clients see it.
@@ -227,7 +237,11 @@ impl JobGuard {
 
 impl Drop for JobGuard {
     fn drop(&mut self) {
-        self.end(JobState::Cancelled, |_| {});
+        if std::thread::panicking() {
+            self.fail(JobError::from_response(&ErrorResponse::internal()));
+        } else {
+            self.end(JobState::Cancelled, |_| {});
+        }
     }
 }
 

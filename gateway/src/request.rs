@@ -1,6 +1,7 @@
 //! A request's body, read for what the gateway decides on, and rewritten for the backend. Of an image request only the model
 //! and the response format change, of any other ([`text`]) only the model; all else is passed on byte for byte. Pure.
 
+pub(crate) mod asked;
 mod form;
 pub(crate) mod image_request;
 pub(crate) mod text;

@@ -35,6 +35,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/ui", get(page::page))
         .route("/ui/page/{*path}", get(page::file))
         .route("/ui/images/{name}", get(ui::get_image))
+        .route("/ui/thumbnails/{name}", get(ui::get_thumbnail))
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .fallback(legacy::forward)

@@ -44,6 +44,7 @@ pub(crate) const ROUTE_PATHS: &[&str] = &[
     "/ui",
     "/ui/page/{*path}",
     "/ui/images/{name}",
+    "/ui/thumbnails/{name}",
     "/healthz",
     "/readyz",
 ];
@@ -63,6 +64,7 @@ impl AuthorizedRequest {
         Provenance {
             owner: self.caller.owner().map(str::to_owned),
             request_id: Some(self.id.as_str().to_owned()),
+            ..Provenance::default()
         }
     }
 }

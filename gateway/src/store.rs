@@ -1,7 +1,8 @@
 //! The image store. Names are derived from the bytes, so that one name never means two images.
 //!
-//! This file, [`metadata`], [`index`], [`fullness`] and [`retention`] are pure; the other modules do I/O.
+//! This file, [`metadata`], [`cached_metadata`], [`index`], [`fullness`] and [`retention`] are pure; the other modules do I/O.
 
+pub(crate) mod cached_metadata;
 pub(crate) mod disk;
 pub(crate) mod fullness;
 pub(crate) mod index;
@@ -11,6 +12,7 @@ pub(crate) mod metadata;
 pub(crate) mod retention;
 pub(crate) mod retention_worker;
 pub(crate) mod staging;
+pub(crate) mod thumbnails;
 pub(crate) mod writable;
 pub(crate) mod writer;
 

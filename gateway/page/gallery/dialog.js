@@ -40,7 +40,7 @@ export class PictureDialog {
     this.buttons = h('div.picture-buttons');
     this.details = h('dl.picture-details');
     this.panel = h('div.picture-panel', {}, this.alerts, this.prompt, this.buttons, this.details, this.said);
-    this.dialog = h('dialog.picture', {'aria-label': 'Picture'},
+    this.dialog = h('dialog.picture', {'aria-label': 'Picture', tabindex: -1},
       h('div.picture-bar', {}, this.previous, this.next, this.position, this.zoomButton,
         iconButton('Close', 'cancel', () => this.dialog.close())),
       this.#stage.stage, this.panel);
@@ -58,6 +58,8 @@ export class PictureDialog {
   open(name) {
     if (!this.dialog.open) {
       this.dialog.showModal();
+      // No button is meant first, and arrow keys work at once.
+      this.dialog.focus();
       // Everything outside an open dialog is out of reach: a way back from a deletion has to be in it.
       this.dialog.append(this.#toasts);
     }
@@ -117,6 +119,8 @@ export class PictureDialog {
     const {index, count} = this.#actions.place(this.#name);
     this.previous.disabled = index <= 0;
     this.next.disabled = index < 0 || index >= count - 1;
+    // A button that became disabled has lost the focus, and keys with it.
+    if (this.dialog.open && (document.activeElement === document.body || document.activeElement?.disabled)) this.dialog.focus();
     setText(this.position, index < 0 ? '' : `${(index + 1).toLocaleString()} of ${count.toLocaleString()}`);
   }
 
@@ -207,8 +211,6 @@ export class PictureDialog {
     const next = await this.#actions.neighbour(name, by);
     if (!next || this.#name !== name) return;
     this.#actions.go(next);
-    // A button that became disabled has lost the focus.
-    if (!this.dialog.contains(document.activeElement) || document.activeElement.disabled) this.dialog.focus();
   }
 
   #key(event) {

@@ -24,6 +24,8 @@ export class PictureGrid {
   #active = false;
   /** The index that the focus goes to when it is loaded. */
   #pending = null;
+  /** What the document shows; null: to be drawn anew. */
+  #drawn = null;
 
   /** `actions`: `open(name)` before a link is followed, `remove(name)`, `scrolled(atTop)`. */
   constructor(list, actions) {
@@ -60,7 +62,7 @@ export class PictureGrid {
     if (!this.#active || this.#frame !== null) return;
     this.#frame = requestAnimationFrame(() => {
       this.#frame = null;
-      if (this.#active) this.update();
+      if (this.#active) this.#draw();
     });
   }
 
@@ -83,9 +85,14 @@ export class PictureGrid {
     if (changed && first) scrollTo({top: this.#offset + cellPosition(layout, first).y + (above % (cell + GAP)), behavior: 'instant'});
   }
 
-  /** Brings the document in line with the list and the scroll position. */
+  /** The list has changed, or what else the rows depend on. */
   update() {
-    if (!this.#active) return;
+    this.#drawn = null;
+    if (this.#active) this.#draw();
+  }
+
+  /** Brings the document in line with the list and the scroll position. */
+  #draw() {
     const {count, items} = this.#list;
     const height = `${gridHeight(this.#layout, count)}px`;
     if (this.ul.style.height !== height) this.ul.style.height = height;
@@ -93,7 +100,11 @@ export class PictureGrid {
     const isFast = Math.abs(top - this.#lastTop) > innerHeight * FAST;
     this.#lastTop = top;
     const {from, until} = cellRange(this.#layout, count, top - innerHeight * AHEAD, top + innerHeight * (1 + AHEAD));
-    this.#render(from, until, count, isFast);
+    // Most frames bring no new row.
+    if (this.#drawn?.from !== from || this.#drawn.until !== until) {
+      this.#drawn = {from, until};
+      this.#render(from, until, count, isFast);
+    }
     this.#dayLabel(top, items);
     if (until > items.length && !this.#list.complete && !this.#list.error) this.#list.reach(until - 1);
     if (this.#pending !== null) this.focusIndex(Math.min(this.#pending, count - 1));

@@ -73,14 +73,16 @@ export function pictureStage({step, zoomed}) {
     }
     if (event.button !== 0) return;
     drag = {id: event.pointerId, touch: event.pointerType !== 'mouse', x: event.clientX, y: event.clientY, left: stage.scrollLeft, top: stage.scrollTop};
-    if (!drag.touch && isZoomed) stage.setPointerCapture(event.pointerId);
   });
   stage.addEventListener('pointermove', (event) => {
     if (drag?.id !== event.pointerId) return;
     const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
-    if (Math.hypot(dx, dy) > 6) moved = true;
+    if (!moved && Math.hypot(dx, dy) < 6) return;
+    moved = true;
     // Fingers scroll by themselves.
-    if (isZoomed && !drag.touch) stage.scrollTo({left: drag.left - dx, top: drag.top - dy, behavior: 'instant'});
+    if (!isZoomed || drag.touch) return;
+    stage.setPointerCapture(event.pointerId);
+    stage.scrollTo({left: drag.left - dx, top: drag.top - dy, behavior: 'instant'});
   });
   stage.addEventListener('pointerup', (event) => {
     if (drag?.id !== event.pointerId) return;

@@ -3,7 +3,8 @@
 /** What the form can offer beside prompt, size and number, by the names of requests. */
 const PARAMETERS = ['negative_prompt', 'steps', 'seed', 'cfg_scale', 'scheduler', 'strength'];
 const NAMES = {
-  negative_prompt: 'negative prompt', steps: 'steps', seed: 'seed', cfg_scale: 'guidance', scheduler: 'scheduler',
+  negative_prompt: 'negative prompt', steps: 'choice of steps', seed: 'choice of seed', cfg_scale: 'guidance',
+  scheduler: 'scheduler',
 };
 /** Where a model says nothing about itself, the sidecar's word counts. */
 const UNKNOWN = {tasks: null, parameters: PARAMETERS, size: true, max_images: 16, min_images: 0, defaults: {}};
@@ -62,23 +63,21 @@ function tooFew(of, used) {
 export function describe(model) {
   const own = model?.capabilities;
   if (!own?.by_task) return model ? 'What this model can do is not known: the answer will tell.' : '';
-  const parts = [];
+  const {generate, edit, inpaint} = own.by_task;
+  const verbs = [generate && 'makes', edit && 'edits', inpaint && !edit && 'repaints'].filter(Boolean).join(' and ');
   const most = own.max_images;
-  const many = most === 1 ? '1 reference' : `up to ${most} references`;
-  if ('generate' in own.by_task) parts.push('Makes pictures from words');
-  if ('edit' in own.by_task) parts.push(`${parts.length ? 'changes' : 'Changes'} pictures (${many})`);
-  if ('inpaint' in own.by_task) parts.push(`${parts.length ? 'repaints' : 'Repaints'} what a mask marks`);
-  const without = missing(own);
-  return `${list(parts)}.${without.length ? ` Has no ${list(without, 'or')}.` : ''}`;
+  const without = Object.keys(NAMES).filter((name) => !own.parameters?.includes(name)).map((name) => NAMES[name]);
+  return [
+    `${verbs[0].toUpperCase()}${verbs.slice(1)} pictures`,
+    most > 0 && (most === 1 ? '1 reference' : `${most} references`),
+    inpaint && 'masks',
+    without.length > 0 && `no ${list(without)}`,
+  ].filter(Boolean).join(' · ');
 }
 
-/** The names of what none of the model's tasks uses. */
-function missing(own) {
-  return Object.keys(NAMES).filter((name) => !own.parameters?.includes(name)).map((name) => NAMES[name]);
-}
-
-export function list(words, last = 'and') {
-  return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} ${last} ${words.at(-1)}`;
+/** As in `steps, seed or guidance`. */
+function list(words) {
+  return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
 }
 
 /** The model to begin with: the first that makes pictures from words, else the first. */

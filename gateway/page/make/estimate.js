@@ -44,7 +44,8 @@ export function expect(times, work) {
 export function judge({elapsed, expected, progress}) {
   const known = progress > 0;
   if (known && progress >= 1) return {fraction: 1, left: 0};
-  const byProgress = known && (progress >= 0.05 || expected == null) ? elapsed / progress : null;
+  // The first steps tell little: a model may have been loaded before them.
+  const byProgress = progress >= 0.1 ? elapsed / progress : null;
   if (byProgress == null && expected == null) return {fraction: known ? progress : null, left: null};
   const total = byProgress == null ? expected
     : expected == null ? byProgress : expected * (1 - progress) + byProgress * progress;

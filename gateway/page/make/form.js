@@ -14,13 +14,15 @@ export class Form {
   #able = abilities(null);
   #choices = [];
   #lastSeed = null;
+  /** The field that the alert at the form is about. */
+  #problem = null;
   /** What is chosen in the lists, whether it is there right now or not. */
   #wanted = {model: '', size: '', scheduler: ''};
 
   /** `generate()` is called when the person asks for it. */
   constructor({generate}) {
     this.references = new References({
-      changed: () => this.update(),
+      changed: (more) => this.#referencesChanged(more),
       failed: (message) => this.showProblem({message}),
     });
     this.controls = controls();
@@ -43,7 +45,7 @@ export class Form {
   #listen() {
     const {controls: of, parts: {form, keep, shuffle}} = this;
     form.addEventListener('input', ({target}) => {
-      unmark(target);
+      if (target === this.controls[this.#problem]) this.clearProblems();
       this.#seedChanged();
       this.#save();
     });
@@ -51,6 +53,7 @@ export class Form {
       of[name].addEventListener('change', () => {
         this.#wanted[name] = of[name].value;
         if (name === 'size') this.#sizeChosen();
+        if (name === 'model') this.clearProblems();
         this.update();
       });
     }
@@ -117,7 +120,9 @@ export class Form {
     const saved = recallObject('sessionStorage', FORM);
     this.fill({model: recallText('localStorage', LAST_MODEL) ?? '', ...saved.form});
     for (const name of saved.stored ?? []) this.references.addStored(name);
-    if (saved.lost) this.note(`Add ${saved.lost === 1 ? 'the reference' : 'the references'} again: files are not kept when the page is loaded anew.`);
+    if (!saved.lost) return;
+    const what = saved.lost === 1 ? 'the reference' : 'the references';
+    this.note({text: `Add ${what} again: files are not kept when the page is loaded anew.`, until: 'reference'});
   }
 
   #save() {
@@ -183,7 +188,7 @@ export class Form {
     for (const name of ['negative_prompt', 'cfg_scale', 'scheduler', 'strength']) rows[name].hidden = !takes[name];
     if (!schedulers.length && model) rows.scheduler.hidden = true;
     more.hidden = ['cfg_scale', 'scheduler', 'strength'].every((name) => rows[name].hidden);
-    for (const [name, open] of [['steps', 'any'], ['seed', 'new each time'], ['cfg_scale', 'any'], ['strength', 'any']]) {
+    for (const [name, open] of [['steps', 'default'], ['seed', 'new each time'], ['cfg_scale', 'default'], ['strength', 'default']]) {
       of[name].disabled = !takes[name];
       of[name].placeholder = takes[name] ? defaults[name] ?? open : 'fixed';
     }
@@ -199,19 +204,23 @@ export class Form {
   /** The first problem of the form, shown at its field; false if there is none. */
   check() {
     this.clearProblems();
+    this.note();
     const [first] = problems(this.read(), this.#able);
     if (first) this.showProblem(first);
     return Boolean(first);
   }
 
   clearProblems() {
+    this.#problem = null;
     this.parts.alerts.replaceChildren();
     for (const control of Object.values(this.controls)) unmark(control);
   }
 
-  /** An alert at the form, which marks the field that it is about. `extra` are elements in it. */
-  showProblem({field, message}, extra = []) {
-    const box = alertBox({message}, extra);
+  /** An alert at the form, which marks the field that it is about. */
+  showProblem({field, message}) {
+    this.clearProblems();
+    const box = alertBox({message});
+    this.#problem = field;
     this.parts.alerts.replaceChildren(box);
     const control = field === 'references' ? this.references.button : this.controls[field];
     if (!control) return;
@@ -225,8 +234,16 @@ export class Form {
   }
 
   /** Something that the person should know about what is in the form; no error. */
-  note(...texts) {
-    this.parts.notes.replaceChildren(...texts.map((text) => h('p.notice', {dir: 'auto'}, text)));
+  note(...notes) {
+    this.parts.notes.replaceChildren(...notes.map(({text, until}) => h('p.notice', {dir: 'auto', 'data-until': until}, text)));
+  }
+
+  /** `more`: some were added. */
+  #referencesChanged(more) {
+    const done = [more && 'reference', this.references.masked && 'mask'];
+    for (const note of [...this.parts.notes.children]) if (done.includes(note.dataset.until)) note.remove();
+    if (this.#problem === 'references') this.clearProblems();
+    this.update();
   }
 
   /** Says why nothing can be sent right now; null if it can. */
@@ -260,11 +277,11 @@ function choose(select, options, value) {
 
 function controls() {
   const number = (name, more) => h('input', {id: `make-${name}`, type: 'number', inputmode: 'numeric', min: 0, step: 1, ...more});
-  const text = (name, rows) => h('textarea', {id: `make-${name}`, rows, dir: 'auto', maxlength: 32_000});
+  const text = (name, rows) => h('textarea', {id: `make-${name}`, rows, dir: 'auto'});
   const select = (name, more) => h('select', {id: `make-${name}`, ...more});
   return {
     prompt: text('prompt', 4),
-    negative_prompt: text('negative', 2),
+    negative_prompt: text('negative', 1),
     model: select('model', {'aria-describedby': 'model-note'}),
     size: select('size'),
     width: number('width', {min: 64}),
@@ -296,13 +313,14 @@ function parts(of, references) {
   const seed = h('div.field', {}, h('label', {for: of.seed.id}, 'Seed'), h('div.with-button', {}, of.seed, keep, shuffle));
   const notes = h('div.notices');
   const alerts = h('div.alerts');
-  const full = h('p.note.full', {id: 'full-note'});
+  const full = h('p.note.full', {id: 'full-note', 'aria-live': 'polite'});
   const button = h('button.primary', {'aria-describedby': full.id, title: 'Ctrl or ⌘ and Enter'}, 'Generate');
   const form = h('form.panel.make-form', {'aria-label': 'New picture', novalidate: true, autocomplete: 'off'},
-    row('Prompt', of.prompt), notes, references, rows.negative_prompt,
-    row('Model', of.model, about),
-    h('div.pair.size-row', {}, row('Size', of.size), row('Pictures', of.n)), custom,
-    h('div.pair.seed-row', {}, row('Steps', of.steps), seed), more,
+    h('div.fields', {},
+      row('Prompt', of.prompt), notes, references, rows.negative_prompt,
+      row('Model', of.model, about),
+      h('div.pair.size-row', {}, row('Size', of.size), row('Pictures', of.n)), custom,
+      h('div.pair.seed-row', {}, row('Steps', of.steps), seed), more),
     h('div.foot', {}, alerts, full, button));
   return {form, rows, keep, shuffle, about, custom, more, notes, alerts, full, button};
 }

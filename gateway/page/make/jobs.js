@@ -30,11 +30,11 @@ function heard() {
 }
 
 export class Jobs {
-  /** Newest first: `{job, source, preview, answering, cancelling, abort}`. `source` is what sends it again. */
+  /** Newest first: `{job, source, preview, following, cancelling, abort}`. `source` is what sends it again. */
   entries = [];
   #show;
 
-  /** `show.added(entry)`, `.changed(entry)`, `.removed(entry)`, `.refused(entry, field)`: the form is to show that. */
+  /** `show.added(entry)`, `.changed(entry)`, `.removed(entry)`, `.refused(field, message)`. */
   constructor(show) {
     this.#show = show;
     live.on('jobs', (jobs) => this.#news(jobs));
@@ -43,7 +43,9 @@ export class Jobs {
   /** Those of before the reload. */
   recall() {
     for (const job of recall(recallText('sessionStorage', JOBS)).reverse()) {
-      const entry = {job, source: null, preview: null, answering: false};
+      // The files of an edit are gone.
+      const source = job.task === 'generate' ? {references: [], mask: null} : null;
+      const entry = {job, source, preview: null};
       this.entries.unshift(entry);
       this.#show.added(entry);
       if (job.state === RUNNING) this.#follow(entry);
@@ -70,11 +72,12 @@ export class Jobs {
       references: source.references.map(({name}) => name),
       mask: Boolean(source.mask),
       expected: expect(recallObject('localStorage', TIMES), work),
-      size: asked.size ?? (source.references.length ? null : able.defaults.size) ?? null,
+      // What an edit has if nothing else was asked for: the shape of its first reference.
+      size: asked.size ?? (source.references.length ? source.references[0].size : able.defaults.size) ?? null,
       work,
       at: Date.now(),
     });
-    const entry = {job, source, preview: null, answering: true, abort: new AbortController()};
+    const entry = {job, source, preview: null, abort: new AbortController()};
     this.entries.unshift(entry);
     for (const old of this.entries.slice(SHOWN)) if (old.job.state !== RUNNING) this.remove(old);
     this.#save();
@@ -86,6 +89,7 @@ export class Jobs {
   async #send(entry, files) {
     const {job: {id, asked, task}, source, abort: {signal}} = entry;
     const path = task === 'generate' ? '/v1/images/generations' : '/v1/images/edits';
+    const unreachable = live.state === 'lost';
     const headers = {'X-Request-Id': id, 'X-On-Disconnect': 'finish'};
     try {
       const fields = sendable(asked);
@@ -97,10 +101,8 @@ export class Jobs {
       if (entry.job.state === RUNNING) this.#follow(entry);
     } catch (error) {
       if (entry.job.state !== RUNNING) return;
-      if (signal.aborted || error.isNetwork) this.#follow(entry);
+      if (signal.aborted || (error.isNetwork && !unreachable)) this.#follow(entry);
       else this.#fail(entry, error);
-    } finally {
-      entry.answering = false;
     }
   }
 
@@ -113,7 +115,6 @@ export class Jobs {
       else if (event?.endsWith('.completed')) {
         const {ignored, ...picture} = JSON.parse(data);
         this.#completed(entry, {data: [picture], ignored});
-        return;
       }
     }
   }
@@ -135,16 +136,15 @@ export class Jobs {
   }
 
   #fail(entry, error) {
-    const {status = 0, code = null, param = null, retryAfter = null} = error;
+    const {status = 0, code = null, param = null} = error;
     if (code === 'cancelled' || code === 'request_cancelled') return this.#set(entry, {state: 'cancelled'});
     const field = fieldOf({status, param});
     if (field) {
-      const refused = {...error, message: error.message};
       this.remove(entry);
-      return this.#show.refused(entry, field, refused);
+      return this.#show.refused(field, error.message);
     }
     const message = error.message || 'The gateway gives no reason.';
-    return this.#set(entry, {state: 'failed', error: {message, status, code, retryAfter}});
+    return this.#set(entry, {state: 'failed', error: {message, status, code}});
   }
 
   /** The answer will not come over its connection: the gateway's list of jobs tells how it goes on. */

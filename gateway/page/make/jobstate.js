@@ -6,8 +6,8 @@ const REMEMBER_BYTES = 300_000;
 export const RUNNING = 'running';
 
 /** A request that is being sent. */
-export function newJob(id, asked, {task, references = [], mask = false, expected = null, work, at}) {
-  return {id, asked, task, references, mask, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
+export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at}) {
+  return {id, asked, task, references, mask, size, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
     ignored: [], error: null, took: null};
 }
 
@@ -18,6 +18,9 @@ export function withLive(job, news) {
     return news.progress == null || news.progress <= (job.progress ?? 0) ? job : {...job, progress: news.progress};
   }
   const ended = {...job, took: news.ended_at ? news.ended_at - news.started_at : null};
+  if (news.state === 'done' && !news.pictures?.length) {
+    return {...ended, state: 'failed', error: {message: 'The job has ended, and its picture is not in the store.'}};
+  }
   if (news.state === 'done') return {...ended, state: 'done', pictures: news.pictures.map((name) => ({name}))};
   if (news.state === 'cancelled') return {...ended, state: 'cancelled'};
   return {...ended, state: 'failed', error: news.error ?? {message: 'The gateway gives no reason.'}};
@@ -68,7 +71,7 @@ export function places(status, imagesClass, jobs) {
 /** Why nothing can be sent right now; null if it can. */
 export function fullText({limit, free, own}) {
   if (free !== 0) return null;
-  const all = limit === 1 ? 'The one place is taken' : `All ${limit} places are taken`;
+  const all = {1: 'The one place is taken', 2: 'Both places are taken'}[limit] ?? `All ${limit} places are taken`;
   const whose = own >= limit ? 'by your requests' : own ? `${own} by yours` : 'by others';
   return `${all}, ${whose}. You can generate again when one ends.`;
 }
@@ -110,7 +113,7 @@ const FIELDS = {
 
 /** The field of the form that an error names; null if none. */
 export function fieldOf({status, param}) {
-  if (!param || status !== 400) return null;
+  if (!param || (status !== 400 && status !== 404)) return null;
   const name = param.replace(/\[\d*\]$/, '');
   return FIELDS[param] ?? FIELDS[name] ?? name;
 }

@@ -1,4 +1,5 @@
 // What outlives a reload: in this tab (`sessionStorage`) or in this browser (`localStorage`). Browsers may refuse both.
+import {session} from '../session.js';
 
 export function recallText(area, key) {
   try {
@@ -18,6 +19,8 @@ export function recallObject(area, key) {
 }
 
 export function rememberText(area, key, text) {
+  // Signing out has just forgotten everything.
+  if (!session.signedIn) return;
   try {
     window[area].setItem(key, text);
   } catch {

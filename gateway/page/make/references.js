@@ -13,7 +13,7 @@ export class References {
   #changed;
   #failed;
 
-  /** `changed()` after each change; `failed(message)` in words. */
+  /** `changed(more)` after each change, `more` where some were added; `failed(message)` in words. */
   constructor({changed, failed}) {
     this.#changed = changed;
     this.#failed = failed;
@@ -70,7 +70,7 @@ export class References {
       if (item.mask) item.maskAddress = URL.createObjectURL(item.mask);
       this.#items.push(item);
     }
-    this.#changed();
+    this.#changed(fresh.length > 0);
   }
 
   #release(item) {
@@ -93,12 +93,14 @@ export class References {
     if (!most) return `${this.#model} takes no references.${count ? ' These are kept, and not sent.' : ''}`;
     if (count > most) return `${this.#model} takes ${most}: the others are kept, and not sent.`;
     if (count === most) return `${this.#model} takes no more than ${most}.`;
-    return count ? `${count} of ${most}.` : `Or drop or paste pictures here, up to ${most}.`;
+    return count ? `${count} of ${most}.` : `Drop or paste, up to ${most}.`;
   }
 
   #tile(item, index) {
     const sent = index < this.#able.used;
-    const image = h('img', {src: item.address, alt: '', loading: 'lazy'});
+    const image = h('img', {src: item.address, alt: '', onload: () => {
+      item.size = `${image.naturalWidth}x${image.naturalHeight}`;
+    }});
     const first = index === 0 && sent && this.#able.takesMask;
     if (item.mask && first) {
       // What is to be repainted is cut out of the picture; the colour behind it shows.
@@ -109,18 +111,18 @@ export class References {
     }, icon(name));
     const many = this.#items.length > 1;
     return h(`li${sent ? '' : '.unused'}`, {},
-      h('span.thumb', {}, image),
-      h('div', {},
+      h('span.thumb', {}, h('span', {}, image)),
+      h('div.reference-head', {},
         h('span.reference-name', {dir: 'auto'}, item.name),
-        !sent && h('span.note', {}, 'Not sent'),
-        item.mask && !first && h('span.note', {}, index ? 'The mask counts on the first reference only' : 'The mask is not sent'),
-        first && h('div.mask-buttons', {},
-          h('button', {type: 'button', onclick: () => this.#paint(item)}, icon('brush'), 'Paint mask'),
-          item.mask && h('button.quiet', {type: 'button', onclick: () => this.#setMask(item, null)}, 'Remove mask'))),
-      h('div.reference-actions', {},
-        many && act('Move up', 'previous', () => this.#move(index, -1), index === 0),
-        many && act('Move down', 'next', () => this.#move(index, 1), index === this.#items.length - 1),
-        act('Remove', 'cancel', () => this.#remove(index))));
+        h('div.reference-actions', {},
+          many && act('Move up', 'previous', () => this.#move(index, -1), index === 0),
+          many && act('Move down', 'next', () => this.#move(index, 1), index === this.#items.length - 1),
+          act('Remove', 'cancel', () => this.#remove(index)))),
+      !sent && h('span.note', {}, 'Not sent'),
+      item.mask && !first && h('span.note', {}, index ? 'Its mask counts only when it is first' : 'Its mask is not sent'),
+      first && h('div.mask-buttons', {},
+        h('button', {type: 'button', onclick: () => this.#paint(item)}, icon('brush'), 'Paint mask'),
+        item.mask && act('Remove mask of', 'clear', () => this.#setMask(item, null))));
   }
 
   #move(index, by) {

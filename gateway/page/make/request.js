@@ -76,7 +76,7 @@ export function storeNameOf(address) {
 
 /**
  * The form that makes a stored picture again, from its settings: `known` are the names of the models there are.
- * `references` are names, `missing` says in words what cannot be had again.
+ * `references` are names; `missing` says in words what cannot be had again, and what ends that: `{text, until}`.
  */
 export function formOf(settings, known) {
   const asked = settings.requested ?? {};
@@ -85,11 +85,13 @@ export function formOf(settings, known) {
   const names = settings.references ?? [];
   const references = names.filter(isStoreName);
   const lost = names.filter((name) => !isStoreName(name));
-  const missing = lost.map((name) => `This was made from “${name}”, which is not in the store: add it again.`);
+  const missing = lost.map((name) => ({
+    text: `This was made from “${name}”, which is not in the store: add it again.`, until: 'reference',
+  }));
   if (settings.task !== 'generate' && settings.task && !names.length) {
-    missing.push('This was made from a picture that is not in the store: add it again.');
+    missing.push({text: 'This was made from a picture that is not in the store: add it again.', until: 'reference'});
   }
-  if (settings.mask) missing.push('This was made with a mask, which is not kept: paint it again.');
+  if (settings.mask) missing.push({text: 'This was made with a mask, which is not kept: paint it again.', until: 'mask'});
   return {
     form: {
       ...EMPTY,

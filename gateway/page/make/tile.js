@@ -1,15 +1,13 @@
 // One request in the results: its previews, its progress, its pictures or its error.
 import {alertBox, h, icon, setText} from '../dom.js';
 import {duration} from '../format.js';
+import {live} from '../live.js';
 import {judge} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
 
-const ACTIONS = {
-  cancel: 'Cancels in the engine',
-  lost: 'The gateway does not know this request any more: it was restarted, or the request never arrived. No picture of it is stored. '
-    + 'Try again to make it anew.',
-};
+const LOST = 'The gateway does not know this request any more: it was restarted, or the request never arrived. '
+  + 'There is no picture of it. ';
 
 export class Tile {
   #entry;
@@ -54,12 +52,17 @@ export class Tile {
     else this.#drawEnd(job);
   }
 
-  /** The place of the picture, before there is one. */
+  /** The places of the pictures, before there are any: what comes shifts nothing. */
   #frame(job) {
     const {width, height} = parseSize(job.size) ?? {width: 1, height: 1};
-    const frame = this.frames.firstChild ?? h('div.frame.waiting', {}, this.preview);
-    frame.style.setProperty('--ratio', width / height);
-    if (!frame.isConnected && !frame.parentNode) this.frames.append(frame);
+    const several = job.asked.n > 1;
+    if (!this.frames.firstChild) {
+      this.frames.classList.toggle('several', several);
+      const frame = (child) => h('div.frame.waiting', {}, child);
+      this.frames.append(...(several ? Array.from({length: job.asked.n}, () => h('figure', {}, frame(null), h('figcaption'))) : [frame(this.preview)]));
+    }
+    this.frames.style.setProperty('--ratio', width / height);
+    this.frames.style.setProperty('--rows', job.asked.n > 2 ? 2 : 1);
   }
 
   /** Once a second: the time. */
@@ -70,14 +73,16 @@ export class Tile {
     const {fraction, left} = judge({elapsed, expected: job.expected, progress: job.progress});
     if (fraction == null) this.progress.removeAttribute('value');
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
-    const rest = cancelling ? 'cancelling'
-      : following && job.progress == null ? 'looking for it on the gateway'
-        : left == null ? '' : left < 1.5 ? 'nearly done' : `about ${duration(left)} left`;
+    let rest = left == null ? '' : left < 1.5 ? 'nearly done' : `about ${duration(left)} left`;
+    if (cancelling) rest = 'cancelling';
+    else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
+    else if (following && job.progress == null) rest = 'looking for it on the gateway';
     setText(this.time, [duration(elapsed), rest].filter(Boolean).join(' · '));
   }
 
   #drawDone(job) {
     const several = job.pictures.length > 1;
+    this.frames.style.setProperty('--rows', job.pictures.length > 2 ? 2 : 1);
     const figures = job.pictures.map((picture, index) => this.#figure(job, picture, index, several));
     this.frames.classList.toggle('several', several);
     const old = this.frames.firstChild;
@@ -99,14 +104,15 @@ export class Tile {
   #figure(job, picture, index, several) {
     const {width, height} = parseSize(picture.settings?.size ?? job.size) ?? {width: 1, height: 1};
     const prompt = job.asked.prompt.slice(0, 200);
-    const image = h('img', {src: picture.address ?? `/ui/images/${picture.name}`, alt: prompt, dir: 'auto', decoding: 'async'});
+    // After a reload there may be many.
+    const loading = this.frames.firstChild ? null : 'lazy';
+    const image = h('img', {src: picture.address ?? `/ui/images/${picture.name}`, alt: prompt, dir: 'auto', decoding: 'async', loading});
     if (!parseSize(picture.settings?.size ?? job.size)) {
-      image.addEventListener('load', () => frame.style.setProperty('--ratio', image.naturalWidth / image.naturalHeight));
-    }
+      image.addEventListener('load', () => this.frames.style.setProperty('--ratio', image.naturalWidth / image.naturalHeight));
+    } else this.frames.style.setProperty('--ratio', width / height);
     image.addEventListener('error', () => frame.classList.add('gone'));
     const label = several ? `Open picture ${index + 1}` : 'Open picture';
     const frame = picture.name ? h('a.frame', {href: `#gallery/${picture.name}`, 'aria-label': label}, image) : h('div.frame', {}, image);
-    frame.style.setProperty('--ratio', width / height);
     if (!several) return frame;
     const {seed} = picture.settings ?? {};
     return h('figure', {}, frame, h('figcaption', {}, seed == null ? '' : h('span.note', {}, `Seed ${seed}`), this.#buttons(job, picture, true)));
@@ -124,7 +130,7 @@ export class Tile {
       h(`a.button${small ? '.square.quiet' : ''}`, {
         href: address ?? `/ui/images/${name}`, download: name ?? 'picture.png', ...(small ? {'aria-label': 'Download', title: 'Download'} : {}),
       }, icon('download'), !small && 'Download'),
-      !small && make('Use settings', 'undo', () => this.#act.use(this.#entry, again), true));
+      !small && make('Use settings', 'copy', () => this.#act.use(this.#entry, again), true));
   }
 
   #drawEnd(job) {
@@ -136,7 +142,7 @@ export class Tile {
       this.details.replaceChildren(this.prompt, h('div.running-row', {}, h('p.note', {}, 'Cancelled.'), retry, close));
       return;
     }
-    const error = job.state === 'lost' ? {message: ACTIONS.lost} : job.error;
+    const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again to make it anew.' : 'Add its references again to make it anew.')} : job.error;
     const todo = advice(error);
     const box = alertBox(error, [todo && h('p.note', {}, todo), retry].filter(Boolean));
     box.lastElementChild.addEventListener('click', () => this.#act.remove(this.#entry));

@@ -6,14 +6,15 @@ use std::time::Duration;
 use axum::http::header;
 use bytes::Bytes;
 use reqwest::Response;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use service::{slots::SharedPermit, text::one_line};
 use tokio::time::{Instant, timeout_at};
-use wire::openai::object::{JsonObject, ObjectLayout, with_str};
+use wire::openai::object::{Duplicates, JsonObject, ObjectLayout, with_str};
 
 use super::{
     BackendError, decode_base64,
     error::MAX_MESSAGE_CHARS,
+    images::{IMAGE_FIELDS, event_metadata},
     sse::{SseDecoder, SseEvent, SseItem},
 };
 use crate::{
@@ -51,6 +52,8 @@ pub(crate) enum StreamItem {
 #[derive(Debug)]
 pub(crate) struct CompletedImage {
     pub(crate) image: EncodedImage,
+    /// What the event says of it.
+    pub(crate) metadata: Map<String, Value>,
     pub(crate) event: CompletedEvent,
 }
 
@@ -205,19 +208,23 @@ fn error_message(event: &SseEvent) -> String {
 fn parse_completed(name: &'static str, event: &SseEvent) -> Result<CompletedImage, BackendError> {
     let unusable = |why: &str| BackendError::Unusable(why.to_owned());
     let data = event.data();
-    let object = JsonObject::parse(&data, &["b64_json", "url"])
-        .map_err(|_| unusable("its last event is not a JSON object"))?;
+    let names = [&["b64_json", "url"], IMAGE_FIELDS].concat();
+    let object = str::from_utf8(&data)
+        .ok()
+        .and_then(|text| JsonObject::parse_with(text, &names, Duplicates::RejectBut(IMAGE_FIELDS)).ok())
+        .ok_or_else(|| unusable("its last event is not a JSON object"))?;
     let bytes = object.get("b64_json").and_then(|text| with_str(text, decode_base64));
     let bytes = bytes.ok_or_else(|| unusable("its last event has no `b64_json`"))?;
     let image = EncodedImage::from_bytes(bytes.map_err(unusable)?)
         .map_err(|error| BackendError::Unusable(format!("it sent no image: {error}")))?;
-    let layout = object.layout();
-    Ok(CompletedImage { image, event: CompletedEvent { name, data, layout } })
+    let (metadata, layout) = (event_metadata(&object), object.layout());
+    Ok(CompletedImage { image, metadata, event: CompletedEvent { name, data, layout } })
 }
 
 #[cfg(test)]
 mod tests {
     use picture::painter::ProceduralImage;
+    use serde_json::json;
     use wire::openai::images::ImageSize;
 
     use super::*;
@@ -267,6 +274,22 @@ mod tests {
             let completed = parse_completed("x", &event(&with(before, after))).unwrap();
             assert_eq!(completed.event.with_url("/u"), with(expected_before, expected_after));
         }
+    }
+
+    #[test]
+    fn what_an_event_says_of_its_image_is_read() {
+        let bytes =
+            ProceduralImage { label: "test", prompt: "p", seed: 1, size: ImageSize::new(64, 64) }.to_png();
+        let base64 = base64_simd::STANDARD.encode_to_string(bytes);
+        let of = |more: &str| {
+            let data = format!("data: {{\"b64_json\":\"{base64}\"{more}}}\n\n");
+            Value::Object(parse_completed("x", &event(&data)).unwrap().metadata)
+        };
+        assert_eq!(of(""), json!({}));
+        let expected = json!({"seed": 7, "size": "64x64", "settings": {"steps": 9}, "ignored": ["strength"]});
+        let said = r#","size":"64x64","seed":7,"settings":{"steps":9},"ignored":["strength"],"usage":{}"#;
+        assert_eq!(of(said), expected);
+        assert_eq!(of(r#","seed":1,"seed":2,"settings":[]"#), json!({"seed": 2}), "nothing here is refused");
     }
 
     #[test]

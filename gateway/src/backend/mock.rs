@@ -45,7 +45,9 @@ pub(crate) async fn paint(
     let images = run_blocking_with_permit(grant.slot(), move || {
         let one = |index: u64| {
             let seed = first_seed.wrapping_add(index);
-            let metadata = Map::from_iter([("seed".to_owned(), seed.into())]);
+            let settings = settings(size, seed);
+            let metadata =
+                Map::from_iter([("seed".to_owned(), seed.into()), ("settings".to_owned(), settings)]);
             Ok(GeneratedImage { file: store.write(&paint(seed))?, metadata })
         };
         (0..count).map(one).collect::<Result<_, StoreError>>()
@@ -69,5 +71,11 @@ fn completed_event_json(name: &str, size: ImageSize, seed: u64, image: &EncodedI
         "output_format": "png",
         "usage": Usage::default(),
         "seed": seed,
+        "settings": settings(size, seed),
     })
+}
+
+/// What made the placeholder.
+fn settings(size: ImageSize, seed: u64) -> Value {
+    json!({"model": "mock", "size": size.to_string(), "seed": seed})
 }

@@ -1,5 +1,5 @@
-//! `gateway token new NAME`: prints a new token and the line that configures it; with `--qr` also a QR code. Needs no
-//! configuration and changes nothing.
+//! `gateway token new NAME`: prints a new token, the line that configures it, and the page's address with it, as a QR code, too.
+//! Needs no configuration and changes nothing.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -12,14 +12,21 @@ use qrcode::{QrCode, render::unicode::Dense1x2};
 use service::text::{prefix, printable};
 
 use super::{CommandError, Environment};
-use crate::config::is_token_name;
+use crate::{
+    config::{self, CertificateSettings, is_token_name},
+    tls::host_names,
+};
 
 /// 256 bits.
 const SECRET_BYTES: usize = 32;
 /// Identifies a leaked token, to people and to secret scanners.
 const PREFIX: &str = "gw_";
 
-pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<ExitCode, CommandError> {
+pub(super) fn run(
+    matches: &ArgMatches,
+    arguments: &ArgMatches,
+    environment: Environment,
+) -> Result<ExitCode, CommandError> {
     let Some((_, new)) = arguments.subcommand() else { return Ok(ExitCode::FAILURE) };
     let name = new.get_one::<String>("name").map(String::as_str).unwrap_or_default();
     if !is_token_name(name) {
@@ -29,25 +36,29 @@ pub(super) fn run(arguments: &ArgMatches, environment: Environment) -> Result<Ex
         )));
     }
     let secret = generate_secret()?;
-    write!(io::stdout(), "{}", instructions(name, &secret))?;
+    let address = page_address(&config::certificate_settings(matches, &environment), &secret);
+    write!(io::stdout(), "{}", instructions(name, &secret, &address))?;
     let terminal = io::stdout().is_terminal();
-    if new.get_flag("qr") {
+    if terminal || new.get_flag("qr") {
         let colours = terminal && environment("NO_COLOR").is_none();
-        write!(
-            io::stdout(),
-            "\nFor a phone's camera (it contains only the token):\n\n{}\n",
-            qr_code(&secret, colours)?
-        )?;
-    } else if terminal {
-        // To standard error, as the output may be piped.
-        writeln!(io::stderr(), "\nFor a phone: --qr shows it as a QR code")?;
+        write!(io::stdout(), "\nThe same for a phone's camera:\n\n{}\n", qr_code(&address, colours)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The page's address with the token behind `#`, which browsers send to nobody.
+fn page_address(settings: &CertificateSettings, secret: &str) -> String {
+    let scheme = if settings.tls_enabled { "https" } else { "http" };
+    let base = settings.public_base_url.as_deref().map_or_else(
+        || format!("{scheme}://{}:{}", host_names::local_name(), settings.port),
+        |base| base.trim_end_matches('/').to_owned(),
+    );
+    format!("{base}/ui#token={secret}")
+}
+
 /// Dark on light with the margin that cameras need: with explicit colours if possible, else for a dark terminal.
-fn qr_code(secret: &str, colours: bool) -> Result<String, CommandError> {
-    let code = QrCode::new(secret)
+fn qr_code(text: &str, colours: bool) -> Result<String, CommandError> {
+    let code = QrCode::new(text)
         .map_err(|error| CommandError::Message(format!("it does not fit into a QR code: {error}")))?;
     let (dark, light) =
         if colours { (Dense1x2::Dark, Dense1x2::Light) } else { (Dense1x2::Light, Dense1x2::Dark) };
@@ -67,11 +78,13 @@ fn generate_secret() -> Result<String, CommandError> {
     Ok(format!("{PREFIX}{}", base64_simd::URL_SAFE_NO_PAD.encode_to_string(bytes)))
 }
 
-fn instructions(name: &str, secret: &str) -> String {
+fn instructions(name: &str, secret: &str, address: &str) -> String {
     format!(
         "The token of {name}, shown only once:\n\n  {secret}\n\nAdd this line to the env file; separate several tokens with \
          commas:\n\n  GATEWAY_BEARER_TOKENS={name}={secret}\n\nAppend `;max=1` to limit the token to one request at a time. \
-         Then reload: sudo pkill -HUP -x gateway\n"
+         Then reload: sudo pkill -HUP -x gateway\n\n\
+         From then on this address opens the page, signed in:\n\n  {}\n",
+        printable(address)
     )
 }
 
@@ -129,8 +142,27 @@ mod tests {
     }
 
     #[test]
+    fn the_address_is_the_public_one_else_this_hosts() {
+        let settings = |tls_enabled, public: Option<&str>| CertificateSettings {
+            data_dir: "/nowhere".into(),
+            tls_enabled,
+            cert_path: None,
+            port: "8800".to_owned(),
+            public_base_url: public.map(str::to_owned),
+            errors: Vec::new(),
+        };
+        let address = |tls, public| page_address(&settings(tls, public), "gw_x");
+        let host = host_names::local_name();
+        assert!(host == "localhost" || host.ends_with(".local"), "{host}");
+        assert_eq!(address(true, None), format!("https://{host}:8800/ui#token=gw_x"));
+        assert_eq!(address(false, None), format!("http://{host}:8800/ui#token=gw_x"));
+        assert_eq!(address(false, Some("https://ai2.example.org/")), "https://ai2.example.org/ui#token=gw_x");
+    }
+
+    #[test]
     fn the_line_can_be_pasted() {
-        let text = instructions("alice", "gw_x");
+        let text = instructions("alice", "gw_x", "https://ai2.local:8800/ui#token=gw_x");
+        assert!(text.lines().any(|line| line.trim() == "https://ai2.local:8800/ui#token=gw_x"), "{text}");
         assert!(text.lines().any(|line| line.trim() == "GATEWAY_BEARER_TOKENS=alice=gw_x"), "{text}");
     }
 }

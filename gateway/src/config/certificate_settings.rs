@@ -1,4 +1,4 @@
-//! What `gateway ca` needs of the configuration. Users who cannot read the gateway's env file may run it, too.
+//! What `gateway ca` and `gateway token` need of the configuration. Users who cannot read the gateway's env file may run it, too.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,8 @@ pub(crate) struct CertificateSettings {
     pub(crate) cert_path: Option<String>,
     /// The port, as written.
     pub(crate) port: String,
+    /// Where clients reach the gateway, if that is configured.
+    pub(crate) public_base_url: Option<String>,
     /// Why the env file cannot be read.
     pub(crate) errors: Vec<String>,
 }
@@ -34,6 +36,7 @@ pub(crate) fn certificate_settings(
         tls_enabled: text("GATEWAY_TLS").and_then(|text| boolean(&text)).unwrap_or(true),
         cert_path: text("GATEWAY_TLS_CERT_PATH"),
         port: text("GATEWAY_PORT").unwrap_or_default(),
+        public_base_url: text("PUBLIC_BASE_URL"),
         errors: problems
             .iter()
             .filter(|problem| problem.source == "--env-file")

@@ -112,6 +112,12 @@ service::settings! {
                 Parser::expecting("a number of days; 0 or nothing is no limit", limit_days).or_default() =>
             row key("UI_IMAGE_STORE_MAX_AGE_DAYS", "Delete images older than this many days; 0 = never")
                 .value_name("DAYS").default_help("never");
+
+            pub record_settings: bool = Parser::expecting("on or off", boolean) =>
+            row key(
+                "UI_IMAGE_SETTINGS",
+                "Whether each image's prompt and settings are kept beside it; off: only its owner and request",
+            ).with_default("on").value_name("on|off");
         }
         "Route chat and embeddings" {
             row key(

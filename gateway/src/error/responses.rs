@@ -115,6 +115,16 @@ pub(super) fn store(error: &StoreError) -> ErrorResponse {
     }
 }
 
+pub(super) fn thumbnails_busy() -> ErrorResponse {
+    ErrorResponse::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::GatewayOverloaded,
+        "Too many thumbnails are being made: ask again in a second",
+    )
+    .with_retry_after(1)
+    .no_retry()
+}
+
 fn no_descriptor() -> ErrorResponse {
     ErrorResponse::new(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -55,6 +55,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::Malformed(Malformed::Field(FieldError::new("n", "n must be 1."))),
         ApiError::Malformed(Malformed::Field(FieldError { param: None, message: "no JSON".into() })),
         ApiError::Malformed(Malformed::Size("too large".into())),
+        ApiError::Cancelled,
         ApiError::UnknownModel("x".into()),
         ApiError::Denied(RoutingError::UnknownBackend { name: "x".into(), configured: vec![class()] }),
         ApiError::Denied(RoutingError::NoImageBackend { class: class() }),
@@ -88,6 +89,7 @@ fn every_error() -> Vec<ApiError> {
         ApiError::StoreNotReady(StoreError::InsufficientSpace { free: 1 << 20, needed: 64 << 20 }),
         ApiError::Store(StoreError::Collision(ImageName::parse("1_0123456789abcdef.png").unwrap())),
         ApiError::Store(StoreError::Io(std::io::Error::other("/secret/path"))),
+        ApiError::ThumbnailsBusy,
         ApiError::NotFound,
         ApiError::UnknownPath(None),
         ApiError::UnknownPath(Some("/v1/models")),
@@ -144,6 +146,7 @@ fn every_error_has_a_documented_response() {
     400 invalid_value: n must be 1.
     400 invalid_body: no JSON
     400 invalid_size: too large
+    409 cancelled retry false: The image request was cancelled by its owner (DELETE /v1/gateway/jobs/{request_id}); send it again if the image is still wanted
     404 model_not_found: No ready backend lists the model "x"; GET /v1/models shows the available ones
     400 backend_not_found: There is no backend "x"; there are: c
     400 backend_not_found: Backend c is not configured: the gateway's operator sets its base_url in backends_config.yaml (or IMAGES_HTTP_BASE_URL), or another class in IMAGES_BACKEND_CLASS
@@ -177,6 +180,7 @@ fn every_error_has_a_documented_response() {
     507 storage_full retry false: The image store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
     500 internal_error retry false: The image could not be stored
     500 internal_error retry false: The image could not be stored
+    503 gateway_overloaded after 1 retry false: Too many thumbnails are being made: ask again in a second
     404 not_found: There is nothing at this path.
     404 not_found: There is nothing at this path.
     404 not_found: There is nothing at this path. Did you mean /v1/models?

@@ -91,6 +91,10 @@ impl BackendMonitor {
         self.health.borrow()
     }
 
+    pub(super) fn subscribe(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
     pub(super) fn listing(&self) -> watch::Ref<'_, ModelListing> {
         self.listing.borrow()
     }

@@ -66,6 +66,20 @@ fn a_job_that_is_dropped_or_was_to_be_cancelled_is_cancelled_and_any_other_faile
 }
 
 #[test]
+fn a_panic_is_a_failure_and_no_cancellation() {
+    let jobs = ImageJobs::default();
+    let guard = jobs.begin(new_job("a", "alice"));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _guard = guard;
+        panic!("a bug");
+    }));
+    assert!(panicked.is_err());
+    let job = &jobs.visible(ALL)[0];
+    let code = job.error.as_ref().and_then(|error| error.code.as_deref());
+    assert_eq!((job.state, code), (JobState::Failed, Some("internal_error")));
+}
+
+#[test]
 fn cancelling_reaches_the_running_jobs_of_this_id_that_the_caller_sees() {
     let jobs = ImageJobs::default();
     let [first, second, other] =

@@ -8,7 +8,7 @@ use wire::openai::{
     form_images::FormImage,
 };
 
-use super::{UpstreamBody, unreadable_body};
+use super::{UpstreamBody, asked::AskedSettings, unreadable_body};
 
 /// 16 images, a mask, and every field there is, with room to spare.
 const MAX_PARTS: usize = 128;
@@ -43,9 +43,26 @@ impl MultipartForm {
                 return Err(FieldError::new(name, format!("{name} is given twice.")));
             }
         }
-        let contents = self.parts.iter().map(|part| (part.name.as_str(), &self.body[part.content.clone()]));
-        FormImage::find(contents)?;
+        self.images()?;
         Ok(())
+    }
+
+    fn images(&self) -> Result<Vec<FormImage>, FieldError> {
+        let contents = self.parts.iter().map(|part| (part.name.as_str(), &self.body[part.content.clone()]));
+        FormImage::find(contents)
+    }
+
+    /// What is recorded of it.
+    pub(super) fn asked(&self) -> AskedSettings {
+        let part = |name| self.parts.iter().rfind(|part| part.name == name);
+        let images = self.images().unwrap_or_default();
+        AskedSettings {
+            references: images.iter().filter_map(|image| self.parts[image.part].file_name.clone()).collect(),
+            has_mask: part("mask").is_some_and(|mask| !mask.content.is_empty()),
+            ..AskedSettings::read(&|name| {
+                Fields::from_form([(name, self.text(part(name)?).ok()?)], &[name]).ok()
+            })
+        }
     }
 
     /// The same fields as from a JSON object.
@@ -57,7 +74,7 @@ impl MultipartForm {
 
     fn text(&self, part: &FormPart) -> Result<&str, FieldError> {
         let name = &part.name;
-        if part.is_file {
+        if part.file_name.is_some() {
             return Err(FieldError::new(name, format!("{name} must be text, not a file.")));
         }
         str::from_utf8(&self.body[part.content.clone()])

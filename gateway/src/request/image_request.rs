@@ -8,10 +8,15 @@ use wire::openai::{
     fields::{FieldError, Fields},
     images::ImageSize,
     inline_images::{EDIT_MEMBERS, GENERATION_MEMBERS, InlineImages, form_not_accepted, reject_images},
-    object::JsonObject,
+    object::{Duplicates, JsonObject, ObjectError},
 };
 
-use super::{JsonBody, UpstreamBody, form::MultipartForm, strip_bom, unreadable_body};
+use super::{
+    JsonBody, UpstreamBody,
+    asked::{AskedSettings, SETTING_FIELDS},
+    form::MultipartForm,
+    strip_bom, unreadable_body,
+};
 use crate::config::ResponseFormat;
 
 /// The fields that the gateway reads; all others are for the backend.
@@ -139,6 +144,7 @@ fn size(fields: &Fields, max_pixels: u64) -> Result<Option<ImageSize>, Malformed
 #[derive(Debug)]
 pub(crate) struct ImageBody {
     fields: Fields,
+    asked: AskedSettings,
     body: BodyFormat,
 }
 
@@ -161,37 +167,45 @@ impl ImageBody {
             (ImageTask::Edit, None) => Self::edit(&strip_bom(body)),
             (ImageTask::Edit, Some(content_type)) => {
                 let (form, fields) = MultipartForm::read(content_type, body)?;
-                Ok(Self { fields, body: BodyFormat::Form(form) })
+                Ok(Self { fields, asked: form.asked(), body: BodyFormat::Form(form) })
             }
         }
     }
 
     fn generation(body: &Bytes) -> Result<Self, FieldError> {
-        let object = JsonObject::parse(body, &[REQUEST_FIELDS, GENERATION_MEMBERS].concat())?;
+        let names = [REQUEST_FIELDS, SETTING_FIELDS, GENERATION_MEMBERS].concat();
+        let object = parse_object(body, &names)?;
         reject_images(&object)?;
-        Self::from_object(body, &object)
+        Self::from_object(body, &object, false)
     }
 
     /// Images are in the request itself: neither the gateway nor the backend fetches a URL for a client.
     fn edit(body: &Bytes) -> Result<Self, FieldError> {
-        let object = JsonObject::parse(body, &[REQUEST_FIELDS, EDIT_MEMBERS].concat());
-        let object = object.map_err(|error| match FieldError::from(error) {
+        let names = [REQUEST_FIELDS, SETTING_FIELDS, EDIT_MEMBERS].concat();
+        let object = parse_object(body, &names).map_err(|error| match FieldError::from(error) {
             FieldError { param: None, message } => unreadable_body(&message),
             named => named,
         })?;
-        InlineImages::parse(&object)?;
-        Self::from_object(body, &object)
+        let images = InlineImages::parse(&object)?;
+        Self::from_object(body, &object, images.mask.is_some())
     }
 
-    fn from_object(body: &Bytes, object: &JsonObject<'_>) -> Result<Self, FieldError> {
+    fn from_object(body: &Bytes, object: &JsonObject<'_>, has_mask: bool) -> Result<Self, FieldError> {
+        let asked = AskedSettings::read(&|name| Fields::from_object(object, &[name]).ok());
         Ok(Self {
             fields: Fields::from_object(object, REQUEST_FIELDS)?,
+            asked: AskedSettings { has_mask, ..asked },
             body: BodyFormat::Json(JsonBody::new(body, object)),
         })
     }
 
     pub(crate) fn fields(&self) -> &Fields {
         &self.fields
+    }
+
+    /// What is recorded of the request.
+    pub(crate) fn asked(&self) -> AskedSettings {
+        self.asked.clone()
     }
 
     /// The body for the backend. Without a model the field is removed.
@@ -202,6 +216,12 @@ impl ImageBody {
             BodyFormat::Json(json) => json.into_upstream(&overrides),
         }
     }
+}
+
+/// The fields that are only recorded may be repeated, as all that is for the backend alone.
+fn parse_object<'a>(body: &'a [u8], names: &[&'static str]) -> Result<JsonObject<'a>, ObjectError> {
+    let text = str::from_utf8(body).map_err(|error| ObjectError::Malformed(error.to_string()))?;
+    JsonObject::parse_with(text, names, Duplicates::RejectBut(SETTING_FIELDS))
 }
 
 #[cfg(test)]

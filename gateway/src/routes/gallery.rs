@@ -2,6 +2,8 @@
 //! sees the images that it made, and some see all; any other image is 404. A name that is not in the store's form never reaches
 //! the disk.
 
+mod query;
+
 use axum::{
     Json,
     extract::{RawQuery, State},
@@ -9,10 +11,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
-use service::request_id;
 use tracing::info;
-use wire::openai::fields::FieldError;
 
+use self::query::PageQuery;
 use super::AuthorizedRequest;
 use crate::{
     app::App,
@@ -22,12 +23,14 @@ use crate::{
     middleware::auth::Caller,
     request::image_request::Malformed,
     store::{
-        ImageName, disk::ImageStore, index::CachedMetadata, listing::ListedImage, metadata::ImageMetadata,
+        ImageName,
+        cached_metadata::CachedMetadata,
+        disk::ImageStore,
+        index::Filter,
+        listing::{ImagePage, ListedImage},
+        metadata::ImageMetadata,
     },
 };
-
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 200;
 
 /// A page, newest first.
 pub(crate) async fn list_images(
@@ -38,18 +41,13 @@ pub(crate) async fn list_images(
     let page = PageQuery::parse(query.as_deref().unwrap_or_default())
         .map_err(|error| ApiError::Malformed(Malformed::Field(error)))?;
     let (store, caller) = (app.store.clone(), authorized.caller);
-    let (images, has_more, totals) = on_disk(move || match (&page.request_id, caller.sees_all()) {
-        (None, true) => {
-            let (images, has_more) = store.page(page.before.as_ref(), page.limit)?;
-            Ok((images, has_more, store.totals()))
-        }
-        (id, sees_all) => {
-            let matches = |entry: &CachedMetadata| {
-                let visible = sees_all || entry.owners.iter().any(|owner| caller.is_owner(owner));
-                visible && id.as_ref().is_none_or(|id| entry.request_ids.contains(id))
-            };
-            store.page_matching(&matches, page.before.as_ref(), page.limit)
-        }
+    let ImagePage { images, has_more, totals } = on_disk(move || {
+        let matches = |name: &ImageName, image: &CachedMetadata| {
+            let visible = caller.sees_all() || image.owners.iter().any(|owner| caller.is_owner(owner));
+            visible && page.filter.matches(name, image)
+        };
+        let filter = (!caller.sees_all() || page.filter.is_set()).then_some(&matches as Filter<'_>);
+        store.page(filter, page.before.as_ref(), page.limit)
     })
     .await?;
     let next = images.last().filter(|_| has_more).map(|last| last.name.as_str().to_owned());
@@ -64,15 +62,25 @@ pub(crate) async fn list_images(
     })))
 }
 
-fn entry(listed: &ListedImage, base: &str) -> Value {
+/// An image in a list: what its record says in short, and what the store knows, which wins.
+fn entry(listed: &ListedImage, base: &str) -> Map<String, Value> {
+    let mut entry = listed.metadata.summary();
+    entry.extend(file_members(listed, base));
+    entry
+}
+
+fn file_members(listed: &ListedImage, base: &str) -> [(String, Value); 6] {
     let name = listed.name.as_str();
-    json!({
-        "name": name,
-        "url": format!("{base}/ui/images/{name}"),
-        "bytes": listed.size,
-        "created": listed.name.unix(),
-        "content_type": listed.mime,
-    })
+    [
+        ("name", name.into()),
+        ("url", format!("{base}/ui/images/{name}").into()),
+        // For the page, which is of the same origin.
+        ("thumbnail", format!("/ui/thumbnails/{name}").into()),
+        ("bytes", listed.size.into()),
+        ("created", listed.name.unix().into()),
+        ("content_type", listed.mime.into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 /// An image and its metadata.
@@ -87,7 +95,7 @@ pub(crate) async fn get_image(
     let base = app.config.public_base_url.as_deref().unwrap_or_default();
     let mut all = metadata_json(metadata, &app.config.access, &authorized.caller);
     // What the store knows overrides what the metadata file says.
-    all.extend(entry(&listed, base).as_object().cloned().unwrap_or_default());
+    all.extend(file_members(&listed, base));
     Ok(Json(all.into()))
 }
 
@@ -97,8 +105,7 @@ fn find_visible(
     name: &ImageName,
     caller: &Caller,
 ) -> std::io::Result<Option<(ListedImage, ImageMetadata)>> {
-    let Some(listed) = store.stat(name)? else { return Ok(None) };
-    let metadata = store.read_metadata(name)?;
+    let Some((listed, metadata)) = store.describe(name)? else { return Ok(None) };
     let visible = caller.sees_all() || metadata.owners.iter().any(|owner| caller.is_owner(owner));
     Ok(visible.then_some((listed, metadata)))
 }
@@ -114,6 +121,7 @@ fn metadata_json(metadata: ImageMetadata, access: &AccessConfig, caller: &Caller
     let owners = owners.iter().filter(|owner| caller.sees_all() || caller.is_owner(owner));
     let mut all = further;
     all.insert("owners".to_owned(), owners.map(name).collect());
+    all.extend(request_ids.last().map(|newest| ("request_id".to_owned(), newest.as_str().into())));
     all.insert("request_ids".to_owned(), request_ids.into());
     all
 }
@@ -149,78 +157,4 @@ async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {
     blocking(work).await.map_err(|error| ApiError::Store(error.into()))
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct PageQuery {
-    limit: usize,
-    before: Option<ImageName>,
-    /// Only images that this request made.
-    request_id: Option<String>,
-}
-
-impl PageQuery {
-    /// Valid values never need escapes, so none are decoded.
-    fn parse(query: &str) -> Result<Self, FieldError> {
-        let mut page = Self { limit: DEFAULT_LIMIT, before: None, request_id: None };
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match name {
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-                    let expected =
-                        || FieldError::new("limit", format!("limit must be between 1 and {MAX_LIMIT}."));
-                    page.limit = limit.ok_or_else(expected)?;
-                }
-                "before" => {
-                    let expected = || FieldError::new("before", "before must be the name of a stored image.");
-                    page.before = Some(ImageName::parse(value).ok_or_else(expected)?);
-                }
-                "request_id" => {
-                    let expected = || {
-                        FieldError::new("request_id", "request_id must be the X-Request-Id of a response.")
-                    };
-                    page.request_id = Some(
-                        Some(value)
-                            .filter(|id| request_id::is_valid(id.as_bytes()))
-                            .ok_or_else(expected)?
-                            .to_owned(),
-                    );
-                }
-                _ => {}
-            }
-        }
-        Ok(page)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_is_parsed_and_a_wrong_parameter_is_named() {
-        let name = "1736697234_0123456789abcdef.png";
-        let before = ImageName::parse(name);
-        for (query, limit, before) in [
-            ("", DEFAULT_LIMIT, None),
-            ("limit=1&other=2", 1, None),
-            (&*format!("before={name}&limit={MAX_LIMIT}"), MAX_LIMIT, before),
-        ] {
-            assert_eq!(PageQuery::parse(query), Ok(PageQuery { limit, before, request_id: None }), "{query}");
-        }
-        assert_eq!(PageQuery::parse("request_id=a.B-1_").unwrap().request_id.as_deref(), Some("a.B-1_"));
-        for (query, param) in [
-            ("limit=0", "limit"),
-            ("limit=201", "limit"),
-            ("limit", "limit"),
-            ("limit=ten", "limit"),
-            ("before=", "before"),
-            ("before=../.env", "before"),
-            ("request_id=", "request_id"),
-            ("request_id=a%20b", "request_id"),
-        ] {
-            assert_eq!(PageQuery::parse(query).unwrap_err().param.as_deref(), Some(param), "{query}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 mod base64_body;
 mod event_relay;
+mod recorder;
 mod respond;
 
 use std::{sync::Arc, time::Duration};
@@ -16,7 +17,7 @@ use service::{on_disconnect::OnDisconnect, parsing::parse_off_thread};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::event_relay::EventRelay;
+use self::{event_relay::EventRelay, recorder::Recorder};
 use super::{AuthorizedRequest, requested_backend};
 use crate::{
     admission::{Grant, require_ready},
@@ -112,6 +113,8 @@ async fn serve(
     let ready = require_ready(&app.health, routed).map_err(ApiError::NotReady)?; // is it ready: else 503
     let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is a slot free: else 429
     let files = reserve_files(app, grant.routed().engine(), &image_request).await?; // has the store room
+    let recorder =
+        Recorder::new(app, authorized, arrival, &image_request, body.asked(), grant.routed().model());
     let response = match grant.routed().engine() {
         ImageEngine::Mock => mock::paint(&app.store, grant, &image_request).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {
@@ -132,11 +135,9 @@ async fn serve(
         }
     };
     match response {
-        BackendResponse::Images(images) => {
-            respond::store_images(app, images, authorized.provenance(), &job).await // store, respond
-        }
+        BackendResponse::Images(images) => respond::store_images(app, images, &recorder, &job).await, // store, respond
         BackendResponse::Events(events, file) => {
-            let relay = EventRelay::new(app, authorized, events, *file, deadline, job);
+            let relay = EventRelay::new(app, authorized, events, *file, recorder, deadline, job);
             Ok(relay.respond(known.on_disconnect)) // the same, event by event
         }
     }

@@ -8,11 +8,11 @@ use super::AuthorizedRequest;
 use crate::{app::App, middleware::auth::Caller};
 
 pub(crate) async fn status(State(app): State<App>, authorized: AuthorizedRequest) -> Json<Value> {
-    Json(snapshot(&app, &authorized.caller))
+    Json(with_readings(&app, state(&app, &authorized.caller)))
 }
 
-/// The status as this caller sees it.
-pub(super) fn snapshot(app: &App, caller: &Caller) -> Value {
+/// The status as this caller sees it, without what changes all the time.
+pub(super) fn state(app: &App, caller: &Caller) -> Value {
     let slots = app
         .admission
         .snapshot()
@@ -21,10 +21,8 @@ pub(super) fn snapshot(app: &App, caller: &Caller) -> Value {
         let entry = json!({
             "healthy": health.alive,
             "ready": health.ready,
-            "last_check": health.last_check,
             "error": health.error,
             "warnings": health.warnings,
-            "gpu": health.gpu(),
         });
         (backend.class.clone(), entry)
     });
@@ -39,7 +37,6 @@ pub(super) fn snapshot(app: &App, caller: &Caller) -> Value {
         "backend_health": backends.collect::<Map<_, _>>(),
         "gateway": {
             "version": env!("CARGO_PKG_VERSION"),
-            "uptime_seconds": app.started.elapsed().as_secs(),
             "images_backend": app.config.images.engine.as_str(),
             "images_class": app.config.images.class,
             "config": {
@@ -57,6 +54,17 @@ pub(super) fn snapshot(app: &App, caller: &Caller) -> Value {
             "disk_free_bytes": observed.disk.map(|disk| disk.free),
         },
     })
+}
+
+/// Adds what changes all the time.
+pub(super) fn with_readings(app: &App, mut state: Value) -> Value {
+    state["gateway"]["uptime_seconds"] = app.started.elapsed().as_secs().into();
+    for (backend, health) in app.health.snapshot() {
+        let entry = &mut state["backend_health"][&backend.class];
+        entry["last_check"] = health.last_check.into();
+        entry["gpu"] = json!(health.gpu());
+    }
+    state
 }
 
 fn slot_usage(slots: &Slots) -> Value {

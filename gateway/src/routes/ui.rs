@@ -1,4 +1,4 @@
-//! `GET /ui/images/{name}`: the stored images. A name that is not in the store's form never reaches the disk.
+//! `GET /ui/images/{name}` and `GET /ui/thumbnails/{name}`: the stored images, large and small. A name that is not in the store's form never reaches the disk.
 
 use axum::{
     body::Body,
@@ -14,7 +14,7 @@ use crate::{
     app::App,
     blocking::blocking,
     error::ApiError,
-    store::{ImageName, disk::ImageFile},
+    store::{ImageName, disk::ImageFile, thumbnails::ThumbnailError},
 };
 
 /// A name contains the hash of the bytes.
@@ -27,25 +27,61 @@ const SANDBOX_SVG: HeaderValue =
 
 /// Also answers HEAD.
 pub(crate) async fn get_image(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    // The raw path will do: a name in the store's form needs no escapes.
-    let name = request.uri().path().strip_prefix("/ui/images/").and_then(ImageName::parse);
-    let name = name.ok_or(ApiError::NotFound)?;
-    let etag = HeaderValue::from_str(&format!("\"{}\"", name.hash())).map_err(|_| ApiError::Internal)?;
-    let lookup = name.clone();
-    let stored = blocking(move || app.store.find(&lookup)).await;
-    let stored = stored.map_err(|error| ApiError::Store(error.into()))?.ok_or(ApiError::NotFound)?;
+    let name = image_name(&request, "/ui/images/")?;
+    let etag = etag(name.hash())?;
+    let stored = find(&app, &name).await?;
     let mut response = if is_cached(request.headers(), &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         serve(file_request(&request, &etag), &stored).await?
     };
+    insert_headers(&mut response, etag, if name.is_svg() { SANDBOX_SVG } else { SANDBOX });
+    Ok(response)
+}
+
+/// Also answers HEAD.
+pub(crate) async fn get_thumbnail(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    if cfg!(feature = "headless") {
+        return Err(ApiError::NotFound);
+    }
+    let name = image_name(&request, "/ui/thumbnails/")?;
+    let etag = etag(&format!("{}-small", name.hash()))?;
+    find(&app, &name).await?;
+    let mut response = if is_cached(request.headers(), &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let thumbnail = app.store.thumbnails.get(&name).await.map_err(|error| match error {
+            ThumbnailError::NotFound => ApiError::NotFound,
+            ThumbnailError::Busy => ApiError::ThumbnailsBusy,
+            ThumbnailError::Io(error) => ApiError::Store(error.into()),
+        })?;
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("image/webp"))], thumbnail).into_response()
+    };
+    insert_headers(&mut response, etag, SANDBOX);
+    Ok(response)
+}
+
+/// The raw path will do: a name in the store's form needs no escapes.
+fn image_name(request: &Request, prefix: &str) -> Result<ImageName, ApiError> {
+    request.uri().path().strip_prefix(prefix).and_then(ImageName::parse).ok_or(ApiError::NotFound)
+}
+
+fn etag(text: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::from_str(&format!("\"{text}\"")).map_err(|_| ApiError::Internal)
+}
+
+async fn find(app: &App, name: &ImageName) -> Result<ImageFile, ApiError> {
+    let (store, name) = (app.store.clone(), name.clone());
+    let stored = blocking(move || store.find(&name)).await;
+    stored.map_err(|error| ApiError::Store(error.into()))?.ok_or(ApiError::NotFound)
+}
+
+fn insert_headers(response: &mut Response, etag: HeaderValue, sandbox: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag);
     headers.insert(header::CACHE_CONTROL, IMMUTABLE);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let sandbox = if name.is_svg() { SANDBOX_SVG } else { SANDBOX };
     headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
-    Ok(response)
 }
 
 /// The request for the file service: of the client's headers only `Range` matters there.

@@ -22,6 +22,7 @@ use super::{
     lock::{LockError, StoreLock},
     metadata::Provenance,
     staging::{FlushedFile, ImageValidator, TempFile},
+    thumbnails::Thumbnails,
     writable::{ReservedFiles, Writability, try_write},
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct ImageStore {
     pub(super) dir: Arc<PathBuf>,
     index: Arc<Mutex<ImageIndex>>,
     pub(super) writability: Arc<Writability>,
+    pub(crate) thumbnails: Arc<Thumbnails>,
     /// Held while records are read for the first time.
     pub(super) reading: Arc<Mutex<()>>,
     /// Kept open so that flushing it needs no new descriptor.
@@ -74,6 +76,7 @@ impl ImageStore {
         let store = Self {
             index: Arc::default(),
             writability: Arc::new(Writability::new(dir.clone())),
+            thumbnails: Arc::new(Thumbnails::open(dir.clone())),
             reading: Arc::default(),
             open_dir: Arc::new(open_dir),
             _lock: Arc::new(lock),
@@ -107,14 +110,13 @@ impl ImageStore {
         write_to(reserved.next_or_create(&self.dir)?, image)
     }
 
-    /// Gives images made at `unix` seconds their names, each with a record. When it returns, they survive a crash.
+    /// Gives images made at `unix` seconds their names, each with its record. When it returns, they survive a crash.
     pub(crate) fn commit(
         &self,
-        images: Vec<FlushedFile>,
+        images: Vec<(FlushedFile, Provenance)>,
         unix: u64,
-        provenance: &Provenance,
     ) -> Result<Vec<StoredImage>, StoreError> {
-        let commit = |image| self.commit_one(image, unix, provenance);
+        let commit = |(image, provenance)| self.commit_one(image, unix, &provenance);
         let stored = images.into_iter().map(commit).collect::<Result<_, _>>()?;
         self.open_dir.sync_all()?;
         Ok(stored)
@@ -160,7 +162,7 @@ impl ImageStore {
             io::Result::Ok(())
         });
         if let Some(Err(error)) = recorded {
-            warn!(picture = name.as_str(), %error, "the image was stored, but its owner could not be recorded: only owner tokens can see it");
+            warn!(picture = name.as_str(), %error, "the image was stored, but not its record: only owner tokens can see it, and nobody its settings");
         }
         Ok(StoredImage { name, file, size })
     }

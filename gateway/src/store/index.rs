@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{ImageName, metadata::ImageMetadata};
+use super::{ImageName, cached_metadata::CachedMetadata, metadata::ImageMetadata};
 
 /// Every image, oldest first.
 #[derive(Debug, Default)]
@@ -21,18 +21,8 @@ pub(super) struct IndexEntry {
     metadata: Option<Arc<CachedMetadata>>,
 }
 
-/// The parts of a record that lists are filtered by.
-#[derive(Debug, Default)]
-pub(crate) struct CachedMetadata {
-    pub(crate) owners: Box<[String]>,
-    pub(crate) request_ids: Box<[String]>,
-}
-
-impl From<ImageMetadata> for CachedMetadata {
-    fn from(metadata: ImageMetadata) -> Self {
-        Self { owners: metadata.owners.into(), request_ids: metadata.request_ids.into() }
-    }
-}
+/// Which images a list has.
+pub(crate) type Filter<'a> = &'a dyn Fn(&ImageName, &CachedMetadata) -> bool;
 
 impl IndexEntry {
     /// As found in the directory.
@@ -40,7 +30,12 @@ impl IndexEntry {
         Self { image_size, metadata_size, metadata: None }
     }
 
-    fn total_size(&self) -> u64 {
+    /// None if it was not read; an image without one needs no reading.
+    pub(super) fn metadata(&self) -> Option<Arc<CachedMetadata>> {
+        if self.metadata_size == 0 { Some(Arc::default()) } else { self.metadata.clone() }
+    }
+
+    pub(super) fn total_size(&self) -> u64 {
         self.image_size + self.metadata_size
     }
 }
@@ -71,32 +66,46 @@ impl ImageIndex {
         }
     }
 
+    /// Sets an image's record after it was read, unless another one was written meanwhile.
+    pub(super) fn fill_metadata(&mut self, name: &ImageName, metadata: Arc<CachedMetadata>) {
+        if let Some(entry) = self.images.get_mut(name).filter(|entry| entry.metadata.is_none()) {
+            entry.metadata = Some(metadata);
+        }
+    }
+
     /// Adds an image, or updates its size.
     pub(super) fn upsert(&mut self, name: &ImageName, image_size: u64) {
         let existing = self.images.get(name).cloned().unwrap_or_default();
         self.insert(name.clone(), IndexEntry { image_size, ..existing });
     }
 
-    /// Images whose records were not read yet, with the records' sizes.
-    pub(super) fn without_metadata(&self) -> Vec<(ImageName, u64)> {
-        let is_unread =
-            |(_, entry): &(&ImageName, &IndexEntry)| entry.metadata_size > 0 && entry.metadata.is_none();
-        self.images
-            .iter()
-            .filter(is_unread)
-            .map(|(name, entry)| (name.clone(), entry.metadata_size))
-            .collect()
+    /// Images whose records were not read yet.
+    pub(super) fn without_metadata(&self) -> Vec<ImageName> {
+        let unread = self.images.iter().filter(|(_, entry)| entry.metadata().is_none());
+        unread.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Images whose records match, newest first; an unread record counts as empty.
+    /// The newest images older than `before` whose records match, and the totals of all that match; an unread record counts
+    /// as empty.
     pub(super) fn matching(
         &self,
-        predicate: &dyn Fn(&CachedMetadata) -> bool,
-    ) -> Vec<(ImageName, IndexEntry)> {
+        filter: Filter<'_>,
+        before: Option<&ImageName>,
+        limit: usize,
+    ) -> (Vec<(ImageName, IndexEntry)>, StoreTotals) {
         let empty = CachedMetadata::default();
-        let matches =
-            |(_, entry): &(&ImageName, &IndexEntry)| predicate(entry.metadata.as_deref().unwrap_or(&empty));
-        self.images.iter().rev().filter(matches).map(|(name, entry)| (name.clone(), entry.clone())).collect()
+        let (mut page, mut totals) = (Vec::new(), StoreTotals::default());
+        for (name, entry) in self.images.iter().rev() {
+            if !filter(name, entry.metadata.as_deref().unwrap_or(&empty)) {
+                continue;
+            }
+            totals.images += 1;
+            totals.bytes += entry.total_size();
+            if page.len() < limit && before.is_none_or(|before| name < before) {
+                page.push((name.clone(), entry.clone()));
+            }
+        }
+        (page, totals)
     }
 
     /// An index of these images that keeps the records which were read already.
@@ -117,9 +126,9 @@ impl ImageIndex {
         self.images.keys().next()
     }
 
-    /// The newest images that are older than `before`, with their sizes.
-    pub(super) fn page(&self, before: Option<&ImageName>, limit: usize) -> Vec<(ImageName, u64)> {
-        let named = |(name, entry): (&ImageName, &IndexEntry)| (name.clone(), entry.image_size);
+    /// The newest images that are older than `before`.
+    pub(super) fn page(&self, before: Option<&ImageName>, limit: usize) -> Vec<(ImageName, IndexEntry)> {
+        let named = |(name, entry): (&ImageName, &IndexEntry)| (name.clone(), entry.clone());
         match before {
             Some(before) => self.images.range(..before).rev().take(limit).map(named).collect(),
             None => self.images.iter().rev().take(limit).map(named).collect(),
@@ -164,7 +173,7 @@ mod tests {
             [9, 10, 100, 11].map(|unix| (name(unix), IndexEntry::new(unix, 0))).into_iter().collect();
         let page = |before: Option<u64>, limit| {
             let page = index.page(before.map(name).as_ref(), limit);
-            page.into_iter().map(|(_, unix)| unix).collect::<Vec<_>>()
+            page.into_iter().map(|(_, entry)| entry.image_size).collect::<Vec<_>>()
         };
         assert_eq!(page(None, 3), [100, 11, 10]);
         assert_eq!(page(Some(10), 3), [9]);

@@ -1,12 +1,18 @@
 //! Listing and deleting images, by request or by retention. Everything here blocks.
 
-use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt, sync::PoisonError};
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    sync::{Arc, PoisonError},
+};
 
 use super::{
     ImageName,
+    cached_metadata::CachedMetadata,
     disk::{ImageFile, ImageStore},
-    index::{CachedMetadata, ImageIndex, IndexEntry, StoreTotals},
-    metadata::EXTENSION,
+    index::{Filter, ImageIndex, IndexEntry, StoreTotals},
+    metadata::{EXTENSION, ImageMetadata},
     retention::{RetentionPolicy, ScannedImage},
 };
 
@@ -16,6 +22,18 @@ pub(crate) struct ListedImage {
     pub(crate) size: u64,
     /// By the first bytes.
     pub(crate) mime: &'static str,
+    pub(crate) metadata: Arc<CachedMetadata>,
+}
+
+/// A part of a list.
+#[derive(Debug)]
+pub(crate) struct ImagePage {
+    /// Newest first.
+    pub(crate) images: Vec<ListedImage>,
+    /// Whether there are older ones.
+    pub(crate) has_more: bool,
+    /// Of all that match, whatever their age.
+    pub(crate) totals: StoreTotals,
 }
 
 impl ImageStore {
@@ -23,72 +41,83 @@ impl ImageStore {
         self.index().totals()
     }
 
-    /// Images older than `before`, newest first, and whether there are more.
+    /// Images older than `before` that match, newest first. With a filter, every record that was not read yet is read first;
+    /// without one, only those of the page.
     pub(crate) fn page(
         &self,
+        filter: Option<Filter<'_>>,
         before: Option<&ImageName>,
         limit: usize,
-    ) -> io::Result<(Vec<ListedImage>, bool)> {
-        let mut before = before.cloned();
-        let mut listed = Vec::new();
+    ) -> io::Result<ImagePage> {
+        if filter.is_some() {
+            self.read_records()?;
+        }
+        let (mut before, mut images, mut totals) = (before.cloned(), Vec::new(), None);
         loop {
             // One more than requested, to see whether there are more.
-            let names = self.index().page(before.as_ref(), limit + 1 - listed.len());
-            let Some((last, _)) = names.last() else { return Ok((listed, false)) };
+            let wanted = limit + 1 - images.len();
+            let (found, matching) = match filter {
+                Some(filter) => self.index().matching(filter, before.as_ref(), wanted),
+                None => {
+                    let index = self.index();
+                    (index.page(before.as_ref(), wanted), index.totals())
+                }
+            };
+            let totals: &mut StoreTotals = totals.get_or_insert(matching);
+            let Some((last, _)) = found.last() else {
+                return Ok(ImagePage { images, has_more: false, totals: *totals });
+            };
             before = Some(last.clone());
-            for (name, size) in names {
+            for (name, entry) in found {
                 match self.find(&name)? {
-                    Some(_) if listed.len() == limit => return Ok((listed, true)),
-                    Some(ImageFile { mime, .. }) => listed.push(ListedImage { name, size, mime }),
+                    Some(_) if images.len() == limit => {
+                        return Ok(ImagePage { images, has_more: true, totals: *totals });
+                    }
+                    Some(ImageFile { mime, .. }) => {
+                        let metadata = self.metadata_of(&name, &entry)?;
+                        images.push(ListedImage { name, size: entry.image_size, mime, metadata });
+                    }
                     // Deleted meanwhile.
-                    None => self.index().remove(&name),
+                    None => {
+                        self.index().remove(&name);
+                        totals.images -= 1;
+                        totals.bytes -= entry.total_size();
+                    }
                 }
             }
         }
     }
 
-    /// The same for images whose records match, with the totals of all of those. The first call reads every record.
-    pub(crate) fn page_matching(
-        &self,
-        predicate: &dyn Fn(&CachedMetadata) -> bool,
-        before: Option<&ImageName>,
-        limit: usize,
-    ) -> io::Result<(Vec<ListedImage>, bool, StoreTotals)> {
-        self.load_metadata()?;
-        let matching = self.index().matching(predicate);
-        let bytes = matching.iter().map(|(_, entry)| entry.image_size + entry.metadata_size).sum();
-        let totals = StoreTotals { images: matching.len(), bytes };
-        let older = matching.into_iter().filter(|(name, _)| before.is_none_or(|before| name < before));
-        let mut listed = Vec::new();
-        for (name, IndexEntry { image_size: size, .. }) in older {
-            match self.find(&name)? {
-                Some(_) if listed.len() == limit => return Ok((listed, true, totals)),
-                Some(ImageFile { mime, .. }) => listed.push(ListedImage { name, size, mime }),
-                None => self.index().remove(&name),
-            }
+    fn metadata_of(&self, name: &ImageName, entry: &IndexEntry) -> io::Result<Arc<CachedMetadata>> {
+        if let Some(metadata) = entry.metadata() {
+            return Ok(metadata);
         }
-        Ok((listed, false, totals))
+        let metadata = Arc::new(CachedMetadata::from(self.read_metadata(name)?));
+        self.index().fill_metadata(name, metadata.clone());
+        Ok(metadata)
     }
 
     /// Reads the records that were not read yet. Concurrent calls wait.
-    fn load_metadata(&self) -> io::Result<()> {
+    pub(super) fn read_records(&self) -> io::Result<()> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let unread = self.index().without_metadata();
-        for (name, size) in unread {
+        for name in unread {
             let metadata = self.read_metadata(&name)?;
-            self.index().set_metadata(&name, size, Some(metadata));
+            self.index().fill_metadata(&name, Arc::new(metadata.into()));
         }
         Ok(())
     }
 
-    /// One image as in a list.
-    pub(crate) fn stat(&self, name: &ImageName) -> io::Result<Option<ListedImage>> {
+    /// One image as in a list, and its record, which is read again.
+    pub(crate) fn describe(&self, name: &ImageName) -> io::Result<Option<(ListedImage, ImageMetadata)>> {
         let Some(ImageFile { path, mime }) = self.find(name)? else { return Ok(None) };
         let size = fs::metadata(path)?.len();
-        Ok(Some(ListedImage { name: name.clone(), size, mime }))
+        let metadata = self.read_metadata(name)?;
+        let cached = Arc::new(metadata.clone().into());
+        Ok(Some((ListedImage { name: name.clone(), size, mime, metadata: cached }, metadata)))
     }
 
-    /// Deletes an image and its record; false if there was none.
+    /// Deletes an image, its record and its thumbnail; false if there was none.
     pub(crate) fn remove(&self, name: &ImageName) -> io::Result<bool> {
         let path = self.dir.join(name.as_str());
         let existed = match fs::symlink_metadata(&path) {
@@ -111,6 +140,7 @@ impl ImageStore {
             }
         }
         self.index().remove(name);
+        self.thumbnails.remove(name);
         Ok(existed)
     }
 

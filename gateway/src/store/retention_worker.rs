@@ -1,4 +1,4 @@
-//! The worker that deletes old images.
+//! The worker that deletes old images, and reads the records before the first list needs them.
 
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ pub(crate) struct RetentionInputs {
 pub(crate) async fn run(inputs: impl Fn() -> RetentionInputs) {
     let mut clock = ClockMonitor::new(inputs().clocks);
     let mut failing = false;
+    let store = inputs().store;
+    if let Err(fault) = blocking(move || store.read_records()).await {
+        warn!(%fault, "cannot read the images' records; the first list tries again");
+    }
     loop {
         let RetentionInputs { clocks, store, policy } = inputs();
         let by_age = may_delete_by_age(clock.observe(clocks), policy.max_age.is_some());

@@ -131,7 +131,7 @@ impl Writability {
     }
 }
 
-fn check_free_space(dir: &Path, bytes: u64) -> Result<(), StoreError> {
+pub(super) fn check_free_space(dir: &Path, bytes: u64) -> Result<(), StoreError> {
     let disk = disk_space(dir)?;
     let needed = required_free(disk.total, bytes);
     if disk.free < needed { Err(StoreError::InsufficientSpace { free: disk.free, needed }) } else { Ok(()) }

@@ -46,6 +46,12 @@ pub(crate) fn host_names() -> BTreeSet<String> {
     names
 }
 
+/// The name by which the local network finds this host, which its certificate has; `localhost` if it has none.
+pub(crate) fn local_name() -> String {
+    let is_local = |name: &String| name.strip_suffix(".local").is_some();
+    host_names().into_iter().find(is_local).unwrap_or_else(|| "localhost".to_owned())
+}
+
 /// Names that an authority may sign for; `None` is any.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct PermittedSubtrees {

@@ -40,6 +40,7 @@ fn a_new_token_needs_no_configuration_and_its_printed_line_is_valid() {
     let code = text(&run(command).stdout);
     assert!(code.contains("GATEWAY_BEARER_TOKENS=phone=gw_") && code.contains('\u{2584}'), "{code}");
     assert!(!code.contains('\u{1b}'), "no colours without a terminal");
+    assert!(code.contains(":8800/ui#token=gw_"), "{code}");
     let running = Running::start_with(gateway(&dir, &[]), None);
     let answer = running.request(&format!("GET /v1/models HTTP/1.1\r\nAuthorization: Bearer {token}"));
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");

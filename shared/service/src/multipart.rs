@@ -31,8 +31,8 @@ pub struct MultipartForm {
 pub struct FormPart {
     /// Its name, never empty.
     pub name: String,
-    /// Whether it has a file name.
-    pub is_file: bool,
+    /// Its file name; `None` if it is no file.
+    pub file_name: Option<String>,
     /// From its delimiter to the next.
     pub span: Range<usize>,
     /// Its content.
@@ -105,11 +105,11 @@ impl MultipartForm {
             } else {
                 FormError::Malformed
             })?;
-            let (name, is_file) = part_headers::parse(&window[..length]).ok_or(FormError::InvalidHeader)?;
+            let (name, file_name) = part_headers::parse(&window[..length]).ok_or(FormError::InvalidHeader)?;
             let start = head + length + 4;
             let end = start + separator.find(&body[start..]).ok_or(FormError::Malformed)?;
             let next = end + 2;
-            parts.push(FormPart { name, is_file, span: at..next, content: start..end });
+            parts.push(FormPart { name, file_name, span: at..next, content: start..end });
             at = next;
         }
     }

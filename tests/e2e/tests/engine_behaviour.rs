@@ -2,6 +2,7 @@
 //! `invokeai.rs` and `comfyui.rs`.
 
 mod edits;
+mod finishing;
 mod images;
 mod jobs;
 mod readiness;
@@ -60,6 +61,11 @@ for_every_engine! {
         draining_finishes_running_jobs_and_admits_none,
         a_request_on_a_connection_from_before_the_drain_is_served,
         jobs_that_outlast_the_shutdown_grace_are_cancelled_in_the_engine;
+    finishing: a_job_that_is_to_finish_outlives_its_client,
+        a_client_that_is_to_get_a_finished_job_gets_it,
+        a_job_without_a_client_ends_at_its_time_limit,
+        draining_finishes_a_job_without_a_client,
+        a_job_without_a_client_that_outlasts_the_shutdown_grace_is_cancelled_in_the_engine;
     readiness: readiness_waits_for_an_engine_that_has_not_started,
         a_hanging_engine_is_distinguished_from_a_stopped_one,
         another_program_on_the_port_is_not_the_engine;

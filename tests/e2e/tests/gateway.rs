@@ -27,6 +27,8 @@ mod gallery;
 mod health;
 /// Images through the gateway: routing, delivery, what is relayed and what is not.
 mod images;
+/// Image requests that outlive their client, and those that are cancelled by their id.
+mod jobs;
 /// The old gateway: what is proxied, and what never is.
 mod legacy;
 /// Several cards behind one address.
@@ -45,6 +47,8 @@ mod receiving;
 mod reload;
 /// Where chat and embeddings go, and that there is no fallback.
 mod routing;
+/// The settings that are kept beside each image.
+mod settings;
 /// After the machine has slept.
 mod sleep;
 /// Clients that read or send slowly.
@@ -57,5 +61,7 @@ mod store;
 mod stream;
 /// Streams that go wrong.
 mod stream_failures;
+/// Thumbnails of stored images.
+mod thumbnails;
 /// The listener's TLS.
 mod tls;

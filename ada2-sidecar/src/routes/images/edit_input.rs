@@ -140,7 +140,7 @@ fn text_fields(form: &MultipartForm, body: &Bytes) -> Result<Fields, FieldError>
     let mut texts = Vec::new();
     for part in &form.parts {
         let (name, content) = (part.name.as_str(), &body[part.content.clone()]);
-        if part.is_file || !REQUEST_FIELDS.contains(&name) {
+        if part.file_name.is_some() || !REQUEST_FIELDS.contains(&name) {
             continue;
         }
         if content.len() > MAX_TEXT_BYTES {

@@ -17,8 +17,15 @@ pub(super) const MAX_IMAGES: usize = 10;
 const METADATA_FIELDS: [&str; 2] = ["seed", "revised_prompt"];
 /// How an image was made: an object, which is passed on as well.
 const SETTINGS_FIELD: &str = "settings";
+/// What a response says of all its images.
+const COMMON_FIELDS: [&str; 2] = ["size", "ignored"];
+/// What a backend says of an image besides its bytes: in an event all of it is in one object.
+pub(in crate::backend) const IMAGE_FIELDS: &[&str] =
+    &[METADATA_FIELDS[0], METADATA_FIELDS[1], SETTINGS_FIELD, COMMON_FIELDS[0], COMMON_FIELDS[1]];
 /// Larger ones are left out.
 const MAX_SETTINGS_BYTES: usize = 16 << 10;
+/// Larger ones are not recorded.
+const MAX_COMMON_BYTES: usize = 4 << 10;
 
 #[derive(Debug)]
 pub(super) struct ImagesResponse {
@@ -33,6 +40,8 @@ pub(crate) struct ResponseEnvelope {
     json: Vec<u8>,
     layout: ObjectLayout,
     has_created: bool,
+    /// What it says of all images, to be recorded with each.
+    pub(crate) common: Map<String, Value>,
 }
 
 /// Stands where the images go: valid JSON never contains it.
@@ -44,11 +53,12 @@ impl ResponseEnvelope {
     }
 
     fn parse(json: Vec<u8>) -> Option<Self> {
-        let object = object(&json, &["created", "data"])?;
+        let object = object(&json, &["created", "data", COMMON_FIELDS[0], COMMON_FIELDS[1]])?;
         let created = object.get("created").map(RawValue::get);
         let has_created = created.is_some_and(|created| created.parse::<u64>().is_ok());
         let layout = object.layout();
-        Some(Self { json, layout, has_created })
+        let common = common(&object);
+        Some(Self { json, layout, has_created, common })
     }
 
     /// The text before and after the list of images. Adds `created`, in Unix seconds, if the backend sent none.
@@ -123,11 +133,28 @@ fn parse_entry(entry: &RawValue, base: &Url) -> Result<ImageEntry, &'static str>
         },
         (None, None) => return Err("an entry has neither `b64_json` nor `url`"),
     };
+    Ok(ImageEntry { source, metadata: metadata(&entry) })
+}
+
+fn metadata(entry: &JsonObject<'_>) -> Map<String, Value> {
     let metadata = METADATA_FIELDS
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), scalar(entry.get(name)?.get()).ok()?)));
-    let settings = settings(&entry).map(|settings| (SETTINGS_FIELD.to_owned(), settings));
-    Ok(ImageEntry { source, metadata: metadata.chain(settings).collect() })
+    let settings = settings(entry).map(|settings| (SETTINGS_FIELD.to_owned(), settings));
+    metadata.chain(settings).collect()
+}
+
+fn common(object: &JsonObject<'_>) -> Map<String, Value> {
+    let short = |name: &&str| object.get(name).filter(|value| value.get().len() <= MAX_COMMON_BYTES);
+    let read = |name: &&str| Some(((*name).to_owned(), serde_json::from_str(short(name)?.get()).ok()?));
+    COMMON_FIELDS.iter().filter_map(read).collect()
+}
+
+/// What an event says of its image, parsed for [`IMAGE_FIELDS`].
+pub(in crate::backend) fn event_metadata(event: &JsonObject<'_>) -> Map<String, Value> {
+    let mut all = metadata(event);
+    all.extend(common(event));
+    all
 }
 
 fn settings(entry: &JsonObject<'_>) -> Option<Value> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::readiness;
-use crate::{app::App, middleware::auth::Caller, routes::status};
+use crate::{app::App, health::state::Health, middleware::auth::Caller, routes::status};
 
 /// In ticks: 15 seconds.
 const KEEP_ALIVE_TICKS: u64 = 120;
@@ -21,6 +21,7 @@ pub(super) struct Feed {
     ticks: u64,
     status: Snapshot,
     readiness: Snapshot,
+    images_health: Option<watch::Receiver<Health>>,
     jobs: Snapshot,
     job_changes: watch::Receiver<u64>,
     /// How many samples of each class were sent, or had expired before.
@@ -36,22 +37,26 @@ struct Snapshot {
 
 impl Snapshot {
     /// Whether what matters has changed; counts it as sent.
-    fn replace(&mut self, new: Value) -> bool {
-        let is_changed = self.sent.as_ref() != Some(&new);
-        self.sent = Some(new);
+    fn replace(&mut self, new: &Value) -> bool {
+        let is_changed = self.sent.as_ref() != Some(new);
+        if is_changed {
+            self.sent = Some(new.clone());
+        }
         is_changed
     }
 }
 
 impl Feed {
     pub(super) fn new(app: App, caller: Caller) -> Self {
-        let job_changes = app.jobs.changes();
+        let (job_changes, images_health) =
+            (app.jobs.changes(), app.health.subscribe(&app.config.images.class));
         Self {
             app,
             caller,
             ticks: 0,
             status: Snapshot::default(),
             readiness: Snapshot::default(),
+            images_health,
             jobs: Snapshot::default(),
             job_changes,
             seen_samples: BTreeMap::new(),
@@ -64,13 +69,11 @@ impl Feed {
         if self.ticks == 0 {
             push(&mut out, "hello", &self.hello());
         }
-        let status = status::snapshot(&self.app, &self.caller);
-        if self.status.replace(without_readings(status.clone())) {
-            push(&mut out, "status", &status);
+        let state = status::state(&self.app, &self.caller);
+        if self.status.replace(&state) {
+            push(&mut out, "status", &status::with_readings(&self.app, state));
         }
-        let (class, mock) = (&self.app.config.images.class, self.app.config.images.engine);
-        let readiness = readiness::of(class, mock, self.app.health.health(class).as_ref());
-        if self.readiness.replace(readiness::essence(&readiness)) {
+        if let Some(readiness) = self.changed_readiness() {
             push(&mut out, "readiness", &readiness);
         }
         for (class, samples) in self.app.health.new_samples(&mut self.seen_samples) {
@@ -86,6 +89,18 @@ impl Feed {
         out.into()
     }
 
+    /// The readiness of the images backend, if it has changed.
+    fn changed_readiness(&mut self) -> Option<Value> {
+        let has_news = |health: &watch::Receiver<Health>| health.has_changed().unwrap_or(false);
+        if self.ticks > 0 && !self.images_health.as_ref().is_some_and(has_news) {
+            return None;
+        }
+        let images = &self.app.config.images;
+        let health = self.images_health.as_mut().map(|health| health.borrow_and_update().clone());
+        let readiness = readiness::of(&images.class, images.engine, health.as_ref());
+        self.readiness.replace(&readiness::essence(&readiness)).then_some(readiness)
+    }
+
     /// The jobs that the caller sees, if they have changed. That one is forgotten after its time is no change that is announced.
     fn changed_jobs(&mut self) -> Option<Value> {
         let is_due = self.ticks.is_multiple_of(JOBS_TICKS) && self.job_changes.has_changed().unwrap_or(false);
@@ -94,7 +109,7 @@ impl Feed {
         }
         self.job_changes.mark_unchanged();
         let jobs = json!({"jobs": self.app.jobs.visible(&|owner| self.caller.sees(owner))});
-        self.jobs.replace(jobs.clone()).then_some(jobs)
+        self.jobs.replace(&jobs).then_some(jobs)
     }
 
     fn hello(&self) -> Value {
@@ -112,17 +127,4 @@ impl Feed {
 /// JSON has no raw line ends, so that one line holds any text.
 fn push(out: &mut String, name: &str, data: &Value) {
     out.push_str(&format!("event: {name}\ndata: {data}\n\n"));
-}
-
-/// The status without what changes all the time.
-fn without_readings(mut status: Value) -> Value {
-    if let Some(gateway) = status["gateway"].as_object_mut() {
-        gateway.remove("uptime_seconds");
-    }
-    for backend in status["backend_health"].as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
-        if let Some(backend) = backend.as_object_mut() {
-            backend.retain(|name, _| name != "last_check" && name != "gpu");
-        }
-    }
-    status
 }

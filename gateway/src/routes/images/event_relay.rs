@@ -12,7 +12,7 @@ use bytes::Bytes;
 use service::{expiring::Expiring, on_disconnect::OnDisconnect, request_id::RequestId, slots::SharedPermit};
 use tokio::time::Instant;
 
-use super::respond::store_image;
+use super::{recorder::Recorder, respond::store_image};
 use crate::{
     app::App,
     backend::{
@@ -28,7 +28,7 @@ use crate::{
         AuthorizedRequest,
         relay::{self, Source, Step},
     },
-    store::{metadata::Provenance, writable::ReservedFiles},
+    store::writable::ReservedFiles,
 };
 
 /// The events of one response, and what they need on their way.
@@ -36,7 +36,7 @@ pub(super) struct EventRelay {
     app: App,
     record: RequestRecord,
     request_id: RequestId,
-    provenance: Provenance,
+    recorder: Recorder,
     class: String,
     events: Expiring<EventStream>,
     file: ReservedFiles,
@@ -52,6 +52,7 @@ impl EventRelay {
         authorized: &AuthorizedRequest,
         events: EventStream,
         file: ReservedFiles,
+        recorder: Recorder,
         deadline: Instant,
         job: Arc<JobGuard>,
     ) -> Self {
@@ -60,7 +61,7 @@ impl EventRelay {
             app: app.clone(),
             record: authorized.record.clone(),
             request_id: authorized.id.clone(),
-            provenance: authorized.provenance(),
+            recorder,
             class: events.class().to_owned(),
             events: Expiring::or_cancelled(events, deadline, cancelled, &app.lifecycle),
             file,
@@ -126,10 +127,10 @@ impl Source for EventRelay {
 impl EventRelay {
     /// Stores a finished image; returns its event with the URL.
     async fn store(&mut self, completed: CompletedImage, slot: SharedPermit) -> Result<Bytes, ApiError> {
-        let CompletedImage { image, event } = completed;
+        let CompletedImage { image, metadata, event } = completed;
         let file = std::mem::take(&mut self.file);
-        let url =
-            store_image(&self.app, slot.clone(), file, image, self.provenance.clone(), &self.job).await?;
+        let provenance = self.recorder.provenance(&[&metadata]);
+        let url = store_image(&self.app, slot.clone(), file, image, provenance, &self.job).await?;
         Ok(run_blocking_with_permit(slot, move || event.with_url(&url)).await)
     }
 

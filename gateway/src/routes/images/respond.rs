@@ -7,7 +7,10 @@ use axum::{
 use serde_json::{Map, Value};
 use service::{clock::unix_now, slots::SharedPermit};
 
-use super::base64_body::{self, BodyPart};
+use super::{
+    base64_body::{self, BodyPart},
+    recorder::Recorder,
+};
 use crate::{
     app::App,
     backend::images::{GeneratedImage, GeneratedImages},
@@ -27,14 +30,16 @@ type ImageEntry = (StoredImage, Map<String, Value>);
 pub(super) async fn store_images(
     app: &App,
     generated: GeneratedImages,
-    provenance: Provenance,
+    recorder: &Recorder,
     job: &JobGuard,
 ) -> Result<Response, ApiError> {
     let GeneratedImages { grant, images, envelope } = generated;
     let (store, unix) = (app.store.clone(), unix_now());
-    let (files, metadata): (Vec<_>, Vec<_>) =
-        images.into_iter().map(|GeneratedImage { file, metadata }| (file, metadata)).unzip();
-    let commit = move || store.commit(files, unix, &provenance);
+    let split = |GeneratedImage { file, metadata }| {
+        ((file, recorder.provenance(&[&envelope.common, &metadata])), metadata)
+    };
+    let (files, metadata): (Vec<_>, Vec<_>) = images.into_iter().map(split).unzip();
+    let commit = move || store.commit(files, unix);
     let stored = record_stored(app, job, run_blocking_with_permit(grant.slot(), commit).await)?;
     let entries = stored.into_iter().zip(metadata).collect();
     let around = envelope.split_at_data(unix);
@@ -55,7 +60,7 @@ pub(super) async fn store_image(
 ) -> Result<String, ApiError> {
     let store = app.store.clone();
     let commit =
-        move || store.commit(vec![store.write_reserved(&mut file, &image)?], unix_now(), &provenance);
+        move || store.commit(vec![(store.write_reserved(&mut file, &image)?, provenance)], unix_now());
     let stored = record_stored(app, job, run_blocking_with_permit(slot, commit).await)?;
     Ok(image_url(app, &stored.first().expect("one image is stored as one").name))
 }

@@ -6,7 +6,12 @@ use picture::painter::ProceduralImage;
 use wire::openai::images::ImageSize;
 
 use super::*;
-use crate::store::{index::StoreTotals, retention::RetentionPolicy};
+use crate::store::{
+    cached_metadata::{CachedMetadata, SearchText},
+    index::StoreTotals,
+    listing::ImagePage,
+    retention::RetentionPolicy,
+};
 
 /// A fresh directory of this test's own, below the build's temporary directory.
 pub(crate) fn temporary(purpose: &str) -> PathBuf {
@@ -26,8 +31,9 @@ fn store_images(
     images: &[EncodedImage],
     unix: u64,
 ) -> Result<Vec<ImageName>, StoreError> {
-    let written = images.iter().map(|image| store.write(image)).collect::<Result<_, _>>()?;
-    Ok(store.commit(written, unix, &Provenance::default())?.into_iter().map(|stored| stored.name).collect())
+    let write = |image| Ok((store.write(image)?, Provenance::default()));
+    let written = images.iter().map(write).collect::<Result<_, StoreError>>()?;
+    Ok(store.commit(written, unix)?.into_iter().map(|stored| stored.name).collect())
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -190,8 +196,8 @@ fn pages_list_existing_images_and_an_image_is_deleted_once() {
     let store = filled(&dir, &[(9, 1), (10, 2), (100, 3), (11, 4)]);
     let page = |before: Option<&str>, limit| {
         let before = before.map(|name| ImageName::parse(name).unwrap());
-        let (listed, more) = store.page(before.as_ref(), limit).unwrap();
-        (listed.iter().map(|listed| listed.name.unix()).collect::<Vec<_>>(), more)
+        let ImagePage { images, has_more, .. } = store.page(None, before.as_ref(), limit).unwrap();
+        (images.iter().map(|listed| listed.name.unix()).collect::<Vec<_>>(), has_more)
     };
     assert_eq!(page(None, 2), (vec![100, 11], true));
     assert_eq!(page(Some("11_0123456789abcdef.png"), 2), (vec![10, 9], false));
@@ -213,11 +219,11 @@ fn an_inaccessible_image_is_not_taken_for_deleted() {
     fs::rename(&dir, &away).unwrap();
     // With a file in place of the directory, the error is not NotFound.
     fs::write(&dir, b"").unwrap();
-    assert!(store.page(None, 9).is_err());
+    assert!(store.page(None, None, 9).is_err());
     assert!(store.find(&ImageName::parse("9_0123456789abcdef.png").unwrap()).is_err());
     fs::remove_file(&dir).unwrap();
     fs::rename(&away, &dir).unwrap();
-    assert_eq!(store.page(None, 9).unwrap().0.len(), 2, "the index still has both");
+    assert_eq!(store.page(None, None, 9).unwrap().images.len(), 2, "the index still has both");
 }
 
 #[test]
@@ -242,21 +248,21 @@ fn a_new_image_counts_at_once() {
 }
 
 fn provenance(owner: &str, request: &str) -> Provenance {
-    Provenance { owner: Some(owner.to_owned()), request_id: Some(request.to_owned()) }
+    let (owner, request_id) = (Some(owner.to_owned()), Some(request.to_owned()));
+    Provenance { owner, request_id, ..Provenance::default() }
 }
 
 fn store_for(store: &ImageStore, seed: u64, unix: u64, provenance: &Provenance) -> ImageName {
-    let written = vec![store.write(&image(seed)).unwrap()];
-    store.commit(written, unix, provenance).unwrap().remove(0).name
+    let written = vec![(store.write(&image(seed)).unwrap(), provenance.clone())];
+    store.commit(written, unix).unwrap().remove(0).name
 }
 
 /// The timestamps of an owner's images, oldest first.
 fn owned_by(store: &ImageStore, owner: &str) -> Vec<u64> {
-    let wants =
-        |metadata: &crate::store::index::CachedMetadata| metadata.owners.iter().any(|other| other == owner);
-    let (listed, _, totals) = store.page_matching(&wants, None, 99).unwrap();
-    assert_eq!(listed.len(), totals.images);
-    listed.iter().rev().map(|listed| listed.name.unix()).collect()
+    let wants = |_: &ImageName, image: &CachedMetadata| image.owners.iter().any(|other| other == owner);
+    let ImagePage { images, totals, .. } = store.page(Some(&wants), None, 99).unwrap();
+    assert_eq!(images.len(), totals.images);
+    images.iter().rev().map(|listed| listed.name.unix()).collect()
 }
 
 #[test]
@@ -343,4 +349,71 @@ fn records_are_read_once_for_lists_and_again_before_deletion() {
     fs::write(dir.join(format!("{}.json", name.as_str())), r#"{"owners":["bob"]}"#).unwrap();
     assert_eq!(owned_by(&store, "alice"), [7]);
     assert!(!store.remove_owner(&name, &|owner| owner == "alice").unwrap(), "it reads the record again");
+}
+
+fn with_settings(owner: &str, prompt: &str) -> Provenance {
+    let settings = serde_json::json!({"prompt": prompt, "model": "m"}).as_object().unwrap().clone();
+    Provenance { settings, ..provenance(owner, "r") }
+}
+
+/// The timestamps of the images with this text, newest first, and how many there are in all.
+fn with_text(store: &ImageStore, text: &str, before: Option<&ImageName>, limit: usize) -> (Vec<u64>, usize) {
+    let text = SearchText::new(text);
+    let filter = |_: &ImageName, image: &CachedMetadata| image.contains(&text);
+    let ImagePage { images, totals, .. } = store.page(Some(&filter), before, limit).unwrap();
+    (images.iter().map(|listed| listed.name.unix()).collect(), totals.images)
+}
+
+#[test]
+fn settings_are_stored_and_found_with_their_image_and_deleted_with_it() {
+    let dir = temporary("settings");
+    let store = ImageStore::open(&dir).unwrap();
+    for (seed, prompt) in [(1, "a red cat"), (2, "a dog"), (3, "another CAT")] {
+        store_for(&store, seed, seed, &with_settings("alice", prompt));
+    }
+    let cats = |store: &ImageStore| with_text(store, "cat", None, 9);
+    assert_eq!(cats(&store), (vec![3, 1], 2));
+    drop(store);
+    let store = ImageStore::open(&dir).unwrap();
+    assert_eq!(cats(&store), (vec![3, 1], 2), "after a restart");
+    let newest = store.page(None, None, 1).unwrap().images.remove(0);
+    assert_eq!(newest.metadata.summary()["prompt"], "another CAT");
+    assert_eq!(with_text(&store, "cat", Some(&newest.name), 1), (vec![1], 2), "the total is of all pages");
+    fs::remove_file(dir.join(newest.name.as_str())).unwrap();
+    assert_eq!(
+        with_text(&store, "cat", None, 1),
+        (vec![1], 1),
+        "a deleted file leaves no gap and does not count"
+    );
+    for listed in store.page(None, None, 9).unwrap().images {
+        assert!(store.remove(&listed.name).unwrap());
+    }
+    assert_eq!((cats(&store), store.totals()), ((vec![], 0), StoreTotals::default()));
+    let orphan = format!("{}.json", newest.name.as_str());
+    assert_eq!(files(&dir), [".lock", &orphan].map(str::to_owned).into(), "the one deleted by hand");
+}
+
+#[test]
+fn a_filtered_page_of_thousands_reads_nothing_but_its_own_files() {
+    let dir = temporary("many");
+    for nth in 0..5_000 {
+        let name = dir.join(format!("{}_0123456789abcdef.png", nth + 1));
+        fs::write(&name, b"x").unwrap();
+        let record = format!(r#"{{"owners":["alice"],"prompt":"picture {nth} of {}"}}"#, "x".repeat(400));
+        fs::write(name.with_extension("png.json"), record).unwrap();
+    }
+    let store = ImageStore::open(&dir).unwrap();
+    assert_eq!(with_text(&store, "PICTURE 49", None, 50), ((4_951..=5_000).rev().collect(), 111));
+    // Everything but the page's own images is gone: it is not looked at.
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let unix = path.file_name().unwrap().to_str().unwrap().split('_').next().unwrap().parse::<u64>();
+        if !unix.is_ok_and(|unix| (4_950..=5_000).contains(&unix)) || path.extension().unwrap() == "json" {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let started = std::time::Instant::now();
+    let (page, total) = with_text(&store, "picture 49", None, 50);
+    println!("a page of 50 of {total} in {:?}", started.elapsed());
+    assert_eq!((page, total), ((4_951..=5_000).rev().collect(), 111));
 }

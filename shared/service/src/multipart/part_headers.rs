@@ -2,8 +2,8 @@
 
 const MAX_LINES: usize = 32;
 
-/// The part's name, and whether it has a file name; `None` if the head is malformed or ambiguous.
-pub(super) fn parse(head: &[u8]) -> Option<(String, bool)> {
+/// The part's name and its file name, if it has one; `None` if the head is malformed or ambiguous.
+pub(super) fn parse(head: &[u8]) -> Option<(String, Option<String>)> {
     let head = str::from_utf8(head).ok()?;
     let mut names: Vec<&str> = Vec::new();
     let mut disposition = None;
@@ -23,16 +23,16 @@ pub(super) fn parse(head: &[u8]) -> Option<(String, bool)> {
 }
 
 /// Parses `form-data; name="a"; filename="b"`.
-fn parameters(disposition: &str) -> Option<(String, bool)> {
+fn parameters(disposition: &str) -> Option<(String, Option<String>)> {
     let (kind, mut rest) = disposition.split_once(';')?;
     if !kind.trim_matches([' ', '\t']).eq_ignore_ascii_case("form-data") {
         return None;
     }
-    let (mut name, mut is_file) = (None, false);
+    let (mut name, mut file_name) = (None, None);
     loop {
         rest = rest.trim_start_matches([' ', '\t', ';']);
         if rest.is_empty() {
-            return Some((name.filter(|name: &String| !name.is_empty())?, is_file));
+            return Some((name.filter(|name: &String| !name.is_empty())?, file_name));
         }
         let (key, value) = rest.split_once('=')?;
         let value = value.trim_start();
@@ -43,7 +43,9 @@ fn parameters(disposition: &str) -> Option<(String, bool)> {
             "name" => name = Some(parsed),
             // Other parsers would decode or join these into the name.
             key if key.starts_with("name*") => return None,
-            "filename" | "filename*" => is_file = true,
+            "filename" => file_name = Some(parsed),
+            // Not allowed in forms; nothing depends on it, so its encoding stays.
+            "filename*" => file_name = file_name.or(Some(parsed)),
             _ => {}
         }
         rest = after;

@@ -10,7 +10,7 @@ fn read(body: &str) -> Result<Vec<(String, bool, String)>, FormError> {
     let parts = form.parts.into_iter().map(|part| {
         assert!(at.is_none_or(|at| at == part.span.start), "they follow each other");
         at = Some(part.span.end);
-        (part.name, part.is_file, body[part.content].to_owned())
+        (part.name, part.file_name.is_some(), body[part.content].to_owned())
     });
     Ok(parts.collect())
 }
@@ -49,6 +49,22 @@ fn a_head_is_parsed_as_clients_write_it() {
     ] {
         let expected = Ok(vec![(name.to_owned(), is_file, "c".to_owned())]);
         assert_eq!(read(&one(&head(disposition), "c")), expected, "{disposition}");
+    }
+}
+
+#[test]
+fn a_file_has_the_name_that_the_client_gave() {
+    for (disposition, file_name) in [
+        ("form-data; name=a", None),
+        (r#"form-data; name=a; filename="""#, Some("")),
+        (r#"form-data; name=a; filename="x\"; y.png""#, Some("x\"; y.png")),
+        (r#"form-data; filename="C:\x\y.png"; name=a"#, Some(r"C:\x\y.png")),
+        ("form-data; name=a; filename*=UTF-8''%e4", Some("UTF-8''%e4")),
+        ("form-data; name=a; filename=b; filename*=UTF-8''%e4", Some("b")),
+    ] {
+        let body = one(&head(disposition), "c");
+        let form = MultipartForm::parse(&KIND, body.as_bytes(), 1).unwrap();
+        assert_eq!(form.parts[0].file_name.as_deref(), file_name, "{disposition}");
     }
 }
 

@@ -39,6 +39,8 @@ pub struct ObjectMember<'a> {
 pub enum Duplicates {
     /// As an error.
     Reject,
+    /// As an error, but of these names the last one counts, and only that is kept.
+    RejectBut(&'static [&'static str]),
     /// The last one counts, as in most parsers. All are kept, so the text must be short.
     KeepLast,
 }
@@ -159,11 +161,16 @@ impl<'de> Visitor<'de> for ObjectVisitor<'de, '_> {
             let before = std::mem::replace(&mut end, at + value.get().len());
             object.len += 1;
             let Some(name) = name else { continue };
-            if self.duplicates == Duplicates::Reject
-                && object.members.iter().any(|member| member.name == name)
-            {
-                *self.duplicate_key = Some(name);
-                return Err(de::Error::custom("given twice"));
+            let earlier = object.members.iter().position(|member| member.name == name);
+            match (earlier, self.duplicates) {
+                (Some(at), Duplicates::RejectBut(names)) if names.contains(&name) => {
+                    object.members.remove(at);
+                }
+                (Some(_), Duplicates::Reject | Duplicates::RejectBut(_)) => {
+                    *self.duplicate_key = Some(name);
+                    return Err(de::Error::custom("given twice"));
+                }
+                (Some(_), Duplicates::KeepLast) | (None, _) => {}
             }
             object.members.push(ObjectMember { name, value, span: before..end, value_span: at..end });
         }
@@ -245,6 +252,11 @@ mod tests {
         let last =
             JsonObject::parse_with(r#"{"a":1,"b":3,"a":2}"#, &["a", "b"], Duplicates::KeepLast).unwrap();
         assert_eq!(last.get("a").unwrap().get(), "2");
+        let lenient =
+            |text: &'static str| JsonObject::parse_with(text, &["a", "b"], Duplicates::RejectBut(&["a"]));
+        let replaced = lenient(r#"{"a":1,"b":3,"a":2}"#).unwrap();
+        assert_eq!((replaced.get("a").unwrap().get(), replaced.members.len(), replaced.len), ("2", 2, 3));
+        assert_eq!(lenient(r#"{"a":1,"b":3,"b":2}"#).unwrap_err(), ObjectError::DuplicateKey("b"));
     }
 
     #[test]

@@ -46,9 +46,14 @@ async fn images_are_listed_newest_first_page_by_page() {
     assert_eq!(names(&list), [newest.clone(), oldest[0].clone(), oldest[1].clone()]);
     let path = url.strip_prefix("https://ai2").unwrap();
     let unix: u64 = newest.split('_').next().unwrap().parse().unwrap();
+    let seconds = list.json["data"][0]["duration_seconds"].as_f64().unwrap();
     let expected = json!({"name": newest, "url": url, "bytes": gateway.image(path).await.len(),
-        "created": unix, "content_type": "image/png"});
+        "created": unix, "content_type": "image/png", "thumbnail": format!("/ui/thumbnails/{newest}"),
+        "prompt": "p", "size": "64x64", "seed": 0, "duration_seconds": seconds});
     assert_eq!(list.json["data"][0], expected);
+    let unknown = list.json["data"][1].as_object().unwrap();
+    let keys: Vec<_> = unknown.keys().collect();
+    assert_eq!(keys, ["bytes", "content_type", "created", "name", "thumbnail", "url"]);
     assert_eq!((&list.json["has_more"], &list.json["total"]["pictures"]), (&json!(true), &json!(5)));
     let next = list.json["next_before"].as_str().unwrap();
     let rest = gateway.get(&format!("/v1/gateway/images?before={next}&limit=3")).await;
@@ -56,6 +61,56 @@ async fn images_are_listed_newest_first_page_by_page() {
     assert_eq!((&rest.json["has_more"], &rest.json["next_before"]), (&json!(false), &Value::Null));
     let wrong = gateway.get("/v1/gateway/images?limit=1000").await;
     assert_eq!((wrong.status, &wrong.json["error"]["param"]), (400, &json!("limit")));
+}
+
+#[tokio::test]
+async fn a_list_has_the_images_that_match() {
+    let upstream = Upstream::start().await;
+    let dir = fakes::fresh_dir("filtered");
+    let store = dir.join("pictures");
+    let ancient = old(&store, 48 * HOUR, 1);
+    let described = old(&store, 24 * HOUR, 2);
+    // As an earlier version wrote it, and as a later one might.
+    std::fs::write(store.join(format!("{ancient}.json")), r#"{"owners":["alice"],"request_ids":["r0"]}"#)
+        .unwrap();
+    let later = json!({"owners": [], "prompt": "An Old CAT", "model": "SDXL", "later": {"a": [1]}});
+    std::fs::write(store.join(format!("{described}.json")), later.to_string()).unwrap();
+    let gateway = Gateway::start_in(dir, &gpu_heavy(&upstream), &[]).await;
+    let made =
+        gateway.generate(&json!({"prompt": "a new cat & <dog>", "model": "sdxl", "size": "64x64"})).await;
+    let new = made.json["data"][0]["url"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    let day_ago = unix_now() - 24 * HOUR;
+    for (query, expected) in [
+        ("", vec![&new, &described, &ancient]),
+        ("text=cat", vec![&new, &described]),
+        ("text=CAT+%26+%3Cdog%3E", vec![&new]),
+        ("text=sdxl", vec![&new, &described]),
+        ("text=nothing", vec![]),
+        ("model=sdxl", vec![&new, &described]),
+        ("model=sd", vec![]),
+        (&*format!("from={}", day_ago - 60), vec![&new, &described]),
+        (&*format!("until={}", day_ago + 60), vec![&described, &ancient]),
+        (&*format!("from={}&until={}&text=cat", day_ago - 60, day_ago + 60), vec![&described]),
+        ("request_id=r0", vec![&ancient]),
+        ("request_id=r0&text=cat", vec![]),
+    ] {
+        let list = gateway.get(&format!("/v1/gateway/images?{query}")).await;
+        assert_eq!(names(&list).iter().collect::<Vec<_>>(), expected, "{query}");
+        assert_eq!(list.json["total"]["pictures"], expected.len(), "{query}");
+    }
+    let page = gateway.get("/v1/gateway/images?text=cat&limit=1").await;
+    assert_eq!((names(&page), &page.json["total"]["pictures"]), (vec![new.clone()], &json!(2)));
+    let next = page.json["next_before"].as_str().unwrap();
+    let rest = gateway.get(&format!("/v1/gateway/images?text=cat&limit=1&before={next}")).await;
+    assert_eq!((names(&rest), &rest.json["has_more"]), (vec![described.clone()], &json!(false)));
+    let one = gateway.get(&format!("/v1/gateway/images/{described}")).await;
+    assert_eq!((&one.json["later"], &one.json["prompt"]), (&json!({"a": [1]}), &json!("An Old CAT")));
+    let one = gateway.get(&format!("/v1/gateway/images/{ancient}")).await;
+    assert_eq!((one.status, &one.json["request_id"]), (200, &json!("r0")));
+    for (query, param) in [("text=%ff", "text"), ("from=yesterday", "from")] {
+        let answer = gateway.get(&format!("/v1/gateway/images?{query}")).await;
+        assert_eq!((answer.status, &answer.json["error"]["param"]), (400, &json!(param)), "{query}");
+    }
 }
 
 #[tokio::test]
