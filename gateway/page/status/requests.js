@@ -71,7 +71,7 @@ function failure(job) {
     h('p.message', {dir: 'auto'}, message || 'No reason was given.'),
     prompt(job),
     when(job),
-    h('p.note.id', {}, [status, code].filter(Boolean).join(' '), ' ', h('code', {}, job.id), copyButton(job.id, 'request id')));
+    h('p.note.id', {}, h('span', {}, [status, code].filter(Boolean).join(' ')), h('span', {}, h('code', {}, job.id), copyButton(job.id, 'request id'))));
 }
 
 const ended = (job) => h('li', {}, prompt(job), when(job));
