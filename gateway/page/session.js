@@ -50,9 +50,10 @@ export const session = {
   },
 };
 
-// Another tab signed in or out.
+// Another tab signed in or out: what this one keeps is of the token before.
 addEventListener('storage', (event) => {
   if (event.storageArea === storage('localStorage') && (event.key === KEY || event.key === null) && read() !== token) {
+    storage('sessionStorage')?.clear();
     location.reload();
   }
 });
