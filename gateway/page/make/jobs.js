@@ -235,6 +235,8 @@ export class Jobs {
   async cancel(entry) {
     entry.cancelling = true;
     this.#show.changed(entry);
+    // First: the answer to a cancelled request is an error, which browsers write to their console. The job stays (`finish`).
+    entry.abort?.abort();
     try {
       for (const seconds of [0.5, 0]) {
         try {
@@ -248,7 +250,6 @@ export class Jobs {
         }
       }
       if (entry.job.state === RUNNING) this.#set(entry, {state: 'cancelled'});
-      entry.abort?.abort();
     } finally {
       entry.cancelling = false;
       this.#show.changed(entry);

@@ -1,7 +1,7 @@
 // One request in the results: its previews, its progress, its pictures or its error.
 import {alertBox, h, icon, setText} from '../dom.js';
 import {duration} from '../format.js';
-import {live} from '../live.js';
+import {live, whenOpen} from '../live.js';
 import {judge} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
@@ -110,7 +110,11 @@ export class Tile {
     if (!parseSize(picture.settings?.size ?? job.size)) {
       image.addEventListener('load', () => this.frames.style.setProperty('--ratio', image.naturalWidth / image.naturalHeight));
     } else this.frames.style.setProperty('--ratio', width / height);
-    image.addEventListener('error', () => frame.classList.add('gone'));
+    image.addEventListener('error', () => {
+      // While the gateway restarts it says nothing about its store.
+      if (live.state === 'open') frame.classList.add('gone');
+      else whenOpen(() => { image.src = image.getAttribute('src'); });
+    });
     const label = several ? `Open picture ${index + 1}` : 'Open picture';
     const frame = picture.name ? h('a.frame', {href: `#gallery/${picture.name}`, 'aria-label': label}, image) : h('div.frame', {}, image);
     if (!several) return frame;
