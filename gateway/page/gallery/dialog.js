@@ -103,11 +103,12 @@ export class PictureDialog {
       const settings = await api(`/v1/gateway/images/${name}`, {signal});
       if (signal.aborted) return;
       this.#settings = settings;
+      this.alerts.replaceChildren();
       this.#draw(settings, true);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof ApiError && error.status === 404) this.#drawMissing();
-      else this.#alert(error);
+      else this.#alert(error, [h('button', {type: 'button', onclick: () => this.#load(name)}, icon('repeat'), 'Try again')]);
     }
   }
 
@@ -200,8 +201,8 @@ export class PictureDialog {
     }
   }
 
-  #alert(error) {
-    this.alerts.replaceChildren(alertBox(error));
+  #alert(error, extra) {
+    this.alerts.replaceChildren(alertBox(error, extra));
   }
 
   #zoomed(on) {
@@ -213,6 +214,8 @@ export class PictureDialog {
     const next = await this.#actions.neighbour(name, by);
     if (!next || this.#name !== name) return;
     this.#actions.go(next);
+    // The focus stays, so that nothing else would tell.
+    this.said.textContent = [this.position.textContent, this.#actions.item(next)?.prompt].filter(Boolean).join(': ');
   }
 
   #key(event) {
