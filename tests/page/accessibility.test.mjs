@@ -89,11 +89,13 @@ for (const [name, context] of Object.entries(WIDTHS)) {
       const {wide, outside} = await person.page.evaluate(() => {
         const root = document.documentElement;
         const reachable = (element) => element.closest('[style*="transform"], .visually-hidden, .skip, [hidden]') === null;
-        const cut = [...document.querySelectorAll('button, a, input, select, textarea')].filter((element) => {
-          const box = element.getBoundingClientRect();
-          return box.width && reachable(element) && (box.left < -1 || box.right > innerWidth + 1);
-        });
-        return {wide: root.scrollWidth - root.clientWidth, outside: cut.map((element) => element.outerHTML.slice(0, 120))};
+        const cut = [...document.querySelectorAll('button, a, input, select, textarea')]
+          .map((element) => [element, element.getBoundingClientRect()])
+          .filter(([element, box]) => box.width && reachable(element) && (box.left < -1 || box.right > innerWidth + 1));
+        return {
+          wide: root.scrollWidth - root.clientWidth,
+          outside: cut.map(([element, box]) => `from ${Math.round(box.left)} to ${Math.round(box.right)}: ${element.outerHTML.slice(0, 120)}`),
+        };
       });
       assert.ok(wide <= 0, `${where}: ${wide} pixels too wide`);
       assert.deepEqual(outside, [], where);

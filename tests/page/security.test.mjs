@@ -54,8 +54,7 @@ for (const [index, words] of HOSTILE.entries()) {
     assert.ok(await exactly(person.dialog, `${words}.png`), 'the name of its reference');
     await assertOnlyText(person);
     await person.makeAgain.click();
-    await person.prompt.waitFor();
-    assert.equal(await person.prompt.inputValue(), words);
+    await until('the form has the prompt, to the letter', async () => await person.prompt.inputValue() === words);
     await says(person.page.getByRole('main'), /not in the store/);
     await assertOnlyText(person);
   });
