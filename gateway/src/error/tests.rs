@@ -146,6 +146,7 @@ fn every_error_has_a_documented_response() {
     400 invalid_value: n must be 1.
     400 invalid_body: no JSON
     400 invalid_size: too large
+    409 cancelled retry false: The request was cancelled by DELETE /v1/gateway/jobs/{request_id}
     404 model_not_found: No ready backend lists the model "x"; GET /v1/models shows the available ones
     400 backend_not_found: There is no backend "x"; there are: c
     400 backend_not_found: Backend c is not configured: the gateway's operator sets its base_url in backends_config.yaml (or IMAGES_HTTP_BASE_URL), or another class in IMAGES_BACKEND_CLASS
