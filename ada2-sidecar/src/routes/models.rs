@@ -21,7 +21,8 @@ use crate::{
 pub(crate) async fn list(State(app): State<App>) -> Result<Json<ModelList>, ApiError> {
     let status = app.engine_status()?;
     let listed = choice::listed(&status.models, &app.config.presets);
-    let entries = listed.into_iter().map(|(name, choice)| entry(&app, name, &choice));
+    let default = default_name(&app, &status);
+    let entries = listed.into_iter().map(|(name, choice)| entry(&app, name, &choice, default.as_deref()));
     Ok(Json(ModelList::new(entries.collect())))
 }
 
@@ -37,7 +38,7 @@ pub(crate) async fn get(
     let listed = names.into_iter().find(|name| name.eq_ignore_ascii_case(&id));
     let choice = resolve(&app, &status, &id)?;
     let name = listed.unwrap_or_else(|| choice.name.clone());
-    let mut entry = entry(&app, name, &choice);
+    let mut entry = entry(&app, name, &choice, default_name(&app, &status).as_deref());
     if let Some(files) = files(&choice) {
         entry.details.insert("files".to_owned(), files);
     }
@@ -54,10 +55,18 @@ fn resolve(app: &App, status: &EngineStatus, name: &str) -> Result<ModelChoice, 
     Ok(ModelChoice { loras: status.loras.clone(), ..choice })
 }
 
-fn entry(app: &App, name: String, choice: &ModelChoice) -> Model {
+/// The name of what requests without `model` get.
+fn default_name(app: &App, status: &EngineStatus) -> Option<String> {
+    let default = app.config.default_model.as_deref();
+    choice::resolve_default(&status.models, &app.config.presets, default).ok().map(|choice| choice.name)
+}
+
+fn entry(app: &App, name: String, choice: &ModelChoice, default: Option<&str>) -> Model {
+    let is_default = default == Some(name.as_str());
     let mut entry = Model::new(name, app.started_at, app.config.engine.name());
     let model = choice.model.as_ref();
     let details = [
+        ("default", is_default.then_some(Value::Bool(true))),
         ("family", model.and_then(|model| model.family_name()).map(|family| json!(family))),
         ("variant", model.and_then(|model| model.variant.clone()).map(Value::from)),
         ("capabilities", Some(capabilities::to_json(choice, app.limits()))),

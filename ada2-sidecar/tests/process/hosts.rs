@@ -43,6 +43,9 @@ async fn check<E: FakeEngine>(host: &str, fake: &Fake<E>, expected: &Expected) {
     let ids: Vec<_> =
         list["data"].as_array().unwrap().iter().filter_map(|model| model["id"].as_str()).collect();
     assert_eq!(ids, expected.listed, "{host}");
+    let is_default = |model: &&serde_json::Value| model["default"] == true;
+    let defaults = list["data"].as_array().unwrap().iter().filter(is_default).count();
+    assert_eq!(defaults, ids.len().min(1), "{host}: one of them is what requests without a model get");
     for (model, status, words) in expected.requests {
         let request = json!({"model": model, "prompt": "a", "size": "128x96", "steps": 2});
         let url = format!("{}/v1/images/generations", sidecar.url);

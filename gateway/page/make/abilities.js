@@ -80,8 +80,9 @@ function list(words) {
   return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
 }
 
-/** The model to begin with: the first that makes pictures from words, else the first. */
+/** The model to begin with: what requests without one get, else the first that makes pictures from words, else the first. */
 export function firstModel(models) {
   const makes = (model) => !model.capabilities?.by_task || 'generate' in model.capabilities.by_task;
-  return (models.find(makes) ?? models[0])?.id ?? '';
+  const byDefault = models.find((model) => model.default === true);
+  return (byDefault ?? models.find(makes) ?? models[0])?.id ?? '';
 }

@@ -18,7 +18,7 @@ pub(super) const MAX_LIST_BYTES: usize = 8 << 20;
 /// Further entries are skipped.
 const MAX_MODELS: usize = 10_000;
 /// What a model is and can do, as `ada2-sidecar` says it. Other members of an entry are not passed on.
-const DETAILS: &[&str] = &["family", "variant", "capabilities"];
+const DETAILS: &[&str] = &["default", "family", "variant", "capabilities"];
 /// An entry with more of it loses it.
 const MAX_DETAILS_BYTES: usize = 16 << 10;
 

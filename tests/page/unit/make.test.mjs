@@ -66,6 +66,7 @@ test('a model in one line', () => {
   assert.match(describe({id: 'x'}), /not known/);
   assert.equal(firstModel([editor, turbo, sdxl]), 'turbo');
   assert.equal(firstModel([]), '');
+  assert.equal(firstModel([turbo, {...sdxl, default: true}]), sdxl.id);
 });
 
 test('sizes have the pixels of the model, on its multiple', () => {

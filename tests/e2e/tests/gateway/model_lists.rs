@@ -90,7 +90,7 @@ async fn a_backend_that_is_down_keeps_its_models_also_over_a_restart() {
 #[tokio::test]
 async fn what_a_model_is_and_can_do_is_listed_also_over_a_restart() {
     let upstream = Upstream::start().await;
-    let details = json!({"family": "z-image", "variant": "turbo", "capabilities": {"tasks": ["generate"], "max_images": 0}});
+    let details = json!({"default": true, "family": "z-image", "variant": "turbo", "capabilities": {"tasks": ["generate"], "max_images": 0}});
     let mut entry = json!({"id": "z-image-turbo", "object": "model", "created": 0, "owned_by": "comfyui", "root": "/models"});
     entry.as_object_mut().unwrap().extend(details.as_object().unwrap().clone());
     upstream.set("/v1/models", UpstreamReply::json(200, json!({"object": "list", "data": [entry]})));
