@@ -75,7 +75,7 @@ BIN_DIR=$(cd "$BIN_DIR" && pwd)
 export BIN_DIR CHROMIUM PAGE_TOOLS
 
 if [ -n "$shots" ]; then
-    SHOTS=$shots exec node "$here/screenshots.mjs"
+    SHOTS=$shots exec node --test --test-reporter=spec "$here/screenshots.mjs"
 fi
 if [ $# -eq 0 ]; then
     unit_tests
