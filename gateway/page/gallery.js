@@ -247,5 +247,8 @@ function remove(name) {
 
 function tell(message) {
   if (!isShown) toast(message, {seconds: 15});
-  (dialog.isOpen ? dialog.alerts : alerts).append(alertBox({message}));
+  const box = dialog.isOpen ? dialog.alerts : alerts;
+  box.append(alertBox({message}));
+  // The gateway is away, and many were deleted: the last ones tell enough.
+  if (box.children.length > 3) box.firstChild.remove();
 }

@@ -36,6 +36,15 @@ export const live = {
   },
 };
 
+/** Calls `action` once, when the connection is open again. */
+export function whenOpen(action) {
+  const end = live.on('state', (state) => {
+    if (state !== 'open') return;
+    end();
+    action();
+  });
+}
+
 function change(key, value) {
   live[key] = value;
   for (const listener of listeners.get(key) ?? []) listener(value);

@@ -26,7 +26,8 @@ let shown = false;
 export function mount(root) {
   form = new Form({generate: () => generate()});
   list = h('ol.results', {'aria-label': 'Results'});
-  empty = h('div.empty', {}, h('p', {}, 'Your pictures appear here.'));
+  empty = h('div.empty', {}, h('p', {}, 'Your pictures appear here.'),
+    h('p.note', {}, h('kbd', {}, /Mac|iP/.test(navigator.platform) ? '⌘' : 'Ctrl'), ' ', h('kbd', {}, 'Enter'), ' in the form generates.'));
   said = h('p.visually-hidden', {'aria-live': 'polite'});
   const side = h('div.make-side', {}, h('div.panel', {}, cardRegion()), form.element);
   root.append(h('h1.visually-hidden', {}, 'Make'), side, h('div.make-results', {}, said, empty, list));
@@ -192,6 +193,12 @@ async function take({reference, settings, run}) {
   if (reference) {
     form.references.addStored(reference);
     toast('Added to the references.');
+    return;
+  }
+  // The files of an edit may still be at hand.
+  const entry = jobs.entries.find(({job, source}) => source && job.id === settings.request_id);
+  if (entry) {
+    again(entry, settings, run);
     return;
   }
   const {form: values, references, missing} = formOf(settings, imageModels().map(({id}) => id));

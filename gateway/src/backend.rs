@@ -4,6 +4,7 @@
 
 mod error;
 pub(crate) mod events;
+mod image_metadata;
 pub(crate) mod images;
 pub(crate) mod mock;
 pub(crate) mod proxy;

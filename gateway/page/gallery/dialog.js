@@ -67,6 +67,7 @@ export class PictureDialog {
     this.#name = name;
     this.#settings = null;
     this.alerts.replaceChildren();
+    this.dialog.classList.remove('missing');
     this.#stage.clear();
     this.#drawPosition();
     if (!isStoreName(name)) {
@@ -102,11 +103,12 @@ export class PictureDialog {
       const settings = await api(`/v1/gateway/images/${name}`, {signal});
       if (signal.aborted) return;
       this.#settings = settings;
+      this.alerts.replaceChildren();
       this.#draw(settings, true);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof ApiError && error.status === 404) this.#drawMissing();
-      else this.#alert(error);
+      else this.#alert(error, [h('button', {type: 'button', onclick: () => this.#load(name)}, icon('repeat'), 'Try again')]);
     }
   }
 
@@ -125,9 +127,10 @@ export class PictureDialog {
   }
 
   #drawMissing() {
-    this.#stage.clear();
+    this.#stage.clear('This picture is not here. It was deleted, or it was made with another token.');
+    this.dialog.classList.add('missing');
     this.zoomButton.disabled = true;
-    this.prompt.replaceChildren(h('p', {}, 'This picture is not here. It was deleted, or it was made with another token.'));
+    this.prompt.replaceChildren();
     this.buttons.replaceChildren();
     this.details.replaceChildren();
   }
@@ -198,8 +201,8 @@ export class PictureDialog {
     }
   }
 
-  #alert(error) {
-    this.alerts.replaceChildren(alertBox(error));
+  #alert(error, extra) {
+    this.alerts.replaceChildren(alertBox(error, extra));
   }
 
   #zoomed(on) {
@@ -211,6 +214,8 @@ export class PictureDialog {
     const next = await this.#actions.neighbour(name, by);
     if (!next || this.#name !== name) return;
     this.#actions.go(next);
+    // The focus stays, so that nothing else would tell.
+    this.said.textContent = [this.position.textContent, this.#actions.item(next)?.prompt].filter(Boolean).join(': ');
   }
 
   #key(event) {

@@ -22,6 +22,8 @@ export class PictureGrid {
   #lastTop = 0;
   #offset = 0;
   #active = false;
+  #sizes;
+  #isResized = false;
   /** The index that the focus goes to when it is loaded. */
   #pending = null;
   /** What the document shows; null: to be drawn anew. */
@@ -40,7 +42,12 @@ export class PictureGrid {
       const link = event.target.closest('a');
       if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) actions.open(link.dataset.name);
     });
-    new ResizeObserver(() => this.#resize()).observe(this.ul);
+    // In the next frame: a size that is changed while sizes are told is an error of the page.
+    this.#sizes = new ResizeObserver(() => {
+      this.#isResized = true;
+      this.#schedule();
+    });
+    this.#sizes.observe(this.ul);
     addEventListener('scroll', () => this.#schedule(), {passive: true});
     addEventListener('resize', () => this.#schedule());
     // Who scrolls on by hand waits for nothing.
@@ -49,6 +56,8 @@ export class PictureGrid {
 
   show() {
     this.#active = true;
+    // What comes above the list moves it.
+    this.#sizes.observe(this.element.parentElement);
     this.#resize();
   }
 
@@ -62,12 +71,14 @@ export class PictureGrid {
     if (!this.#active || this.#frame !== null) return;
     this.#frame = requestAnimationFrame(() => {
       this.#frame = null;
-      if (this.#active) this.#draw();
+      if (this.#isResized) this.#resize();
+      else if (this.#active) this.#draw();
     });
   }
 
   /** Keeps the first row in view where it is. */
   #resize() {
+    this.#isResized = false;
     const width = this.ul.clientWidth;
     if (!this.#active || !width) return;
     const {columns, cell} = this.#layout;

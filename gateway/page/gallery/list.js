@@ -165,9 +165,9 @@ export class PictureList {
     return () => {
       this.#hidden.delete(name);
       this.#counted.delete(name);
-      // Another filter, or a page that came meanwhile: ask anew.
-      if (filter !== this.filter) return this.restart(this.filter);
-      if (item) this.items = [...this.items, item].sort((one, other) => newerFirst(one.name, other.name));
+      // Another filter, or perhaps a page that came meanwhile: ask anew.
+      if (!item || filter !== this.filter) return this.restart(this.filter);
+      this.items = [...this.items, item].sort((one, other) => newerFirst(one.name, other.name));
       return this.#changed();
     };
   }

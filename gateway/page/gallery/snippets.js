@@ -70,8 +70,8 @@ export function curl(settings, origin) {
     return `${lines.join(' \\\n  ')}\n`;
   }
   // `--form-string` takes a leading @ or < as it is. In a file name curl reads ; and , itself, unless it is quoted.
-  const file = (name) => shellQuote(`@"${name.replace(/["\\]/g, '\\$&')}"`);
-  lines.push(...references.map((name) => `-F 'image[]='${file(fileName(name))}`));
+  const file = (name) => shellQuote(`image[]=@"${name.replace(/["\\]/g, '\\$&')}"`);
+  lines.push(...references.map((name) => `-F ${file(fileName(name))}`));
   if (mask) lines.push("-F 'mask=@\"mask.png\"'");
   lines.push(...fields.map(([name, value]) => `--form-string ${shellQuote(`${name}=${formText(value)}`)}`));
   const stored = references.filter(isStoreName);

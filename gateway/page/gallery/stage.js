@@ -29,25 +29,20 @@ export function pictureStage({step, zoomed}) {
     stage.replaceChildren(...[preview, image, message].filter(Boolean));
   }
 
-  function clear() {
+  /** Nothing to see, or words instead. */
+  function clear(words) {
     zoom(false);
     image = null;
-    stage.replaceChildren();
+    stage.replaceChildren(...(words ? [h('p', {}, words)] : []));
   }
-
-  /** Whether there is more to see in its own size than fitted. */
-  const canZoom = () => image?.naturalWidth > 0
-    && (image.naturalWidth > stage.clientWidth || image.naturalHeight > stage.clientHeight);
 
   function zoom(on, x = 0.5, y = 0.5) {
     if (on === isZoomed || (on && !image?.naturalWidth)) return;
     isZoomed = on;
     stage.classList.toggle('zoomed', on);
     if (on) {
-      // A picture that is smaller than the stage is shown twice its size: there is nothing else to see in it.
-      const factor = canZoom() ? 1 : 2;
-      image.style.width = `${image.naturalWidth * factor}px`;
-      image.style.height = `${image.naturalHeight * factor}px`;
+      image.style.width = `${image.naturalWidth}px`;
+      image.style.height = `${image.naturalHeight}px`;
       stage.scrollTo({left: x * stage.scrollWidth - stage.clientWidth / 2, top: y * stage.scrollHeight - stage.clientHeight / 2, behavior: 'instant'});
       stage.tabIndex = 0;
       stage.setAttribute('role', 'region');

@@ -43,7 +43,7 @@ export class Form {
   }
 
   #listen() {
-    const {controls: of, parts: {form, keep, shuffle}} = this;
+    const {controls: of, parts: {form, keep, shuffle, button}} = this;
     form.addEventListener('input', ({target}) => {
       if (target === this.controls[this.#problem]) this.clearProblems();
       this.#seedChanged();
@@ -66,6 +66,8 @@ export class Form {
       const {target} = event;
       if (target.type === 'number' && target.value === '' && /^Arrow(Up|Down)$/.test(event.key)) target.value = target.placeholder;
     });
+    // A double click is one request.
+    button.addEventListener('click', (event) => { if (event.detail > 1) event.preventDefault(); });
     shuffle.addEventListener('click', () => this.#setSeed(crypto.getRandomValues(new Uint32Array(1))[0]));
     keep.addEventListener('click', () => {
       this.#setSeed(of.seed.value !== '' ? '' : this.#lastSeed ?? crypto.getRandomValues(new Uint32Array(1))[0]);
@@ -188,7 +190,7 @@ export class Form {
     for (const name of ['negative_prompt', 'cfg_scale', 'scheduler', 'strength']) rows[name].hidden = !takes[name];
     if (!schedulers.length && model) rows.scheduler.hidden = true;
     more.hidden = ['cfg_scale', 'scheduler', 'strength'].every((name) => rows[name].hidden);
-    for (const [name, open] of [['steps', 'default'], ['seed', 'new each time'], ['cfg_scale', 'default'], ['strength', 'default']]) {
+    for (const [name, open] of [['steps', 'default'], ['seed', 'random'], ['cfg_scale', 'default'], ['strength', 'default']]) {
       of[name].disabled = !takes[name];
       of[name].placeholder = takes[name] ? defaults[name] ?? open : 'fixed';
     }

@@ -38,6 +38,7 @@ export class Jobs {
   constructor(show) {
     this.#show = show;
     live.on('jobs', (jobs) => this.#news(jobs));
+    live.on('hello', (hello) => this.#restarted(hello));
   }
 
   /** Those of before the reload. */
@@ -77,7 +78,7 @@ export class Jobs {
       work,
       at: Date.now(),
     });
-    const entry = {job, source, preview: null, abort: new AbortController()};
+    const entry = {job, source, preview: null, abort: new AbortController(), gateway: live.hello?.started_at};
     this.entries.unshift(entry);
     for (const old of this.entries.slice(SHOWN)) if (old.job.state !== RUNNING) this.remove(old);
     this.#save();
@@ -175,11 +176,15 @@ export class Jobs {
   /** The job has ended and its answer has not come: its connection may be dead without saying so. */
   #late(entry) {
     entry.late ??= setTimeout(() => {
-      if (entry.job.state !== RUNNING) return;
-      entry.following = true;
-      entry.abort?.abort();
-      this.#news(live.jobs);
+      if (entry.job.state === RUNNING) entry.abort?.abort();
     }, LATE_MS);
+  }
+
+  /** Connections to the gateway of before are dead, even if a proxy does not say so. */
+  #restarted({started_at: now}) {
+    for (const {job, gateway, abort} of this.entries) {
+      if (job.state === RUNNING && gateway && gateway !== now) abort?.abort();
+    }
   }
 
   /** Looks among the pictures for a job that the gateway does not list, then says that it is lost. */
@@ -230,6 +235,8 @@ export class Jobs {
   async cancel(entry) {
     entry.cancelling = true;
     this.#show.changed(entry);
+    // First: the answer to a cancelled request is an error, which browsers write to their console. The job stays (`finish`).
+    entry.abort?.abort();
     try {
       for (const seconds of [0.5, 0]) {
         try {
@@ -243,7 +250,6 @@ export class Jobs {
         }
       }
       if (entry.job.state === RUNNING) this.#set(entry, {state: 'cancelled'});
-      entry.abort?.abort();
     } finally {
       entry.cancelling = false;
       this.#show.changed(entry);

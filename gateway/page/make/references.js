@@ -98,9 +98,16 @@ export class References {
 
   #tile(item, index) {
     const sent = index < this.#able.used;
-    const image = h('img', {src: item.address, alt: '', onload: () => {
-      item.size = `${image.naturalWidth}x${image.naturalHeight}`;
-    }});
+    const image = h('img', {
+      src: item.address,
+      alt: '',
+      onload: () => { item.size = `${image.naturalWidth}x${image.naturalHeight}`; },
+      // There may be no thumbnail of it, or not yet.
+      onerror: () => {
+        const whole = `/ui/images/${item.stored}`;
+        if (item.stored && item.address !== whole) image.src = item.address = whole;
+      },
+    });
     const first = index === 0 && sent && this.#able.takesMask;
     if (item.mask && first) {
       // What is to be repainted is cut out of the picture; the colour behind it shows.

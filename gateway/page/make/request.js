@@ -88,7 +88,8 @@ export function formOf(settings, known) {
   const missing = lost.map((name) => ({
     text: `This was made from “${name}”, which is not in the store: add it again.`, until: 'reference',
   }));
-  if (settings.task !== 'generate' && settings.task && !names.length) {
+  const edited = ['edit', 'inpaint'].includes(settings.task);
+  if (edited && !names.length) {
     missing.push({text: 'This was made from a picture that is not in the store: add it again.', until: 'reference'});
   }
   if (settings.mask) missing.push({text: 'This was made with a mask, which is not kept: paint it again.', until: 'mask'});
@@ -98,7 +99,8 @@ export function formOf(settings, known) {
       prompt: text(settings.prompt),
       negative_prompt: text(settings.negative_prompt),
       model: candidates.find((name) => known.includes(name)) ?? candidates[0] ?? '',
-      size: text(settings.size),
+      // An edit whose size nobody asked for has its picture's.
+      size: edited && settings.requested && !asked.size ? '' : text(settings.size),
       ...Object.fromEntries(['steps', 'seed', 'cfg_scale', 'scheduler', 'strength'].map((name) => [name, text(settings[name])])),
     },
     references,

@@ -1,7 +1,7 @@
 // One request in the results: its previews, its progress, its pictures or its error.
 import {alertBox, h, icon, setText} from '../dom.js';
 import {duration} from '../format.js';
-import {live} from '../live.js';
+import {live, whenOpen} from '../live.js';
 import {judge} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
@@ -110,7 +110,11 @@ export class Tile {
     if (!parseSize(picture.settings?.size ?? job.size)) {
       image.addEventListener('load', () => this.frames.style.setProperty('--ratio', image.naturalWidth / image.naturalHeight));
     } else this.frames.style.setProperty('--ratio', width / height);
-    image.addEventListener('error', () => frame.classList.add('gone'));
+    image.addEventListener('error', () => {
+      // While the gateway restarts it says nothing about its store.
+      if (live.state === 'open') frame.classList.add('gone');
+      else whenOpen(() => { image.src = image.getAttribute('src'); });
+    });
     const label = several ? `Open picture ${index + 1}` : 'Open picture';
     const frame = picture.name ? h('a.frame', {href: `#gallery/${picture.name}`, 'aria-label': label}, image) : h('div.frame', {}, image);
     if (!several) return frame;
@@ -123,7 +127,7 @@ export class Tile {
     const make = (label, symbol, action, quiet) => h(`button${small ? '.square.quiet' : quiet ? '.quiet' : ''}`, {
       type: 'button', onclick: action, ...(small ? {'aria-label': label, title: label} : {}),
     }, icon(symbol), !small && label);
-    const again = {prompt: job.asked.prompt, negative_prompt: job.asked.negative_prompt, task: job.task, ...of};
+    const again = {prompt: job.asked.prompt, negative_prompt: job.asked.negative_prompt, task: job.task, requested: job.asked, ...of};
     return h('div.actions', {},
       make('Make again', 'repeat', () => this.#act.again(this.#entry, again)),
       name && make('Use as reference', 'add', () => this.#act.reference(name)),
@@ -145,7 +149,9 @@ export class Tile {
     const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again to make it anew.' : 'Add its references again to make it anew.')} : job.error;
     const todo = advice(error);
     const box = alertBox(error, [todo && h('p.note', {}, todo), retry].filter(Boolean));
-    box.lastElementChild.addEventListener('click', () => this.#act.remove(this.#entry));
+    // Before the box is gone: what had the focus must be known.
+    const close = box.lastElementChild;
+    box.addEventListener('click', ({target}) => { if (close.contains(target)) this.#act.remove(this.#entry); }, {capture: true});
     this.details.replaceChildren(this.prompt, box);
   }
 }

@@ -14,7 +14,7 @@ use wire::openai::object::{Duplicates, JsonObject, ObjectLayout, with_str};
 use super::{
     BackendError, decode_base64,
     error::MAX_MESSAGE_CHARS,
-    images::{IMAGE_FIELDS, event_metadata},
+    image_metadata::{IMAGE_FIELDS, event_metadata},
     sse::{SseDecoder, SseEvent, SseItem},
 };
 use crate::{

@@ -16,7 +16,6 @@ use service::{body::BufferedBody, request_id::X_REQUEST_ID};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::response::ResponseEnvelope;
-pub(super) use self::response::{IMAGE_FIELDS, event_metadata};
 use self::{
     receive::{Destination, ReceivedBody, receive_image, receive_json},
     response::{ImageEntry, ImageSource, ImagesResponse, parse_images_response},

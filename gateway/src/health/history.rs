@@ -37,6 +37,7 @@ pub(crate) struct Sample {
 
 /// Who holds the card's memory. Nothing is present with unified memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the keys in JSON")]
 struct MemoryShares {
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_total: Option<u64>,

@@ -184,7 +184,7 @@ impl ImageBody {
         let names = [REQUEST_FIELDS, SETTING_FIELDS, EDIT_MEMBERS].concat();
         let object = parse_object(body, &names).map_err(|error| match FieldError::from(error) {
             FieldError { param: None, message } => unreadable_body(&message),
-            named => named,
+            error => error,
         })?;
         let images = InlineImages::parse(&object)?;
         Self::from_object(body, &object, images.mask.is_some())

@@ -69,18 +69,19 @@ fn entry(listed: &ListedImage, base: &str) -> Map<String, Value> {
     entry
 }
 
-fn file_members(listed: &ListedImage, base: &str) -> [(String, Value); 6] {
+fn file_members(listed: &ListedImage, base: &str) -> impl Iterator<Item = (String, Value)> {
     let name = listed.name.as_str();
-    [
-        ("name", name.into()),
-        ("url", format!("{base}/ui/images/{name}").into()),
-        // For the page, which is of the same origin.
-        ("thumbnail", format!("/ui/thumbnails/{name}").into()),
-        ("bytes", listed.size.into()),
-        ("created", listed.name.unix().into()),
-        ("content_type", listed.mime.into()),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
+    // For the page, which is of the same origin. Drawings have none.
+    let thumbnail = (!listed.name.is_svg()).then(|| format!("/ui/thumbnails/{name}"));
+    let members = [
+        ("name", Some(name.into())),
+        ("url", Some(format!("{base}/ui/images/{name}").into())),
+        ("thumbnail", thumbnail.map(Value::from)),
+        ("bytes", Some(listed.size.into())),
+        ("created", Some(listed.name.unix().into())),
+        ("content_type", Some(listed.mime.into())),
+    ];
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
 }
 
 /// An image and its metadata.

@@ -56,12 +56,11 @@ impl ImageStore {
         loop {
             // One more than requested, to see whether there are more.
             let wanted = limit + 1 - images.len();
-            let (found, matching) = match filter {
-                Some(filter) => self.index().matching(filter, before.as_ref(), wanted),
-                None => {
-                    let index = self.index();
-                    (index.page(before.as_ref(), wanted), index.totals())
-                }
+            let (found, matching) = if let Some(filter) = filter {
+                self.index().matching(filter, before.as_ref(), wanted)
+            } else {
+                let index = self.index();
+                (index.page(before.as_ref(), wanted), index.totals())
             };
             let totals: &mut StoreTotals = totals.get_or_insert(matching);
             let Some((last, _)) = found.last() else {

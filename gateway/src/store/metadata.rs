@@ -64,13 +64,13 @@ impl ImageMetadata {
         self.shrink();
     }
 
-    /// Leaves out what makes the record too large: what was requested, then the largest settings; at last the prompts are cut.
+    /// Leaves out what makes the record too large: what was requested, then the largest setting; of prompts, the second half.
     fn shrink(&mut self) {
         while json_len(self) > MAX_BYTES {
             if self.further.remove(FIRST_TO_GO).is_some() {
                 continue;
             }
-            let Some(name) = self.largest(false).or_else(|| self.largest(true)) else { return };
+            let Some(name) = self.largest() else { return };
             let removed = self.further.remove(&name);
             if let Some(text) = removed.as_ref().and_then(Value::as_str).filter(|_| is_text(&name)) {
                 let half = prefix(text, text.chars().count() / 2);
@@ -81,10 +81,8 @@ impl ImageMetadata {
         }
     }
 
-    /// The name of the largest prompt, or of the largest other setting.
-    fn largest(&self, texts: bool) -> Option<String> {
-        let members = self.further.iter().filter(|(name, _)| is_text(name) == texts);
-        members.max_by_key(|(_, value)| json_len(value)).map(|(name, _)| name.clone())
+    fn largest(&self) -> Option<String> {
+        self.further.iter().max_by_key(|(_, value)| json_len(value)).map(|(name, _)| name.clone())
     }
 
     /// The record without these owners. Their request ids stay: a record does not say which request was whose.
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_record_loses_what_was_requested_then_settings_and_at_last_prompts_are_cut() {
+    fn a_large_record_loses_what_was_requested_then_the_largest_of_the_rest() {
         let long = |length: usize| "x".repeat(length);
         for (settings, left) in [
             (json!({"prompt": long(60_000), "requested": {"a": 1}}), &["prompt", "requested"][..]),
@@ -147,8 +145,9 @@ mod tests {
             ),
             (
                 json!({"prompt": long(60_000), "graph": long(9_000), "requested": 1, "seed": 1}),
-                &["prompt", "seed"],
+                &["graph", "prompt", "seed"],
             ),
+            (json!({"prompt": long(4_000), "graph": long(70_000), "seed": 1}), &["prompt", "seed"]),
             (json!({"prompt": long(60_000), "negative_prompt": long(9_000)}), &["negative_prompt", "prompt"]),
             (
                 json!({"prompt": "\u{1}".repeat(32_000), "negative_prompt": "\u{1F408}".repeat(32_000)}),

@@ -101,7 +101,7 @@ impl Thumbnails {
     /// Called once the image is gone.
     pub(super) fn remove(&self, name: &ImageName) {
         self.index().remove(name);
-        self.remove_file(name);
+        self.remove_files(std::slice::from_ref(name));
     }
 
     fn index(&self) -> MutexGuard<'_, ThumbnailIndex> {
@@ -112,12 +112,14 @@ impl Thumbnails {
         self.dir.join(format!("{}{EXTENSION}", name.as_str()))
     }
 
-    fn remove_file(&self, name: &ImageName) {
-        match fs::remove_file(self.path(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                debug!(picture = name.as_str(), %error, "its thumbnail could not be removed");
+    fn remove_files(&self, names: &[ImageName]) {
+        for name in names {
+            match fs::remove_file(self.path(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    debug!(picture = name.as_str(), %error, "its thumbnail could not be removed");
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 
@@ -164,7 +166,7 @@ impl Thumbnails {
         file.file().sync_all()?;
         file.persist(&self.path(name))?;
         let excess = self.index().insert(name.clone(), thumbnail.len() as u64);
-        excess.iter().for_each(|old| self.remove_file(old));
+        self.remove_files(&excess);
         // Whoever deleted the image meanwhile found no thumbnail to delete.
         if !is_file(&self.images.join(name.as_str())) {
             self.remove(name);
@@ -198,7 +200,7 @@ impl Thumbnails {
         kept.sort_unstable();
         for (_, name, bytes) in kept {
             let excess = self.index().insert(name, bytes);
-            excess.iter().for_each(|old| self.remove_file(old));
+            self.remove_files(&excess);
         }
         Ok(())
     }

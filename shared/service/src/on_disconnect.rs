@@ -2,7 +2,7 @@
 
 use std::{error::Error, future::Future, pin::pin};
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use futures_util::{
     StreamExt,
     future::Either,
@@ -37,7 +37,7 @@ impl OnDisconnect {
     /// From the request's header.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, FieldError> {
         let mut values = headers.get_all(X_ON_DISCONNECT).iter();
-        match (values.next().map(|value| value.as_bytes()), values.next()) {
+        match (values.next().map(HeaderValue::as_bytes), values.next()) {
             (None, _) => Ok(Self::default()),
             (Some(b"cancel"), None) => Ok(Self::Cancel),
             (Some(b"finish"), None) => Ok(Self::Finish),
@@ -117,9 +117,10 @@ async fn read_to_end<I>(stream: impl Stream<Item = I>, sender: mpsc::Sender<Opti
     while let Some(item) = stream.next().await {
         client = client.filter(|(sender, _)| sender.try_send(Some(item)).is_ok());
     }
-    match client {
-        Some((_, end)) => drop(end.send(None)),
-        None => info!(request_id, "finished for a client that has disconnected or stopped reading"),
+    if let Some((_, end)) = client {
+        drop(end.send(None));
+    } else {
+        info!(request_id, "finished for a client that has disconnected or stopped reading");
     }
 }
 

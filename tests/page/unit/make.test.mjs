@@ -146,11 +146,13 @@ test('names of the store', () => {
 test('a form from settings', () => {
   const {form, references, missing} = formOf({
     task: 'inpaint', prompt: 'a', model: 'SDXL base', seed: 7, steps: 20, size: '512x512', references: [NAME, 'cat.jpg'], mask: true,
-    requested: {model: 'sdxl'},
+    requested: {model: 'sdxl', size: '512x512'},
   }, ['sdxl']);
   assert.deepEqual([form.model, form.seed, form.steps, form.size, form.n], ['sdxl', '7', '20', '512x512', '1']);
   assert.deepEqual(references, [NAME]);
   assert.deepEqual(missing.map(({until}) => until), ['reference', 'mask']);
+  assert.equal(formOf({task: 'edit', size: '8x8', requested: {}}, []).form.size, '');
+  assert.equal(formOf({task: 'generate', size: '8x8', requested: {}}, []).form.size, '8x8');
   assert.equal(formOf({prompt: 'a', model: 'gone'}, ['sdxl']).form.model, 'gone');
   assert.equal(formOf({prompt: 'a', model: 'm', preset: 'fast'}, ['fast', 'm']).form.model, 'fast');
 });

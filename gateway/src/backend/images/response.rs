@@ -3,30 +3,16 @@
 
 use reqwest::Url;
 use serde_json::{Map, Value, value::RawValue};
-use wire::openai::{
-    fields::scalar,
-    object::{Duplicates, JsonObject, ObjectLayout, for_each_element, with_str},
-};
+use wire::openai::object::{Duplicates, JsonObject, ObjectLayout, for_each_element, with_str};
 
 use super::scan::JsonScanner;
-use crate::backend::BackendError;
+use crate::backend::{
+    BackendError,
+    image_metadata::{COMMON_FIELDS, IMAGE_FIELDS, common, metadata},
+};
 
 /// Most images in one response.
 pub(super) const MAX_IMAGES: usize = 10;
-/// The fields of an entry that are passed on besides its image.
-const METADATA_FIELDS: [&str; 2] = ["seed", "revised_prompt"];
-/// How an image was made: an object, which is passed on as well.
-const SETTINGS_FIELD: &str = "settings";
-/// What a response says of all its images.
-const COMMON_FIELDS: [&str; 2] = ["size", "ignored"];
-/// What a backend says of an image besides its bytes: in an event all of it is in one object.
-pub(in crate::backend) const IMAGE_FIELDS: &[&str] =
-    &[METADATA_FIELDS[0], METADATA_FIELDS[1], SETTINGS_FIELD, COMMON_FIELDS[0], COMMON_FIELDS[1]];
-/// Larger ones are left out.
-const MAX_SETTINGS_BYTES: usize = 16 << 10;
-/// Larger ones are not recorded.
-const MAX_COMMON_BYTES: usize = 4 << 10;
-
 #[derive(Debug)]
 pub(super) struct ImagesResponse {
     /// At least one.
@@ -53,7 +39,7 @@ impl ResponseEnvelope {
     }
 
     fn parse(json: Vec<u8>) -> Option<Self> {
-        let object = object(&json, &["created", "data", COMMON_FIELDS[0], COMMON_FIELDS[1]])?;
+        let object = object(&json, &[&["created", "data"], COMMON_FIELDS].concat())?;
         let created = object.get("created").map(RawValue::get);
         let has_created = created.is_some_and(|created| created.parse::<u64>().is_ok());
         let layout = object.layout();
@@ -119,7 +105,7 @@ fn object<'a>(json: &'a [u8], names: &[&'static str]) -> Option<JsonObject<'a>> 
 }
 
 fn parse_entry(entry: &RawValue, base: &Url) -> Result<ImageEntry, &'static str> {
-    let names = ["b64_json", "url", METADATA_FIELDS[0], METADATA_FIELDS[1], SETTINGS_FIELD];
+    let names = [&["b64_json", "url"], IMAGE_FIELDS].concat();
     let entry = object(entry.get().as_bytes(), &names).ok_or("an entry is not an object")?;
     let index = |text: &str| (!text.is_empty()).then(|| JsonScanner::image_index(text));
     let inline = entry.get("b64_json").and_then(|text| with_str(text, index)).flatten();
@@ -136,35 +122,6 @@ fn parse_entry(entry: &RawValue, base: &Url) -> Result<ImageEntry, &'static str>
     Ok(ImageEntry { source, metadata: metadata(&entry) })
 }
 
-fn metadata(entry: &JsonObject<'_>) -> Map<String, Value> {
-    let metadata = METADATA_FIELDS
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), scalar(entry.get(name)?.get()).ok()?)));
-    let settings = settings(entry).map(|settings| (SETTINGS_FIELD.to_owned(), settings));
-    metadata.chain(settings).collect()
-}
-
-fn common(object: &JsonObject<'_>) -> Map<String, Value> {
-    let short = |name: &&str| object.get(name).filter(|value| value.get().len() <= MAX_COMMON_BYTES);
-    let read = |name: &&str| Some(((*name).to_owned(), serde_json::from_str(short(name)?.get()).ok()?));
-    COMMON_FIELDS.iter().filter_map(read).collect()
-}
-
-/// What an event says of its image, parsed for [`IMAGE_FIELDS`].
-pub(in crate::backend) fn event_metadata(event: &JsonObject<'_>) -> Map<String, Value> {
-    let mut all = metadata(event);
-    all.extend(common(event));
-    all
-}
-
-fn settings(entry: &JsonObject<'_>) -> Option<Value> {
-    let text = entry.get(SETTINGS_FIELD)?.get();
-    if text.len() > MAX_SETTINGS_BYTES {
-        return None;
-    }
-    serde_json::from_str(text).ok().map(Value::Object)
-}
-
 fn same_origin_url(text: &str, base: &Url) -> Result<ImageSource, &'static str> {
     let url = base.join(text).map_err(|_| "an image's URL cannot be parsed")?;
     let same = url.origin() == base.origin() && url.username().is_empty() && url.password().is_none();
@@ -174,6 +131,7 @@ fn same_origin_url(text: &str, base: &Url) -> Result<ImageSource, &'static str> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::image_metadata::MAX_SETTINGS_BYTES;
     use serde_json::json;
 
     fn entries(data: &Value) -> Result<Vec<ImageSource>, String> {

@@ -1,6 +1,6 @@
 //! The events of one stream: which of them are due, by what was sent before.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -126,5 +126,5 @@ impl Feed {
 
 /// JSON has no raw line ends, so that one line holds any text.
 fn push(out: &mut String, name: &str, data: &Value) {
-    out.push_str(&format!("event: {name}\ndata: {data}\n\n"));
+    let _ = write!(out, "event: {name}\ndata: {data}\n\n");
 }

@@ -7,13 +7,13 @@ use crate::{config::ImageEngine, health::state::Health};
 /// The event's data. `health` is that of the class's backend, if there is one.
 pub(super) fn of(class: &str, engine: ImageEngine, health: Option<&Health>) -> Value {
     match (engine, health) {
-        (ImageEngine::Mock, _) => bare(class, "ready", None, json!({"kind": "mock"})),
-        (ImageEngine::Backend, None) => bare(class, "not_ready", Some("it is not configured"), Value::Null),
+        (ImageEngine::Mock, _) => bare(class, "ready", None, &json!({"kind": "mock"})),
+        (ImageEngine::Backend, None) => bare(class, "not_ready", Some("it is not configured"), &Value::Null),
         (ImageEngine::Backend, Some(health)) => of_backend(class, health),
     }
 }
 
-fn bare(class: &str, status: &str, error: Option<&str>, engine: Value) -> Value {
+fn bare(class: &str, status: &str, error: Option<&str>, engine: &Value) -> Value {
     json!({
         "class": class,
         "status": status,

@@ -15,7 +15,7 @@ use crate::store::{
 fn store_image(store: &ImageStore, seed: u64, unix: u64) -> ImageName {
     let painting = ProceduralImage { label: "test", prompt: "x", seed, size: ImageSize::new(500, 400) };
     let written = store.write(&EncodedImage::from_bytes(painting.to_png()).unwrap()).unwrap();
-    store.commit(vec![written], unix, &Provenance::default()).unwrap().remove(0).name
+    store.commit(vec![(written, Provenance::default())], unix).unwrap().remove(0).name
 }
 
 fn thumbnails(dir: &Path) -> BTreeSet<String> {

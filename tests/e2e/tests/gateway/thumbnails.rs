@@ -122,7 +122,7 @@ async fn retention_deletes_it_with_the_image() {
     gateway.stop().await;
     let path = dir.join("pictures").join(&name);
     let old = std::fs::File::options().write(true).open(&path).unwrap();
-    old.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    old.set_modified(SystemTime::now() - Duration::from_hours(1)).unwrap();
     let gateway =
         Gateway::start_in(dir.clone(), &gpu_heavy(&upstream), &["--ui-image-store-max-bytes", "1"]).await;
     fakes::eventually("both are deleted", async || {
