@@ -4,7 +4,7 @@
 
 import path from 'node:path';
 import {until} from './until.mjs';
-import {says, startWorld} from './world.mjs';
+import {ON_PHONE, says, startWorld} from './world.mjs';
 
 const folder = process.env.SHOTS;
 const watched = Number(process.env.SHOTS_SECONDS ?? 40);
@@ -22,7 +22,10 @@ const WORKS = [
   ['a fox between birches, gouache', '832x1216'],
   ['an observatory above the clouds', '1024x1024'],
 ];
-const SCREENS = [['wide', {width: 1440, height: 900}, 1], ['phone', {width: 390, height: 844}, 2]];
+const SCREENS = [
+  ['wide', {viewport: {width: 1440, height: 900}}],
+  ['phone', {...ON_PHONE, deviceScaleFactor: 2}],
+];
 
 const world = await startWorld({slots: 3, engineMemory: true});
 const {pair} = world;
@@ -78,10 +81,10 @@ world.walk('the hour before', {at: '/ui#status'}, async (person) => {
   await work();
 });
 
-for (const [screen, viewport, deviceScaleFactor] of SCREENS) {
+for (const [screen, device] of SCREENS) {
   for (const scheme of ['light', 'dark']) {
     const name = (what) => `${what}-${screen}-${scheme}`;
-    world.walk(`pictures of it: ${screen}, ${scheme}`, {as: null, viewport, scheme, deviceScaleFactor}, async (person) => {
+    world.walk(`pictures of it: ${screen}, ${scheme}`, {as: null, scheme, ...device}, async (person) => {
       await shot(person, name('sign-in'));
       await person.signIn('owner-token-0123456789');
       await says(person.readiness, /^Ready/);
@@ -118,7 +121,7 @@ for (const [screen, viewport, deviceScaleFactor] of SCREENS) {
       await person.page.keyboard.press('Escape');
       await person.status.click();
       await says(person.page.getByRole('main'), /ten minutes/);
-      await person.page.waitForTimeout(1_500);
+      await person.page.getByText('Added to the references.').waitFor({state: 'hidden'});
       await shot(person, name('status'));
     });
   }
