@@ -8,7 +8,7 @@ import {TOKENS} from './programs.mjs';
 import {fillStore} from './store.mjs';
 import {until} from './until.mjs';
 import {failed} from './watch.mjs';
-import {DESKTOP, PHONE, says, startWorld} from './world.mjs';
+import {DESKTOP, ON_PHONE, says, startWorld} from './world.mjs';
 
 let stored;
 const world = await startWorld({pictures: (folder) => { stored = fillStore(folder, 24); }});
@@ -69,8 +69,8 @@ async function everywhere(person, look) {
 }
 
 for (const scheme of ['light', 'dark']) {
-  for (const [name, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
-    world.walk(`axe-core finds nothing: ${scheme}, ${name}`, {as: null, scheme, viewport}, async (person) => {
+  for (const [name, device] of [['desktop', {viewport: DESKTOP}], ['phone', ON_PHONE]]) {
+    world.walk(`axe-core finds nothing: ${scheme}, ${name}`, {as: null, scheme, slow: (scheme === 'dark') !== (name === 'phone'), ...device}, async (person) => {
       person.watch.expect(failed(401), failed(400, '/v1/images/'));
       await everywhere(person, (where) => assertAccessible(person.page, where));
     });
@@ -83,7 +83,7 @@ const WIDTHS = {
   'a very wide screen': {viewport: {width: 2560, height: 1300}},
 };
 for (const [name, context] of Object.entries(WIDTHS)) {
-  world.walk(`nothing is cut off or scrolls sideways: ${name}`, {as: null, ...context}, async (person) => {
+  world.walk(`nothing is cut off or scrolls sideways: ${name}`, {as: null, slow: true, ...context}, async (person) => {
     person.watch.expect(failed(401), failed(400, '/v1/images/'));
     await everywhere(person, async (where) => {
       const {wide, outside} = await person.page.evaluate(() => {
@@ -103,7 +103,7 @@ for (const [name, context] of Object.entries(WIDTHS)) {
   });
 }
 
-world.walk('reduced motion: nothing moves', {as: null, reducedMotion: 'reduce'}, async (person) => {
+world.walk('reduced motion: nothing moves', {as: null, slow: true, reducedMotion: 'reduce'}, async (person) => {
   person.watch.expect(failed(401), failed(400, '/v1/images/'));
   await everywhere(person, async (where) => {
     const moving = await person.page.evaluate(() => document.getAnimations()
@@ -155,7 +155,7 @@ world.walk('writing from right to left', {}, async (person) => {
   assert.equal(await person.page.evaluate(() => getComputedStyle(document.body).direction), 'ltr');
 });
 
-world.walk('fingers hit what they aim at', {as: null, viewport: PHONE, hasTouch: true, isMobile: true}, async (person) => {
+world.walk('fingers hit what they aim at', {as: null, slow: true, ...ON_PHONE}, async (person) => {
   person.watch.expect(failed(401), failed(400, '/v1/images/'));
   await everywhere(person, async (where) => {
     const small = await person.page.evaluate(() => [...document.querySelectorAll('button, a, input, select, summary')]

@@ -90,7 +90,7 @@ const watchShifts = (page) => page.evaluate(() => {
 });
 
 for (const place of ['make', 'gallery', 'status']) {
-  world.walk(`the first view is soon there, and stays where it is: ${place}`, {}, async (person) => {
+  world.walk(`the first view is soon there, and stays where it is: ${place}`, {slow: place !== 'make'}, async (person) => {
     await person.prompt.waitFor();
     await pair.makePicture({prompt: 'for the gallery', size: '512x512'});
     await person.page.goto('about:blank');
@@ -125,7 +125,7 @@ world.walk('nothing shifts when a picture forms and arrives', {}, async (person)
   assert.deepEqual(await person.page.evaluate(() => window.shifts), []);
 });
 
-world.walk('an open page costs the gateway next to nothing', {at: '/ui#status'}, async (person) => {
+world.walk('an open page costs the gateway next to nothing', {slow: true, at: '/ui#status'}, async (person) => {
   await says(person.readiness, /^Ready/);
   const [gateway, sidecar] = [pair.gateway.cpuSeconds(), pair.sidecar.cpuSeconds()];
   const began = performance.now();

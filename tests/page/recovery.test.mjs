@@ -60,7 +60,7 @@ world.walk('a gateway that is restarted ends the request first; the page goes on
   await person.openPicture.nth(1).waitFor();
 });
 
-world.walk('a gateway that dies takes the request with it, and the page says so', {}, async (person) => {
+world.walk('a gateway that dies takes the request with it, and the page says so', {slow: true}, async (person) => {
   person.watch.expect(unreachable);
   await begin(person, 'lost in a crash', {pictures: 4});
   await pair.gateway.stop('SIGKILL');

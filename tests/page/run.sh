@@ -3,6 +3,7 @@
 # a gateway with its own certificate.
 #
 #   tests/page/run.sh                        everything
+#   tests/page/run.sh --quick                without what takes long
 #   tests/page/run.sh mask gallery           mask.test.mjs and gallery.test.mjs
 #   tests/page/run.sh --only 'undo' gallery  the tests there whose names match
 #   tests/page/run.sh --unit                 the page's own modules in Node alone: no browser, no programs
@@ -33,6 +34,7 @@ only='' unit='' shots=''
 while [ $# -gt 0 ]; do
     case $1 in
         --only) only=$2 && shift 2 ;;
+        --quick) PAGE_QUICK=yes && export PAGE_QUICK && shift ;;
         --unit) unit=yes && shift ;;
         --screenshots) mkdir -p "$2" && shots=$(cd "$2" && pwd) && shift 2 ;;
         -*) echo "run.sh: there is no option $1" >&2 && exit 2 ;;
@@ -75,11 +77,13 @@ BIN_DIR=$(cd "$BIN_DIR" && pwd)
 export BIN_DIR CHROMIUM PAGE_TOOLS
 
 if [ -n "$shots" ]; then
-    SHOTS=$shots exec node "$here/screenshots.mjs"
+    SHOTS=$shots exec node --test --test-reporter=spec "$here/screenshots.mjs"
 fi
 if [ $# -eq 0 ]; then
     unit_tests
-    set -- "$here"/*.test.mjs
+    for file in "$here"/*.test.mjs; do
+        case "${PAGE_QUICK:-} $file" in "yes "*/scroll.test.mjs) ;; *) set -- "$@" "$file" ;; esac
+    done
 else
     for name; do
         set -- "$@" "$here/$name.test.mjs"

@@ -26,7 +26,8 @@ const BROWSER = [
   '--disable-sync',
 ];
 export const DESKTOP = {width: 1280, height: 860};
-export const PHONE = {width: 390, height: 844};
+export const ON_PHONE = {viewport: {width: 390, height: 844}, isMobile: true, hasTouch: true};
+const QUICK = Boolean(process.env.PAGE_QUICK);
 /** For whatever a person waits for; a busy machine takes its time. */
 const PATIENCE_MS = 15_000;
 
@@ -64,10 +65,10 @@ class World {
 
   /**
    * A test with one person. Nothing may be said in the console, violate the policy, or be asked of another origin, but for
-   * what the test itself provokes and names with `person.watch.expect`.
+   * what the test itself provokes and names with `person.watch.expect`. `slow` ones are left out of a quick run.
    */
-  walk(name, options, work) {
-    test(name, async (t) => {
+  walk(name, {slow = false, ...options}, work) {
+    test(name, {skip: slow && QUICK ? 'slow' : false}, async (t) => {
       const person = await this.visit(options);
       try {
         await work(person, t);
