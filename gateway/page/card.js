@@ -83,7 +83,7 @@ function drawSlots(note) {
   const usage = live.status?.admission_control?.[`${live.hello?.images_class}.images`];
   const queue = live.readiness?.engine?.queue_depth ?? 0;
   const parts = [];
-  if (usage) parts.push(usage.available ? `${usage.available} of ${usage.limit} places free` : `all ${usage.limit} places taken`);
+  if (usage) parts.push(usage.available ? `${usage.available} of ${usage.limit} ${usage.limit === 1 ? 'slot' : 'slots'} free` : usage.limit === 1 ? 'the one slot is taken' : `all ${usage.limit} slots taken`);
   if (queue) parts.push(`${queue} in the engine’s queue`);
   setText(note, parts.join(' · '));
 }

@@ -9,7 +9,7 @@ import {abilities} from './make/abilities.js';
 import {Form} from './make/form.js';
 import {makeAgain, receiveHandoffs, useAsReference} from './make/handoff.js';
 import {Jobs} from './make/jobs.js';
-import {RUNNING, fullText, places} from './make/jobstate.js';
+import {RUNNING, fullText, slots} from './make/jobstate.js';
 import {takeDropsAndPastes} from './make/references.js';
 import {fields, formOf} from './make/request.js';
 import {Tile} from './make/tile.js';
@@ -120,9 +120,9 @@ function refused(field, message) {
   form.showProblem({field, message});
 }
 
-/** Says at the form that all places are taken, before anybody asks for another. */
+/** Says at the form that all slots are taken, before anybody asks for another. */
 function drawFull() {
-  const now = places(live.status, live.hello?.images_class, jobs.entries.map(({job}) => job));
+  const now = slots(live.status, live.hello?.images_class, jobs.entries.map(({job}) => job));
   form.setFull(fullText(now));
 }
 

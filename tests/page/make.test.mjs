@@ -79,9 +79,9 @@ world.walk('requests run side by side up to the limit, which is said in words', 
   }
   await until('both have begun', async () => (await pair.slots()).inflight === SLOTS);
   assert.equal(await person.progress.count(), SLOTS);
-  await says(person.card, /all 2 places taken/);
+  await says(person.card, /all 2 slots taken/);
   await until('nothing more can be asked for', () => person.generate.evaluate((button) => button.disabled || button.ariaDisabled === 'true'));
-  await person.page.getByText(/places are taken, by your requests/).waitFor();
+  await person.page.getByText(/slots are taken, by your requests/).waitFor();
   // The second ends, the first goes on.
   await person.cancel.first().click();
   await until('one place is free', async () => (await pair.slots()).available === 1);
@@ -174,7 +174,7 @@ world.walk('a place that was taken meanwhile: 429 in words, and the request is k
   await until('the other runs', async () => (await narrow.slots()).inflight === 1);
   await person.ask('one too many', {steps: 2});
   await person.generate.click();
-  const words = await says(person.alert, /capacity|places|at once|busy/i);
+  const words = await says(person.alert, /capacity|slots|at once|busy/i);
   assert.match(words, /again/i);
   cancel.abort();
   await until('the place is free', async () => (await narrow.slots()).inflight === 0);

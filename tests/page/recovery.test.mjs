@@ -79,7 +79,7 @@ world.walk('two tabs: each has its own requests, and both see the card and the p
   await other.list.waitFor({state: 'attached'});
   await begin(person, 'of the first tab', {steps: 30});
   await other.make.click();
-  await says(other.card, /1 of 2 places free/);
+  await says(other.card, /1 of 2 slots free/);
   assert.equal(await other.progress.count(), 0);
   await other.gallery.click();
   await person.openPicture.waitFor();

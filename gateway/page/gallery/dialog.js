@@ -1,9 +1,9 @@
 // The dialog `Picture`: one picture large, how it was made, and what can be done with it.
 import {api, ApiError} from '../api.js';
+import {copyText} from '../copy.js';
 import {alertBox, h, icon, setText} from '../dom.js';
 import {makeAgain, useAsReference} from '../make/handoff.js';
 import {dateTime} from '../format.js';
-import {copyText} from './copy.js';
 import {rows} from './details.js';
 import {isStoreName, madeAt} from './query.js';
 import {curl, javascript, python} from './snippets.js';

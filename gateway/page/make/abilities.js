@@ -69,7 +69,7 @@ export function describe(model) {
   const without = Object.keys(NAMES).filter((name) => !own.parameters?.includes(name)).map((name) => NAMES[name]);
   return [
     `${verbs[0].toUpperCase()}${verbs.slice(1)} pictures`,
-    most > 0 && (most === 1 ? '1 reference' : `${most} references`),
+    most > 0 && (most === 1 ? '1 reference' : `up to ${most} references`),
     inpaint && 'masks',
     without.length > 0 && `no ${list(without)}`,
   ].filter(Boolean).join(' · ');

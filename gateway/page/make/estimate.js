@@ -1,4 +1,5 @@
 // How long a picture takes, from what the same model took before. Pure.
+import {duration} from '../format.js';
 import {parseSize} from './sizes.js';
 
 const KEEP = 60;
@@ -35,6 +36,13 @@ export function expect(times, work) {
   const alike = Object.values(times).findLast((one) => one.model === work.model && one.task === work.task
     && one.pixels && work.pixels && one.steps && work.steps);
   return alike ? alike.seconds * work.n * (work.pixels * work.steps) / (alike.pixels * alike.steps) : null;
+}
+
+/** What is left, in words; '' where it cannot be told. */
+export function leftText({fraction, left}) {
+  if (left == null) return '';
+  // A short job has little left from the beginning.
+  return left < 1.5 && fraction >= 0.75 ? 'nearly done' : `about ${duration(Math.max(1, left))} left`;
 }
 
 /**

@@ -59,8 +59,8 @@ export function recall(text) {
   }
 }
 
-/** The places for pictures: how many, how many are free, how many of this tab's requests run. */
-export function places(status, imagesClass, jobs) {
+/** The slots for pictures: how many, how many are free, how many of this tab's requests run. */
+export function slots(status, imagesClass, jobs) {
   const usage = status?.admission_control?.[`${imagesClass}.images`];
   const own = jobs.filter((job) => job.state === RUNNING).length;
   if (!usage) return {limit: null, free: null, own};
@@ -71,7 +71,7 @@ export function places(status, imagesClass, jobs) {
 /** Why nothing can be sent right now; null if it can. */
 export function fullText({limit, free, own}) {
   if (free !== 0) return null;
-  const all = {1: 'The one place is taken', 2: 'Both places are taken'}[limit] ?? `All ${limit} places are taken`;
+  const all = {1: 'The one slot is taken', 2: 'Both slots are taken'}[limit] ?? `All ${limit} slots are taken`;
   const whose = own >= limit ? 'by your requests' : own ? `${own} by yours` : 'by others';
   return `${all}, ${whose}. You can generate again when one ends.`;
 }
@@ -97,7 +97,7 @@ export function settingRows(settings, asked) {
 
 /** What can be done about an error, in words; null where its message says it. */
 export function advice({status, code}) {
-  if (status === 429 || code === 'backend_overloaded') return 'All places are taken. What you asked for is kept here: try again when a job has ended.';
+  if (status === 429 || code === 'backend_overloaded') return 'All slots are taken. What you asked for is kept here: try again when a job has ended.';
   if (code === 'gpu_out_of_memory') return 'Try a smaller size or fewer pictures.';
   if (status === 503 || code === 'backend_not_ready') return 'Nothing was started. Try again when the card’s status says “Ready”.';
   if (status === 504 || code === 'engine_timeout' || code === 'backend_timeout') return 'Try fewer steps, a smaller size or fewer pictures.';

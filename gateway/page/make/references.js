@@ -3,6 +3,8 @@ import {h, icon} from '../dom.js';
 import {isStoreName, storeNameOf} from './request.js';
 
 const READABLE = ['image/png', 'image/jpeg', 'image/webp'];
+/** Fingers neither drop nor paste. */
+const canDrop = matchMedia('(any-pointer: fine)').matches;
 /** More than any model takes: a bound for what a careless drop keeps in memory. */
 const MOST = 16;
 
@@ -93,7 +95,7 @@ export class References {
     if (!most) return `${this.#model} takes no references.${count ? ' These are kept, and not sent.' : ''}`;
     if (count > most) return `${this.#model} takes ${most}: the others are kept, and not sent.`;
     if (count === most) return `${this.#model} takes no more than ${most}.`;
-    return count ? `${count} of ${most}.` : `Drop or paste, up to ${most}.`;
+    return count ? `${count} of ${most}.` : `${canDrop ? 'Drop or paste, up to' : 'Up to'} ${most}.`;
   }
 
   #tile(item, index) {

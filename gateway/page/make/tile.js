@@ -2,7 +2,7 @@
 import {alertBox, h, icon, setText} from '../dom.js';
 import {duration} from '../format.js';
 import {live, whenOpen} from '../live.js';
-import {judge} from './estimate.js';
+import {judge, leftText} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
 
@@ -73,7 +73,7 @@ export class Tile {
     const {fraction, left} = judge({elapsed, expected: job.expected, progress: job.progress});
     if (fraction == null) this.progress.removeAttribute('value');
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
-    let rest = left == null ? '' : left < 1.5 ? 'nearly done' : `about ${duration(left)} left`;
+    let rest = leftText({fraction, left});
     if (cancelling) rest = 'cancelling';
     else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
     else if (following && job.progress == null) rest = 'looking for it on the gateway';

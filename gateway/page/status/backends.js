@@ -2,8 +2,8 @@
 import {h, setText} from '../dom.js';
 import {bytes, dateTime, time} from '../format.js';
 import {live} from '../live.js';
-import {limitsOf, places, uptime} from './words.js';
-import {meter, placesMeter, reason, rebuilt, termList} from './parts.js';
+import {limitsOf, slots, uptime} from './words.js';
+import {meter, slotsMeter, reason, rebuilt, termList} from './parts.js';
 
 export function backendsPanel() {
   const list = h('ul.backends');
@@ -52,7 +52,7 @@ function backend({name, ready, healthy, error, warnings = [], limits}, checked) 
 
 function limitList(limits) {
   return h('dl.limits', {}, limits.map(([name, usage]) => h('div', {},
-    h('dt', {dir: 'auto'}, name), h('dd', {}, placesMeter(usage), h('span', {}, places(usage))))));
+    h('dt', {dir: 'auto'}, name), h('dd', {}, slotsMeter(usage), h('span', {}, slots(usage))))));
 }
 
 export function gatewayPanel() {

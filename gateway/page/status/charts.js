@@ -64,7 +64,7 @@ function chart(series) {
       }
       drawAxis({grid, ticks, limit, limitText}, axis);
       const found = range(samples, series.value);
-      setText(span, found ? `${series.figure(found.low)} to ${series.figure(found.high)}${series.noun ? ` ${series.noun}` : ''}` : '');
+      setText(span, found ? rangeText(found, series) : '');
       setText(summary, sentence(series, samples) ?? '');
       const empty = emptyReason(series, samples, live.readiness);
       reason.hidden = !empty;
@@ -72,6 +72,12 @@ function chart(series) {
       setText(reason, empty ?? '');
     },
   };
+}
+
+/** As in `48 °C to 71 °C`; one figure where both are the same. */
+function rangeText({low, high}, {figure, noun}) {
+  const ends = [...new Set([figure(low), figure(high)])].join(' to ');
+  return noun ? `${ends} ${noun}` : ends;
 }
 
 function drawAxis({grid, ticks, limit, limitText}, axis) {

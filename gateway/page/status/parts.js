@@ -1,4 +1,5 @@
 // Small things that several panels of the place Status are made of.
+import {copyText} from '../copy.js';
 import {h, icon, setText, toast} from '../dom.js';
 
 /** Runs `build` only when what it is built from has changed, so that open disclosures and the focus stay. */
@@ -16,10 +17,10 @@ export function meter(share, kind = '') {
   return h(`span.meter${kind && `.${kind}`}`, {'aria-hidden': 'true'}, fill);
 }
 
-/** Places of a limit: one box each while they can be counted at a glance. */
-export function placesMeter({limit, inflight}) {
+/** Slots of a limit: one box each while they can be counted at a glance. */
+export function slotsMeter({limit, inflight}) {
   if (limit > 12 || limit < 1) return meter(limit ? inflight / limit : 0);
-  return h('span.places', {'aria-hidden': 'true'},
+  return h('span.slot-boxes', {'aria-hidden': 'true'},
     Array.from({length: limit}, (_, nth) => h(nth < inflight ? 'span.taken' : 'span')));
 }
 
@@ -43,24 +44,6 @@ export function copyButton(text, what) {
 }
 
 async function copy(text, what) {
-  const done = await write(text);
+  const done = await copyText(text, document.body);
   toast(done ? `Copied the ${what}.` : `This browser does not let the page copy. The ${what} is ${text}`);
-}
-
-/** The clipboard is missing on plain http; there the old way works still. */
-async function write(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const focused = document.activeElement;
-    const field = h('textarea.visually-hidden', {readonly: true, 'aria-hidden': 'true'});
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    const done = document.execCommand('copy');
-    field.remove();
-    focused?.focus();
-    return done;
-  }
 }

@@ -39,10 +39,10 @@ export function jobEnd(job, now) {
   return `${{done: 'Done', failed: 'Failed', cancelled: 'Cancelled'}[job.state] ?? job.state}${took}`;
 }
 
-/** As in `1 of 2 places taken`. */
-export function places({limit, inflight}) {
-  if (limit === 0) return 'no places';
-  return inflight ? `${inflight} of ${limit} ${limit === 1 ? 'place' : 'places'} taken` : `${limit} ${limit === 1 ? 'place' : 'places'}, all free`;
+/** As in `1 of 2 slots taken`. */
+export function slots({limit, inflight}) {
+  if (limit === 0) return 'no slots';
+  return inflight ? `${inflight} of ${limit} ${limit === 1 ? 'slot' : 'slots'} taken` : `${limit} ${limit === 1 ? 'slot' : 'slots'}, all free`;
 }
 
 /** The limits of a class: `[capability, usage]`. Keys are `class.capability`, and a class may have dots of its own. */

@@ -4,7 +4,7 @@ import {test} from 'node:test';
 import {abilities, describe, firstModel} from '../../../gateway/page/make/abilities.js';
 import {expect, judge, learn, workOf} from '../../../gateway/page/make/estimate.js';
 import {
-  advice, fieldOf, fullText, newJob, picturesOf, places, recall, remember, settingRows, withLive,
+  advice, fieldOf, fullText, newJob, picturesOf, slots, recall, remember, settingRows, withLive,
 } from '../../../gateway/page/make/jobstate.js';
 import {EMPTY, fields, formOf, multipart, problems, sendable, storeNameOf} from '../../../gateway/page/make/request.js';
 import {CUSTOM, areaProblem, parseSize, sameChoice, sideProblem, sizeChoices} from '../../../gateway/page/make/sizes.js';
@@ -61,7 +61,7 @@ test('of an unknown model everything is asked', () => {
 });
 
 test('a model in one line', () => {
-  assert.equal(describe(sdxl), 'Makes and edits pictures · 16 references · masks');
+  assert.equal(describe(sdxl), 'Makes and edits pictures · up to 16 references · masks');
   assert.equal(describe(filler), 'Repaints pictures · 1 reference · masks · no negative prompt, choice of steps, guidance or scheduler');
   assert.match(describe({id: 'x'}), /not known/);
   assert.equal(firstModel([editor, turbo, sdxl]), 'turbo');
@@ -214,12 +214,12 @@ test('what is remembered over a reload is bounded', () => {
   assert.deepEqual(recall(null), []);
 });
 
-test('places, and what is said when there are none', () => {
+test('slots, and what is said when there are none', () => {
   const status = (available) => ({admission_control: {'gpu.images': {limit: 2, available}}});
-  assert.equal(fullText(places(null, 'gpu', [])), null);
-  assert.equal(fullText(places(status(1), 'gpu', [job()])), null);
-  assert.match(fullText(places(status(2), 'gpu', [job(), job()])), /Both places are taken, by your requests/);
-  assert.match(fullText(places(status(0), 'gpu', [])), /by others/);
+  assert.equal(fullText(slots(null, 'gpu', [])), null);
+  assert.equal(fullText(slots(status(1), 'gpu', [job()])), null);
+  assert.match(fullText(slots(status(2), 'gpu', [job(), job()])), /Both slots are taken, by your requests/);
+  assert.match(fullText(slots(status(0), 'gpu', [])), /by others/);
 });
 
 test('settings beside what was asked', () => {

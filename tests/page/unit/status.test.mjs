@@ -100,6 +100,6 @@ test('failures are told apart from what ended well, newest first', () => {
 test('limits belong to the class before the last dot', () => {
   const limits = words.limitsOf('my.class', {'my.class.images': {limit: 2}, 'my.images': {limit: 1}, 'class.chat': {limit: 3}});
   assert.deepEqual(limits, [['images', {limit: 2}]]);
-  assert.equal(words.places({limit: 1, inflight: 1}), '1 of 1 place taken');
-  assert.equal(words.places({limit: 2, inflight: 0}), '2 places, all free');
+  assert.equal(words.slots({limit: 1, inflight: 1}), '1 of 1 slot taken');
+  assert.equal(words.slots({limit: 2, inflight: 0}), '2 slots, all free');
 });
