@@ -51,6 +51,12 @@ async function everywhere(person, look) {
   await person.gallery.click();
   await person.links.first().waitFor();
   await look('gallery');
+  await person.links.first().focus();
+  await page.keyboard.press('Delete');
+  const undo = page.getByRole('button', {name: 'Undo'});
+  await undo.waitFor();
+  await look('gallery, one deleted');
+  await undo.click();
   await person.links.first().click();
   await person.makeAgain.waitFor();
   await look('picture');

@@ -72,12 +72,9 @@ for (const [index, words] of HOSTILE.entries()) {
 }
 
 world.walk('names of models are text', {as: null}, async (person) => {
-  await person.context.route('**/v1/models', async (route) => {
-    const response = await route.fetch();
-    const body = await response.json();
-    body.data = HOSTILE.map((words) => ({...body.data[0], id: words}));
-    await route.fulfill({response, json: body});
-  });
+  const {body} = await pair.ask('GET', '/v1/models');
+  const data = HOSTILE.map((words) => ({...body.data[0], id: words}));
+  await person.context.route('**/v1/models', (route) => route.fulfill({json: {...body, data}}));
   await person.signIn('owner-token-0123456789');
   await until('they can be chosen', async () => await person.model.locator('option').count() >= HOSTILE.length);
   const options = await person.model.locator('option').evaluateAll((all) => all.map(({textContent}) => textContent));
