@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import {TOKENS} from './programs.mjs';
-import {says, startWorld} from './world.mjs';
+import {ON_PHONE, says, startWorld} from './world.mjs';
 
 const KB = 1000;
 const MOST_BYTES = 60 * KB;
@@ -83,14 +83,16 @@ const watchShifts = (page) => page.evaluate(() => {
   new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) {
       if (entry.hadRecentInput) continue;
-      const what = entry.sources.map(({node}) => node?.outerHTML?.slice(0, 80) ?? '?');
-      window.shifts.push(`${entry.value.toFixed(4)} ${what.join(' ')}`);
+      const what = entry.sources.map(({node, previousRect: from, currentRect: to}) =>
+        `${node?.outerHTML?.slice(0, 80) ?? '?'} from ${from.x},${from.y} ${from.width}x${from.height} to ${to.x},${to.y} ${to.width}x${to.height}`);
+      window.shifts.push(`${entry.value.toFixed(4)} ${what.join('; ')}`);
     }
   }).observe({type: 'layout-shift', buffered: true});
 });
 
-for (const place of ['make', 'gallery', 'status']) {
-  world.walk(`the first view is soon there, and stays where it is: ${place}`, {slow: place !== 'make'}, async (person) => {
+for (const [place, screen] of ['make', 'gallery', 'status'].flatMap((one) => [[one, 'desktop'], [one, 'phone']])) {
+  const options = {slow: place !== 'make', ...(screen === 'phone' ? ON_PHONE : {})};
+  world.walk(`the first view is soon there, and stays where it is: ${place}, ${screen}`, options, async (person) => {
     await person.prompt.waitFor();
     await pair.makePicture({prompt: 'for the gallery', size: '512x512'});
     await person.page.goto('about:blank');
@@ -105,7 +107,7 @@ for (const place of ['make', 'gallery', 'status']) {
       paint: performance.getEntriesByName('first-contentful-paint')[0]?.startTime,
       shifts: window.shifts,
     }));
-    console.log(`${place}: first contentful paint after ${Math.round(paint)} ms`);
+    console.log(`${place}, ${screen}: first contentful paint after ${Math.round(paint)} ms`);
     assert.deepEqual(shifts, []);
     assert.ok(paint < MOST_PAINT_MS, `${paint} ms`);
   });
