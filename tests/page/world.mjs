@@ -30,6 +30,8 @@ export const ON_PHONE = {viewport: {width: 390, height: 844}, isMobile: true, ha
 const QUICK = Boolean(process.env.PAGE_QUICK);
 /** For whatever a person waits for; a busy machine takes its time. */
 const PATIENCE_MS = 15_000;
+/** Whatever hangs: for one walk. */
+const WALK_MS = 180_000;
 
 /** The programs and the browser; they end with the file's tests. */
 export async function startWorld(options) {
@@ -69,7 +71,7 @@ class World {
    * why one cannot run at all.
    */
   walk(name, {slow = false, skip = false, ...options}, work) {
-    test(name, {skip: slow && QUICK ? 'slow' : skip}, async (t) => {
+    test(name, {timeout: WALK_MS, skip: slow && QUICK ? 'slow' : skip}, async (t) => {
       const person = await this.visit(options);
       try {
         await work(person, t);
@@ -163,8 +165,8 @@ class Person {
   }
 
   async leave() {
-    // A request that the test answers itself must not outlive it.
-    await this.context.unrouteAll({behavior: 'wait'});
+    // Requests that the test answers itself end with it, answered or not.
+    await this.context.unrouteAll({behavior: 'ignoreErrors'});
     await this.context.close();
   }
 }
