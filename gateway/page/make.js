@@ -41,8 +41,14 @@ export function mount(root) {
 
 export function show() {
   shown = true;
-  if (!imageModels().length) loadModels();
+  settle();
   tickWhileNeeded();
+}
+
+/** The fields follow the model: they are shown once it is known, or the gateway does not say. */
+async function settle() {
+  if (!imageModels().length) await loadModels();
+  form.element.removeAttribute('aria-busy');
 }
 
 export function hide() {

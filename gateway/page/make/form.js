@@ -317,7 +317,7 @@ function parts(of, references) {
   const alerts = h('div.alerts');
   const full = h('p.note.full', {id: 'full-note', 'aria-live': 'polite'});
   const button = h('button.primary', {'aria-describedby': full.id, title: 'Ctrl or ⌘ and Enter'}, 'Generate');
-  const form = h('form.panel.make-form', {'aria-label': 'New picture', novalidate: true, autocomplete: 'off'},
+  const form = h('form.panel.make-form', {'aria-label': 'New picture', 'aria-busy': 'true', novalidate: true, autocomplete: 'off'},
     h('div.fields', {},
       row('Prompt', of.prompt), notes, references, rows.negative_prompt,
       row('Model', of.model, about),
