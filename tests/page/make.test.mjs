@@ -79,7 +79,7 @@ world.walk('requests run side by side up to the limit, which is said in words', 
   }
   await until('both have begun', async () => (await pair.slots()).inflight === SLOTS);
   assert.equal(await person.progress.count(), SLOTS);
-  await says(person.card, /all 2 slots taken/);
+  await says(person.card, /Both slots taken/);
   await until('nothing more can be asked for', () => person.generate.evaluate((button) => button.disabled || button.ariaDisabled === 'true'));
   await person.page.getByText(/slots are taken, by your requests/).waitFor();
   // The second ends, the first goes on.
