@@ -61,7 +61,7 @@ test('of an unknown model everything is asked', () => {
 });
 
 test('a model in one line', () => {
-  assert.equal(describe(sdxl), 'Makes and edits pictures · up to 16 references · masks');
+  assert.equal(describe(sdxl), 'Makes and edits · up to 16 references · masks');
   assert.equal(describe(filler), 'Repaints pictures · 1 reference · masks · no negative prompt, choice of steps, guidance or scheduler');
   assert.match(describe({id: 'x'}), /does not say/);
   assert.equal(firstModel([editor, turbo, sdxl]), 'turbo');
