@@ -65,16 +65,18 @@ export function describe(model) {
   const own = model?.capabilities;
   if (!own?.by_task) return model ? 'This model does not say what it can do.' : '';
   const {generate, edit, inpaint} = own.by_task;
-  const verbs = [generate && 'makes', edit && 'edits', inpaint && !edit && 'repaints'].filter(Boolean).join(' and ');
+  const verbs = [generate && 'makes', edit && 'edits', inpaint && !edit && 'repaints'].filter(Boolean);
   const most = own.max_images;
   const without = Object.keys(NAMES).filter((name) => !own.parameters?.includes(name)).map((name) => NAMES[name]);
   return [
-    `${verbs[0].toUpperCase()}${verbs.slice(1)}`,
+    verbs.length > 1 ? capital(verbs.join(' and ')) : `${capital(verbs[0])} pictures`,
     most > 0 && (most === 1 ? '1 reference' : `up to ${most} references`),
     inpaint && 'masks',
     without.length > 0 && `no ${list(without)}`,
   ].filter(Boolean).join(' · ');
 }
+
+const capital = (words) => words[0].toUpperCase() + words.slice(1);
 
 /** As in `steps, seed or guidance`. */
 function list(words) {

@@ -313,7 +313,7 @@ function parts(of, references) {
     cfg_scale: row('Guidance', of.cfg_scale),
     scheduler: row('Scheduler', of.scheduler),
     strength: row('Strength', of.strength, h('p.note', {id: 'strength-note'}, '0 keeps the reference, 1 replaces it.')),
-    loras: row('LoRAs', of.loras, h('p.note', {id: 'loras-note'}, 'One a line. Without a weight it is 1.')),
+    loras: row('LoRAs', of.loras, h('p.note', {id: 'loras-note'}, 'One per line; the weight is 1 if left out.')),
   };
   const more = h('details.more', {}, h('summary', {}, 'More'),
     h('div.pair', {}, rows.cfg_scale, rows.scheduler), rows.strength, rows.loras);

@@ -14,7 +14,7 @@ export function readLoras(text) {
 /** What is wrong with them, in words; null if nothing is. */
 export function lorasProblem(text, most) {
   const loras = readLoras(text);
-  if (loras.some(({name}) => !name)) return 'LoRAs: write one a line, as in “name: 0.8”.';
+  if (loras.some(({name}) => !name)) return 'Write one LoRA per line, as in “name: 0.8”.';
   if (loras.some(({weight}) => Math.abs(weight) > MOST_WEIGHT)) return `The weight of a LoRA must be a number from -${MOST_WEIGHT} to ${MOST_WEIGHT}.`;
   return loras.length > most ? `This model takes at most ${most} ${most === 1 ? 'LoRA' : 'LoRAs'}.` : null;
 }

@@ -150,7 +150,7 @@ test('LoRAs are typed one a line, sent as a list, and typed again from settings'
   assert.equal('loras' in fields(form, abilities(sdxl)), false);
   assert.match(problems(form, able)[0].message, /at most 2 LoRAs/);
   assert.match(problems({...form, loras: 'a: 5'}, able)[0].message, /from -4 to 4/);
-  assert.match(problems({...form, loras: ': 1'}, able)[0].message, /one a line/);
+  assert.match(problems({...form, loras: ': 1'}, able)[0].message, /one LoRA per line/);
   assert.equal(multipart({loras: expected}, [], null).get('loras'), JSON.stringify(expected));
   const again = formOf({prompt: 'a', loras: expected}, []).form;
   assert.deepEqual(fields({...again, n: '1'}, able).loras, expected);
