@@ -65,10 +65,11 @@ class World {
 
   /**
    * A test with one person. Nothing may be said in the console, violate the policy, or be asked of another origin, but for
-   * what the test itself provokes and names with `person.watch.expect`. `slow` ones are left out of a quick run.
+   * what the test itself provokes and names with `person.watch.expect`. `slow` ones are left out of a quick run; `skip` says
+   * why one cannot run at all.
    */
-  walk(name, {slow = false, ...options}, work) {
-    test(name, {skip: slow && QUICK ? 'slow' : false}, async (t) => {
+  walk(name, {slow = false, skip = false, ...options}, work) {
+    test(name, {skip: slow && QUICK ? 'slow' : skip}, async (t) => {
       const person = await this.visit(options);
       try {
         await work(person, t);
@@ -90,7 +91,10 @@ class World {
     own.setDefaultTimeout(PATIENCE_MS);
     const watch = new Watch(pair.url, Object.values(TOKENS));
     await watch.over(own);
-    if (process.env.PAGE_FILES) await useFilesOf(own, process.env.PAGE_FILES);
+    if (process.env.PAGE_FILES) {
+      const {headers} = await pair.ask('GET', '/ui', {as: null});
+      await useFilesOf(own, process.env.PAGE_FILES, headers['content-security-policy']);
+    }
     const person = new Person(pair, await own.newPage(), watch);
     await person.page.goto(new URL(at, pair.url).href);
     if (as) await person.signIn(TOKENS[as]);
@@ -159,8 +163,16 @@ class Person {
   }
 
   async leave() {
+    // A request that the test answers itself must not outlive it.
+    await this.context.unrouteAll({behavior: 'wait'});
     await this.context.close();
   }
+}
+
+/** Speed is judged in the whole run only: a quick one may share its machine. `seen` in the unit of `most`. */
+export function assertAtMost(most, seen, what) {
+  console.log(`${what}: ${seen.toFixed(2)}, at most ${most}`);
+  if (!QUICK) assert.ok(seen <= most, `${what}: ${seen.toFixed(2)}, at most ${most}`);
 }
 
 /** As `expect(locator).toHaveText`, for one element that changes by itself. */
