@@ -39,6 +39,8 @@ function liveCard() {
   const began = Date.now();
   const step = async () => {
     const busy = (await pair.slots().catch(() => ({inflight: 0}))).inflight;
+    // The tests may have ended meanwhile.
+    if (!fs.existsSync(pair.card.folder)) return;
     const wobble = Math.sin((Date.now() - began) / 7_000);
     temperature += ((busy ? 76 : 46) - temperature) * 0.06;
     power += ((busy ? 268 : 26) - power) * 0.5;
