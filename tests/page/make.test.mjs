@@ -33,6 +33,21 @@ world.walk('a picture forms in previews, and is there', {}, async (person) => {
   await until('the picture is drawn', () => picture.evaluate((image) => image.complete && image.naturalWidth === 512));
 });
 
+world.walk('before the first result the newest pictures are shown, and open', {}, async (person) => {
+  const [name] = await pair.makePicture({prompt: 'the newest of all'});
+  await person.page.reload();
+  const latest = person.page.getByRole('list', {name: 'Latest pictures'});
+  await latest.locator(`a[href="#gallery/${name}"]`).click();
+  await says(person.dialog, /the newest of all/);
+  await person.page.keyboard.press('Escape');
+  await person.make.click();
+  await latest.waitFor();
+  await person.ask('a result', {steps: 2});
+  await person.generate.click();
+  await latest.waitFor({state: 'hidden'});
+  await person.openPicture.first().waitFor();
+});
+
 world.walk('the settings that were used stand beside the picture', {}, async (person) => {
   await person.ask('a harbour', {steps: 3, seed: 77});
   await person.generate.click();
@@ -79,7 +94,7 @@ world.walk('requests run side by side up to the limit, which is said in words', 
   }
   await until('both have begun', async () => (await pair.slots()).inflight === SLOTS);
   assert.equal(await person.progress.count(), SLOTS);
-  await says(person.card, /all 2 slots taken/);
+  await says(person.card, /Both slots taken/);
   await until('nothing more can be asked for', () => person.generate.evaluate((button) => button.disabled || button.ariaDisabled === 'true'));
   await person.page.getByText(/slots are taken, by your requests/).waitFor();
   // The second ends, the first goes on.
