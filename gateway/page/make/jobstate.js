@@ -5,18 +5,29 @@ const REMEMBER = 24;
 const REMEMBER_BYTES = 300_000;
 export const RUNNING = 'running';
 
-/** A request that is being sent. */
-export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at}) {
-  return {id, asked, task, references, mask, size, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
-    ignored: [], error: null, took: null};
+/** A request that is being sent. `begun`: when the engine could begin with it; null while others of this tab are before it. */
+export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at, begun = at}) {
+  return {id, asked, task, references, mask, size, expected, work, startedAt: at, begun, first: null, state: RUNNING, progress: null,
+    pictures: [], ignored: [], error: null, took: null};
+}
+
+/** The job with how far it is at `now`; the same object if that is nothing new. */
+export function withProgress(job, progress, now) {
+  if (progress == null || progress <= (job.progress ?? 0)) return job;
+  return {...job, progress, begun: job.begun ?? now, first: job.first ?? {progress, at: now}};
+}
+
+/** The job whose turn comes next: engines make one at a time. Null while one is being made, and without any. */
+export function nextToBegin(jobs) {
+  const running = jobs.filter((job) => job.state === RUNNING);
+  if (running.some(({begun}) => begun != null)) return null;
+  return running.reduce((first, job) => (first && first.startedAt <= job.startedAt ? first : job), null);
 }
 
 /** The job with what the gateway says of it; the same object if that is nothing new. */
-export function withLive(job, news) {
+export function withLive(job, news, now) {
   if (job.state !== RUNNING) return job;
-  if (news.state === 'running') {
-    return news.progress == null || news.progress <= (job.progress ?? 0) ? job : {...job, progress: news.progress};
-  }
+  if (news.state === 'running') return withProgress(job, news.progress, now);
   const ended = {...job, took: news.ended_at ? news.ended_at - news.started_at : null};
   if (news.state === 'done' && !news.pictures?.length) {
     return {...ended, state: 'failed', error: {message: 'The job has ended, and its picture is not in the store.'}};

@@ -69,15 +69,18 @@ export class Tile {
   tick(now = Date.now()) {
     const {job, following, cancelling} = this.#entry;
     if (job.state !== RUNNING) return;
-    const elapsed = (now - job.startedAt) / 1000;
-    const {fraction, left} = judge({elapsed, expected: job.expected, progress: job.progress});
+    const since = (at) => (at - (job.begun ?? now)) / 1000;
+    const first = job.first && {progress: job.first.progress, elapsed: since(job.first.at)};
+    const judged = judge({elapsed: since(now), expected: job.begun && job.expected, progress: job.progress, first});
+    const {fraction} = judged;
     if (fraction == null) this.progress.removeAttribute('value');
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
-    let rest = leftText({fraction, left});
+    let rest = leftText(judged);
     if (cancelling) rest = 'cancelling';
     else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
     else if (following && job.progress == null) rest = 'looking for it on the gateway';
-    setText(this.time, [duration(elapsed), rest].filter(Boolean).join(' · '));
+    else if (!job.begun) rest = 'waiting for the request before it';
+    setText(this.time, [duration((now - job.startedAt) / 1000), rest].filter(Boolean).join(' · '));
   }
 
   #drawDone(job) {
