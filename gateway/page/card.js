@@ -81,9 +81,10 @@ function drawMemory(vram, parts) {
 
 function drawSlots(note) {
   const usage = live.status?.admission_control?.[`${live.hello?.images_class}.images`];
-  const queue = live.readiness?.engine?.queue_depth ?? 0;
+  // Whoever has sent them: the engine has a page of its own.
+  const jobs = live.samples.at(-1)?.queue_depth ?? 0;
   const parts = [];
   if (usage) parts.push(usage.available ? `${usage.available} of ${usage.limit} ${usage.limit === 1 ? 'slot' : 'slots'} free` : usage.limit === 1 ? 'the one slot is taken' : `all ${usage.limit} slots taken`);
-  if (queue) parts.push(`${queue} in the engine’s queue`);
+  if (jobs) parts.push(`${jobs} ${jobs === 1 ? 'job' : 'jobs'} in the engine`);
   setText(note, parts.join(' · '));
 }

@@ -25,10 +25,8 @@ export function checksPanel() {
       fine.hidden = !fine.textContent;
       drawRest(unknown, checks.unknown, 'unknown');
       drawRest(passing, checks.passing, 'passed');
-      rebuilt(known, [facts(readiness ?? undefined)], () => {
-        const entries = facts(readiness ?? undefined);
-        return entries.length ? termList(entries) : null;
-      });
+      const entries = facts(readiness ?? undefined, live.samples.at(-1)?.queue_depth);
+      rebuilt(known, entries, () => (entries.length ? termList(entries) : null));
     },
   };
 }
