@@ -4,13 +4,13 @@ import {parseSize} from './sizes.js';
 
 const KEEP = 60;
 
-/** What decides how long it takes. */
-export function workOf(asked, able) {
-  const size = parseSize(asked.size) ?? parseSize(able.defaults.size);
+/** What decides how long it takes. `size` is what it has if none was asked for. */
+export function workOf(asked, able, size = able.defaults.size) {
+  const {width, height} = parseSize(asked.size ?? size) ?? {width: 0, height: 0};
   return {
     model: asked.model ?? '',
     task: able.task,
-    pixels: size ? size.width * size.height : 0,
+    pixels: Math.min(width * height, able.maxPixels),
     steps: asked.steps ?? able.defaults.steps ?? 0,
     n: asked.n ?? 1,
   };

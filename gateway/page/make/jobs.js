@@ -82,15 +82,16 @@ export class Jobs {
 
   /** Sends a request. `source`: `{form, references, mask}`; `files()` gives its references with their bytes. */
   start(asked, able, source, files) {
-    const work = workOf(asked, able);
+    // What an edit has if nothing else was asked for: the shape of its first reference.
+    const size = asked.size ?? (source.references.length ? source.references[0].size : able.defaults.size) ?? null;
+    const work = workOf(asked, able, size);
     const at = Date.now();
     const job = newJob(newRequestId(), asked, {
       task: able.task,
       references: source.references.map(({name}) => name),
       mask: Boolean(source.mask),
       expected: this.#expect(work),
-      // What an edit has if nothing else was asked for: the shape of its first reference.
-      size: asked.size ?? (source.references.length ? source.references[0].size : able.defaults.size) ?? null,
+      size,
       work,
       at,
       begun: this.entries.some((other) => other.job.state === RUNNING) ? null : at,

@@ -132,7 +132,8 @@ test('what is wrong with the form, in words', () => {
   for (const [field, value] of Object.entries({
     prompt: ' ', steps: '0', seed: '-1', n: '5', cfg_scale: '40',
   })) assert.equal(first({[field]: value}), field);
-  assert.equal(first({seed: '1e20'}), 'seed');
+  assert.equal(first({seed: '4294967296'}), 'seed');
+  assert.equal(first({seed: '4294967295'}), undefined);
   assert.equal(first({steps: '?'}), 'steps');
   assert.equal(first({size: CUSTOM, width: '65', height: '64'}), 'width');
   assert.equal(problems({...EMPTY, prompt: 'a', steps: '0'}, abilities(turbo)).length, 0);
@@ -167,6 +168,8 @@ test('times are learned, bounded, and scaled to other sizes', () => {
   assert.equal(expect(times, {...work, n: 4}), 40);
   assert.equal(expect(times, workOf({model: 'sdxl', steps: 15}, able)), 5);
   assert.equal(expect(times, {...work, model: 'other'}), null);
+  assert.equal(workOf({model: 'sdxl'}, able, '640x480').pixels, 640 * 480);
+  assert.equal(workOf({model: 'sdxl'}, able, '9000x9000').pixels, able.maxPixels);
   for (let steps = 1; steps < 500; steps += 1) times = learn(times, {...work, steps}, 1);
   assert.ok(Object.keys(times).length <= 60);
   assert.equal(expect(times, {...work, steps: 499}), 1);
