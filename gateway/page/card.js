@@ -10,6 +10,12 @@ const STATUS = {
   unreachable: 'Not reachable',
 };
 
+/** Jobs in the engine, whoever has sent them: it has a page of its own. Null while it does not answer. */
+export function engineJobs() {
+  const sample = live.samples.at(-1);
+  return ['ready', 'degraded'].includes(sample?.status) ? sample.queue_depth ?? null : null;
+}
+
 /** The region `Card`. */
 export function cardRegion() {
   const name = h('span.card-name', {dir: 'auto'}, 'Graphics card');
@@ -81,8 +87,7 @@ function drawMemory(vram, parts) {
 
 function drawSlots(note) {
   const usage = live.status?.admission_control?.[`${live.hello?.images_class}.images`];
-  // Whoever has sent them: the engine has a page of its own.
-  const jobs = live.samples.at(-1)?.queue_depth ?? 0;
+  const jobs = engineJobs() ?? 0;
   const parts = [];
   if (usage) parts.push(usage.available ? `${usage.available} of ${usage.limit} ${usage.limit === 1 ? 'slot' : 'slots'} free` : usage.limit === 1 ? 'the one slot is taken' : `all ${usage.limit} slots taken`);
   if (jobs) parts.push(`${jobs} ${jobs === 1 ? 'job' : 'jobs'} in the engine`);

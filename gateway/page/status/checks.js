@@ -1,4 +1,5 @@
 // The images backend: whether it takes pictures, why not and what to do, and the facts of engine and card.
+import {engineJobs} from '../card.js';
 import {h, setText} from '../dom.js';
 import {live} from '../live.js';
 import {READINESS, facts, sortChecks} from './words.js';
@@ -25,7 +26,7 @@ export function checksPanel() {
       fine.hidden = !fine.textContent;
       drawRest(unknown, checks.unknown, 'unknown');
       drawRest(passing, checks.passing, 'passed');
-      const entries = facts(readiness ?? undefined, live.samples.at(-1)?.queue_depth);
+      const entries = facts(readiness ?? undefined, engineJobs());
       rebuilt(known, entries, () => (entries.length ? termList(entries) : null));
     },
   };
