@@ -10,6 +10,12 @@ const STATUS = {
   unreachable: 'Not reachable',
 };
 
+/** Why a backend without checks of its own takes no pictures, and what to do. */
+export function whyNot({class: name, status, error}) {
+  if (status !== 'unreachable') return error;
+  return `${name} cannot be reached (${error}): check that its host is on and that its service runs there.`;
+}
+
 /** Jobs in the engine, whoever has sent them: it has a page of its own. Null while it does not answer. */
 export function engineJobs() {
   const sample = live.samples.at(-1);
@@ -62,7 +68,7 @@ function drawReadiness(pill, list, name) {
   checks.sort((one, other) => (one.status === 'fail' ? 0 : 1) - (other.status === 'fail' ? 0 : 1));
   const messages = checks.map((check) => ({kind: check.status, text: check.message || check.name}));
   if (!messages.some(({kind}) => kind === 'fail') && readiness?.error && status !== 'ready' && status !== 'degraded') {
-    messages.unshift({kind: 'fail', text: readiness.error});
+    messages.unshift({kind: 'fail', text: whyNot(readiness)});
   }
   const key = JSON.stringify(messages);
   if (list.dataset.key === key) return;

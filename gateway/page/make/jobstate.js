@@ -110,7 +110,7 @@ export function settingRows(settings, asked) {
 export function advice({status, code}) {
   if (status === 429 || code === 'backend_overloaded') return 'All slots are taken. What you asked for is kept here: try again when a job has ended.';
   if (code === 'gpu_out_of_memory') return 'Try a smaller size or fewer pictures.';
-  if (code === 'engine_unavailable') return 'The picture was not finished. Try again when the card’s status says “Ready”.';
+  if (code === 'engine_unavailable' || code === 'backend_error') return 'The picture was not finished. Try again when the card’s status says “Ready”.';
   if (status === 503 || code === 'backend_not_ready') return 'Nothing was started. Try again when the card’s status says “Ready”.';
   if (status === 504 || code === 'engine_timeout' || code === 'backend_timeout') return 'Try fewer steps, a smaller size or fewer pictures.';
   if (status === 507 || code === 'storage_full') return 'Delete pictures in the gallery, or make room on the gateway’s disk.';

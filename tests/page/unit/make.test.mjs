@@ -256,6 +256,6 @@ test('errors name their field and what to do', () => {
   assert.equal(fieldOf({status: 503, param: 'model'}), null);
   assert.match(advice({status: 429}), /try again when a job has ended/);
   assert.match(advice({code: 'gpu_out_of_memory', status: 503}), /smaller size/);
-  assert.match(advice({code: 'engine_unavailable', status: 503}), /not finished/);
+  for (const code of ['engine_unavailable', 'backend_error']) assert.match(advice({code, status: 503}), /not finished/);
   assert.equal(advice({status: 400}), null);
 });
