@@ -78,7 +78,7 @@ export class Tile {
     let rest = leftText(judged);
     if (cancelling) rest = 'cancelling';
     else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
-    else if (following && job.progress == null) rest = 'looking for it on the gateway';
+    else if (following && !live.jobs.some(({id}) => id === job.id)) rest = 'looking for it on the gateway';
     else if (!job.begun) rest = 'waiting for the request before it';
     setText(this.time, [duration((now - job.startedAt) / 1000), rest].filter(Boolean).join(' · '));
   }
