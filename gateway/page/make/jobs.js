@@ -218,6 +218,8 @@ export class Jobs {
       await heard();
       if (entry.job.state !== RUNNING || known()) break;
       const names = await this.#stored(entry.job.id);
+      // Its gateway is not there any more: whatever it stored, it had stored before.
+      if (names && !names.length && entry.gateway && entry.gateway !== live.hello?.started_at) break;
       if (!names?.length) continue;
       this.#set(entry, {state: 'done', pictures: names.map((name) => ({name}))});
       this.#describe(entry);
