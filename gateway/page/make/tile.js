@@ -72,10 +72,12 @@ export class Tile {
     const since = (at) => (at - (job.begun ?? now)) / 1000;
     const first = job.first && {progress: job.first.progress, elapsed: since(job.first.at)};
     const judged = judge({elapsed: since(now), expected: job.begun && job.expected, progress: job.progress, first});
-    const {fraction} = judged;
+    // Of one picture the engine tells each step: until the first, it may be at another client's job.
+    const unheard = !job.progress && !(job.asked.n > 1);
+    const fraction = unheard ? null : judged.fraction;
     if (fraction == null) this.progress.removeAttribute('value');
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
-    let rest = leftText(judged);
+    let rest = unheard && judged.overdue ? 'waiting for the engine' : leftText(judged);
     if (cancelling) rest = 'cancelling';
     else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
     else if (following && !live.jobs.some(({id}) => id === job.id)) rest = 'looking for it on the gateway';
