@@ -11,6 +11,18 @@ const STATUS = {
   unreachable: 'Not reachable',
 };
 
+/** Why a backend without checks of its own takes no pictures, and what to do. */
+export function whyNot({class: name, status, error}) {
+  if (status !== 'unreachable') return error;
+  return `${name} cannot be reached (${error}): check that its host is on and that its service runs there.`;
+}
+
+/** Jobs in the engine, whoever has sent them: it has a page of its own. Null while it does not answer. */
+export function engineJobs() {
+  const sample = live.samples.at(-1);
+  return ['ready', 'degraded'].includes(sample?.status) ? sample.queue_depth ?? null : null;
+}
+
 /** The region `Card`. */
 export function cardRegion() {
   const name = h('span.card-name', {dir: 'auto'}, 'Graphics card');
@@ -57,7 +69,7 @@ function drawReadiness(pill, list, name) {
   checks.sort((one, other) => (one.status === 'fail' ? 0 : 1) - (other.status === 'fail' ? 0 : 1));
   const messages = checks.map((check) => ({kind: check.status, text: check.message || check.name}));
   if (!messages.some(({kind}) => kind === 'fail') && readiness?.error && status !== 'ready' && status !== 'degraded') {
-    messages.unshift({kind: 'fail', text: readiness.error});
+    messages.unshift({kind: 'fail', text: whyNot(readiness)});
   }
   const key = JSON.stringify(messages);
   if (list.dataset.key === key) return;
@@ -84,9 +96,9 @@ function drawMemory(vram, parts) {
 
 function drawSlots(note) {
   const usage = live.status?.admission_control?.[`${live.hello?.images_class}.images`];
-  const queue = live.readiness?.engine?.queue_depth ?? 0;
+  const jobs = engineJobs() ?? 0;
   const parts = [];
   if (usage) parts.push(usage.available ? `${usage.available} of ${usage.limit} ${usage.limit === 1 ? 'slot' : 'slots'} free` : {1: 'The only slot is taken', 2: 'Both slots taken'}[usage.limit] ?? `All ${usage.limit} slots taken`);
-  if (queue) parts.push(`${queue} in the engine’s queue`);
+  if (jobs) parts.push(`${jobs} ${jobs === 1 ? 'job' : 'jobs'} in the engine`);
   setText(note, parts.join(' · '));
 }

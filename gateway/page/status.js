@@ -33,7 +33,7 @@ export function mount(root) {
     parts: {
       readiness: [checks.draw, charts.draw],
       status: [checks.draw, backends.draw, store.draw, drawGateway],
-      samples: [charts.draw, backends.draw, requests.draw, drawGateway],
+      samples: [checks.draw, charts.draw, backends.draw, requests.draw, drawGateway],
       jobs: [requests.draw],
       hello: [backends.draw, drawGateway],
       state: [checks.draw],

@@ -173,6 +173,17 @@ world.walk('what cannot be is said at its field', {}, async (person) => {
   assert.equal((await pair.slots()).inflight, 0);
 });
 
+world.walk('a file that is no picture is named, and is not among the references', {}, async (person) => {
+  const text = {mimeType: 'image/png', buffer: Buffer.from('no picture')};
+  const picture = {name: 'picture.png', mimeType: 'image/png', buffer: pictureMaker(64, 64)(0.2)};
+  await person.choose(person.addReference, [{...text, name: 'one.png'}, picture, {...text, name: 'two.png'}]);
+  await says(person.alert, /“one.png”, “two.png” are no pictures/);
+  const remove = person.page.getByRole('list', {name: 'References'}).getByRole('button', {name: /^Remove/});
+  assert.equal(await remove.count(), 1);
+  await remove.click();
+  assert.equal(await person.alert.count(), 0, 'what was said is about what is there no more');
+});
+
 world.walk('a card that falls off the bus: 503 in the words of the sidecar, and what to do', {}, async (person) => {
   person.watch.expect(failed(503, '/v1/images/generations'));
   await person.ask('no card to make it', {steps: 2});
@@ -184,6 +195,7 @@ world.walk('a card that falls off the bus: 503 in the words of the sidecar, and 
     const words = await says(person.alert, /gpu_heavy is not ready/);
     assert.match(words, /lost|fallen off|GPU/i);
     await says(person.card, /lost|fallen off|reset|reboot/i);
+    await says(person.page.locator('#model-note'), /^Makes/);
   } finally {
     pair.card.set({});
     await pair.ready();

@@ -25,7 +25,7 @@ export class Form {
   constructor({generate}) {
     this.references = new References({
       changed: (more) => this.#referencesChanged(more),
-      failed: (message) => this.showProblem({message}),
+      failed: (message) => this.showProblem({field: 'references', message}),
     });
     this.controls = controls();
     this.parts = parts(this.controls, this.references.element);

@@ -6,18 +6,29 @@ const REMEMBER = 24;
 const REMEMBER_BYTES = 300_000;
 export const RUNNING = 'running';
 
-/** A request that is being sent. */
-export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at}) {
-  return {id, asked, task, references, mask, size, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
-    ignored: [], error: null, took: null};
+/** A request that is being sent. `begun`: when the engine could begin with it; null while others of this tab are before it. */
+export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at, begun = at}) {
+  return {id, asked, task, references, mask, size, expected, work, startedAt: at, begun, first: null, state: RUNNING, progress: null,
+    pictures: [], ignored: [], error: null, took: null};
+}
+
+/** The job with how far it is at `now`; the same object if that is nothing new. */
+export function withProgress(job, progress, now) {
+  if (progress == null || progress <= (job.progress ?? 0)) return job;
+  return {...job, progress, begun: job.begun ?? now, first: job.first ?? {progress, at: now}};
+}
+
+/** The job whose turn comes next: engines make one at a time. Null while one is being made, and without any. */
+export function nextToBegin(jobs) {
+  const running = jobs.filter((job) => job.state === RUNNING);
+  if (running.some(({begun}) => begun != null)) return null;
+  return running.reduce((first, job) => (first && first.startedAt <= job.startedAt ? first : job), null);
 }
 
 /** The job with what the gateway says of it; the same object if that is nothing new. */
-export function withLive(job, news) {
+export function withLive(job, news, now) {
   if (job.state !== RUNNING) return job;
-  if (news.state === 'running') {
-    return news.progress == null || news.progress <= (job.progress ?? 0) ? job : {...job, progress: news.progress};
-  }
+  if (news.state === 'running') return withProgress(job, news.progress, now);
   const ended = {...job, took: news.ended_at ? news.ended_at - news.started_at : null};
   if (news.state === 'done' && !news.pictures?.length) {
     return {...ended, state: 'failed', error: {message: 'The request has ended, but its picture is not in the store. Generate it again.'}};
@@ -101,6 +112,7 @@ export function settingRows(settings, asked) {
 export function advice({status, code}) {
   if (status === 429 || code === 'backend_overloaded') return 'Your request is kept here: try again when a slot is free.';
   if (code === 'gpu_out_of_memory') return 'Try a smaller size or fewer pictures.';
+  if (code === 'engine_unavailable' || code === 'backend_error') return 'The picture was not finished. Try again when the card is ready.';
   if (status === 503 || code === 'backend_not_ready') return 'Nothing was started. Try again when the card is ready.';
   if (status === 504 || code === 'engine_timeout' || code === 'backend_timeout') return 'Try fewer steps, a smaller size or fewer pictures.';
   if (status === 507 || code === 'storage_full') return 'Delete pictures in the gallery, or free space on the gateway’s disk.';

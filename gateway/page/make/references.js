@@ -45,12 +45,17 @@ export class References {
 
   async add(files) {
     const fresh = [];
+    const unreadable = [];
     for (const file of files) {
       const blob = await readable(file);
       if (blob) fresh.push({name: file.name || 'picture.png', blob, stored: null, mask: null});
-      else this.#failed(`“${file.name}” is not a picture that this browser can read. Use PNG, JPEG or WebP.`);
+      else unreadable.push(`“${file.name || 'picture'}”`);
     }
-    this.#take(fresh);
+    if (fresh.length) this.#take(fresh);
+    // After those that were taken: each change takes back what was said before.
+    if (!unreadable.length) return;
+    const what = unreadable.length === 1 ? 'is not a picture' : 'are no pictures';
+    this.#failed(`${unreadable.join(', ')} ${what} that this browser can read. Use PNG, JPEG or WebP.`);
   }
 
   addStored(name) {
@@ -67,13 +72,13 @@ export class References {
 
   #take(fresh) {
     const room = MOST - this.#items.length;
-    if (fresh.length > room) this.#failed(`At most ${MOST} references can be added.`);
     for (const item of fresh.slice(0, Math.max(0, room))) {
       item.address = item.stored ? `/ui/thumbnails/${item.stored}` : URL.createObjectURL(item.blob);
       if (item.mask) item.maskAddress = URL.createObjectURL(item.mask);
       this.#items.push(item);
     }
     this.#changed(fresh.length > 0);
+    if (fresh.length > room) this.#failed(`At most ${MOST} references can be added.`);
   }
 
   #release(item) {
@@ -177,8 +182,9 @@ export class References {
 
 /** A file as the gateway takes it: other pictures that this browser can show are made PNGs; null if it cannot. */
 async function readable(file) {
-  if (READABLE.includes(file.type)) return file;
   try {
+    // A file's type is only that of its name.
+    if (READABLE.includes(file.type)) return await decodes(file) ? file : null;
     const picture = await createImageBitmap(file);
     const canvas = h('canvas', {width: picture.width, height: picture.height});
     canvas.getContext('2d').drawImage(picture, 0, 0);
@@ -186,6 +192,20 @@ async function readable(file) {
     return await new Promise((resolve) => { canvas.toBlob(resolve, 'image/png'); });
   } catch {
     return null;
+  }
+}
+
+/** Whether the browser can show the whole of it. */
+async function decodes(file) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await image.decode();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    URL.revokeObjectURL(image.src);
   }
 }
 

@@ -8,6 +8,7 @@ export const EMPTY = Object.freeze({
   scheduler: '', strength: '', loras: '',
 });
 const MAX_PROMPT = 32_000;
+const MAX_SEED = 2 ** 32 - 1;
 
 /** What is wrong with the form, first things first: `{field, message}`. */
 export function problems(form, able) {
@@ -26,7 +27,7 @@ export function problems(form, able) {
   const whole = (text, least, most = Number.MAX_SAFE_INTEGER) =>
     Number.isSafeInteger(Number(text)) && Number(text) >= least && Number(text) <= most;
   if (used('steps') && !whole(form.steps, 1)) add('steps', 'Steps must be a whole number of at least 1.');
-  if (used('seed') && !whole(form.seed, 0)) add('seed', 'Seed must be a whole number of at least 0, or empty for any.');
+  if (used('seed') && !whole(form.seed, 0, MAX_SEED)) add('seed', `Seed must be a whole number from 0 to ${MAX_SEED}, or empty for any.`);
   if (!whole(form.n, 1, able.maxPictures)) add('n', `Pictures must be a whole number from 1 to ${able.maxPictures}.`);
   if (used('cfg_scale') && !inRange(form.cfg_scale, 1, 30)) add('cfg_scale', 'Guidance must be a number from 1 to 30.');
   if (used('loras')) add('loras', lorasProblem(form.loras, able.maxLoras));

@@ -69,15 +69,20 @@ export class Tile {
   tick(now = Date.now()) {
     const {job, following, cancelling} = this.#entry;
     if (job.state !== RUNNING) return;
-    const elapsed = (now - job.startedAt) / 1000;
-    const {fraction, left} = judge({elapsed, expected: job.expected, progress: job.progress});
+    const since = (at) => (at - (job.begun ?? now)) / 1000;
+    const first = job.first && {progress: job.first.progress, elapsed: since(job.first.at)};
+    const judged = judge({elapsed: since(now), expected: job.begun && job.expected, progress: job.progress, first});
+    // Of one picture the engine tells each step: until the first, it may be at another client's job.
+    const unheard = !job.progress && !(job.asked.n > 1);
+    const fraction = unheard ? null : judged.fraction;
     if (fraction == null) this.progress.removeAttribute('value');
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
-    let rest = leftText({fraction, left});
+    let rest = unheard && judged.overdue ? 'waiting for the engine' : leftText(judged);
     if (cancelling) rest = 'cancelling';
-    else if (following && live.state !== 'open') rest = 'no connection; the gateway is asked about it when it answers';
-    else if (following && job.progress == null) rest = 'asking the gateway about it';
-    setText(this.time, [duration(elapsed), rest].filter(Boolean).join(' · '));
+    else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
+    else if (following && !live.jobs.some(({id}) => id === job.id)) rest = 'looking for it on the gateway';
+    else if (!job.begun) rest = 'waiting for the request before it';
+    setText(this.time, [duration((now - job.startedAt) / 1000), rest].filter(Boolean).join(' · '));
   }
 
   #drawDone(job) {

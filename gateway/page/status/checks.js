@@ -1,4 +1,5 @@
 // The images backend: whether it takes pictures, why not and what to do, and the facts of engine and card.
+import {engineJobs, whyNot} from '../card.js';
 import {h, setText} from '../dom.js';
 import {live} from '../live.js';
 import {READINESS, facts, sortChecks} from './words.js';
@@ -25,10 +26,8 @@ export function checksPanel() {
       fine.hidden = !fine.textContent;
       drawRest(unknown, checks.unknown, 'unknown');
       drawRest(passing, checks.passing, 'passed');
-      rebuilt(known, [facts(readiness ?? undefined)], () => {
-        const entries = facts(readiness ?? undefined);
-        return entries.length ? termList(entries) : null;
-      });
+      const entries = facts(readiness ?? undefined, engineJobs());
+      rebuilt(known, entries, () => (entries.length ? termList(entries) : null));
     },
   };
 }
@@ -45,7 +44,7 @@ function badChecks(bad, readiness) {
   const items = bad.map((check) => withFigures(check, reason(check.status, check.message || check.name)));
   const takesSome = readiness?.status === 'ready' || readiness?.status === 'degraded';
   // Without a report of checks the error is all there is.
-  if (readiness?.error && !takesSome && !bad.some(({status}) => status === 'fail')) items.unshift(reason('fail', readiness.error));
+  if (readiness?.error && !takesSome && !bad.some(({status}) => status === 'fail')) items.unshift(reason('fail', whyNot(readiness)));
   return items;
 }
 

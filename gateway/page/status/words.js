@@ -52,25 +52,23 @@ export function limitsOf(name, admission = {}) {
     .map(([key, usage]) => [key.slice(key.lastIndexOf('.') + 1), usage]);
 }
 
-/** Facts of the engine and the card: `[term, text]`, only those that are known. */
-export function facts({engine, gpu} = {}) {
+/**
+ * Facts of the engine and the card: `[term, text]`, only those that are known. `queue` is of the newest sample: the report
+ * comes only when a verdict changes, so none of its readings is shown.
+ */
+export function facts({engine, gpu} = {}, queue = null) {
   const all = [];
   const add = (term, text) => text && all.push([term, String(text)]);
   if (engine?.kind) {
     add('Engine', [engine.kind, engine.version].filter(Boolean).join(' '));
-    add('Queue', engine.queue_depth ? `${engine.queue_depth} waiting or running` : 'empty');
+    add('Queue', queue == null ? null : queue ? `${queue} waiting or running` : 'empty');
     add('Models', engine.models);
     add('Address', engine.url);
   }
   if (!gpu) return all;
-  const value = (key, unit = '') => (gpu[key] == null ? null : `${gpu[key]}${unit}`);
   add('Card', `${gpu.name} (${gpu.index})`);
   add('Memory', gpu['memory.total'] ? memory(gpu['memory.total']) : 'shared with the host');
-  add('Driver', [value('driver_version'), gpu.cuda_version && `CUDA ${gpu.cuda_version}`].filter(Boolean).join(', '));
-  add('Power state', value('pstate'));
-  add('Clock', value('clocks.sm', ' MHz'));
-  add('Fan', value('fan.speed', ' %'));
-  add('PCIe', gpu['pcie.link.gen.current'] && `generation ${gpu['pcie.link.gen.current']}, ${gpu['pcie.link.width.current'] ?? '?'} lanes`);
+  add('Driver', [gpu.driver_version, gpu.cuda_version && `CUDA ${gpu.cuda_version}`].filter(Boolean).join(', '));
   add('UUID', gpu.uuid);
   return all;
 }

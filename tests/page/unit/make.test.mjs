@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {abilities, describe, firstModel} from '../../../gateway/page/make/abilities.js';
-import {expect, judge, learn, workOf} from '../../../gateway/page/make/estimate.js';
+import {expect, judge, leftText, learn, workOf} from '../../../gateway/page/make/estimate.js';
 import {
-  advice, fieldOf, fullText, newJob, picturesOf, slots, recall, remember, settingRows, withLive,
+  advice, fieldOf, fullText, newJob, nextToBegin, picturesOf, slots, recall, remember, settingRows, withLive, withProgress,
 } from '../../../gateway/page/make/jobstate.js';
 import {EMPTY, fields, formOf, multipart, problems, sendable, storeNameOf} from '../../../gateway/page/make/request.js';
 import {CUSTOM, areaProblem, parseSize, sameChoice, sideProblem, sizeChoices} from '../../../gateway/page/make/sizes.js';
@@ -132,7 +132,8 @@ test('what is wrong with the form, in words', () => {
   for (const [field, value] of Object.entries({
     prompt: ' ', steps: '0', seed: '-1', n: '5', cfg_scale: '40',
   })) assert.equal(first({[field]: value}), field);
-  assert.equal(first({seed: '1e20'}), 'seed');
+  assert.equal(first({seed: '4294967296'}), 'seed');
+  assert.equal(first({seed: '4294967295'}), undefined);
   assert.equal(first({steps: '?'}), 'steps');
   assert.equal(first({size: CUSTOM, width: '65', height: '64'}), 'width');
   assert.equal(problems({...EMPTY, prompt: 'a', steps: '0'}, abilities(turbo)).length, 0);
@@ -187,6 +188,8 @@ test('times are learned, bounded, and scaled to other sizes', () => {
   assert.equal(expect(times, {...work, n: 4}), 40);
   assert.equal(expect(times, workOf({model: 'sdxl', steps: 15}, able)), 5);
   assert.equal(expect(times, {...work, model: 'other'}), null);
+  assert.equal(workOf({model: 'sdxl'}, able, '640x480').pixels, 640 * 480);
+  assert.equal(workOf({model: 'sdxl'}, able, '9000x9000').pixels, able.maxPixels);
   for (let steps = 1; steps < 500; steps += 1) times = learn(times, {...work, steps}, 1);
   assert.ok(Object.keys(times).length <= 60);
   assert.equal(expect(times, {...work, steps: 499}), 1);
@@ -195,11 +198,17 @@ test('times are learned, bounded, and scaled to other sizes', () => {
 test('time left is corrected by progress', () => {
   assert.deepEqual(judge({elapsed: 3, expected: null, progress: null}), {fraction: null, left: null});
   assert.deepEqual(judge({elapsed: 5, expected: 10, progress: null}), {fraction: 0.5, left: 5});
-  assert.deepEqual(judge({elapsed: 20, expected: 10, progress: null}), {fraction: 0.95, left: null});
+  assert.deepEqual(judge({elapsed: 20, expected: 10, progress: null}), {fraction: 0.95, left: null, overdue: true});
+  assert.match(leftText(judge({elapsed: 20, expected: 10, progress: null})), /longer/);
   assert.deepEqual(judge({elapsed: 5, expected: null, progress: 0.5}), {fraction: 0.5, left: 5});
   const slow = judge({elapsed: 18, expected: 20, progress: 0.5});
   assert.equal(slow.fraction, 0.5);
   assert.ok(slow.left > 9 && slow.left < 18);
+  // A model was loaded for 10 s before the first step.
+  const first = {progress: 0.1, elapsed: 11};
+  assert.deepEqual(judge({elapsed: 11, expected: null, progress: 0.1, first}), {fraction: 0.1, left: null});
+  assert.deepEqual(judge({elapsed: 15, expected: null, progress: 0.5, first}), {fraction: 0.5, left: 5});
+  assert.deepEqual(judge({elapsed: 40, expected: null, progress: 1, first}), {fraction: 1, left: 0});
 });
 
 const job = (more) => ({...newJob('id', {prompt: 'a'}, {task: 'generate', at: 1000, work: {}}), ...more});
@@ -214,6 +223,19 @@ test('news of the gateway change a running job, and no other', () => {
   assert.ok(withLive(running, {state: 'failed'}).error.message);
   const done = job({state: 'done'});
   assert.equal(withLive(done, {state: 'running'}), done);
+});
+
+test('a job begins when its turn comes, or when the engine says that it has', () => {
+  const one = job({id: '1', startedAt: 1000});
+  const two = job({id: '2', startedAt: 2000, begun: null});
+  const three = job({id: '3', startedAt: 3000, begun: null});
+  assert.equal(nextToBegin([three, two, one]), null);
+  assert.equal(nextToBegin([three, two, {...one, state: 'done'}]), two);
+  assert.equal(nextToBegin([{...one, state: 'done'}]), null);
+  const begun = withProgress(two, 0.2, 5000);
+  assert.deepEqual([begun.begun, begun.first], [5000, {progress: 0.2, at: 5000}]);
+  assert.deepEqual(withProgress(begun, 0.4, 6000).first, begun.first);
+  assert.equal(withProgress(two, 0, 5000), two);
 });
 
 test('pictures of an answer', () => {
@@ -254,5 +276,6 @@ test('errors name their field and what to do', () => {
   assert.equal(fieldOf({status: 503, param: 'model'}), null);
   assert.match(advice({status: 429}), /try again when a slot is free/);
   assert.match(advice({code: 'gpu_out_of_memory', status: 503}), /smaller size/);
+  for (const code of ['engine_unavailable', 'backend_error']) assert.match(advice({code, status: 503}), /not finished/);
   assert.equal(advice({status: 400}), null);
 });
