@@ -57,9 +57,19 @@ fn an_image_that_is_stored_and_deleted_at_once_has_its_record_or_neither_is_left
     let store = ImageStore::open(&dir).unwrap();
     for round in 0..40 {
         let name = store_for(&store, 1, round, &provenance("alice", "r1"));
+        let written = vec![(store.write(&image(1)).unwrap(), provenance("bob", "r2"))];
+        let (sender, begun) = mpsc::channel();
         thread::scope(|scope| {
-            scope.spawn(|| store.remove_owner(&name, &|owner| owner == "alice").unwrap());
-            scope.spawn(|| store_for(&store, 1, round, &provenance("bob", "r2")));
+            scope.spawn(|| {
+                begun.recv().unwrap();
+                // The record is flushed first, which takes a while: the two meet in some of the rounds.
+                (0..round * 20_000).for_each(|_| std::hint::spin_loop());
+                store.remove_owner(&name, &|owner| owner == "alice").unwrap();
+            });
+            scope.spawn(|| {
+                sender.send(()).unwrap();
+                store.commit(written, round).unwrap();
+            });
         });
         assert_eq!(store.read_metadata(&name).unwrap().owners, ["bob"], "he has just stored it");
         let (record, image) = (format!("{}.json", name.as_str()), name.as_str().to_owned());
