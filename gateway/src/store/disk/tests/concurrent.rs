@@ -59,16 +59,17 @@ fn an_image_that_is_stored_and_deleted_at_once_has_its_record_or_neither_is_left
         let name = store_for(&store, 1, round, &provenance("alice", "r1"));
         let written = vec![(store.write(&image(1)).unwrap(), provenance("bob", "r2"))];
         let (sender, begun) = mpsc::channel();
+        let (shared, shared_name) = (&store, &name);
         thread::scope(|scope| {
-            scope.spawn(|| {
+            scope.spawn(move || {
                 begun.recv().unwrap();
                 // The record is flushed first, which takes a while: the two meet in some of the rounds.
                 (0..round * 20_000).for_each(|_| std::hint::spin_loop());
-                store.remove_owner(&name, &|owner| owner == "alice").unwrap();
+                shared.remove_owner(shared_name, &|owner| owner == "alice").unwrap();
             });
-            scope.spawn(|| {
+            scope.spawn(move || {
                 sender.send(()).unwrap();
-                store.commit(written, round).unwrap();
+                shared.commit(written, round).unwrap();
             });
         });
         assert_eq!(store.read_metadata(&name).unwrap().owners, ["bob"], "he has just stored it");
