@@ -14,7 +14,7 @@ const CONNECTION = {
   connecting: '',
   open: '',
   paused: '',
-  lost: 'The gateway does not answer. Trying again.',
+  lost: 'The gateway does not answer. Retrying…',
   refused: '',
 };
 

@@ -82,6 +82,6 @@ function drawAge() {
     timer = null;
     return;
   }
-  setText(place.age, heard ? `Not live: all of this is ${duration(Date.now() / 1000 - heard)} old.` : 'Nothing was received yet.');
+  setText(place.age, heard ? `Not live: last heard from the gateway ${duration(Date.now() / 1000 - heard)} ago.` : 'Nothing has been received yet.');
   timer ??= setInterval(() => isSeen() && drawAge(), 1000);
 }

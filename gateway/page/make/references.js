@@ -1,5 +1,6 @@
 // The reference pictures of the form: chosen, dropped, pasted, or from the store.
 import {h, icon} from '../dom.js';
+import {dateTime} from '../format.js';
 import {isStoreName, storeNameOf} from './request.js';
 
 const READABLE = ['image/png', 'image/jpeg', 'image/webp'];
@@ -92,14 +93,15 @@ export class References {
   #hintText() {
     const {most} = this.#able;
     const count = this.#items.length;
-    if (!most) return `${this.#model} takes no references.${count ? ' These are kept, and not sent.' : ''}`;
-    if (count > most) return `${this.#model} takes ${most}: the others are kept, and not sent.`;
-    if (count === most) return `${this.#model} takes no more than ${most}.`;
+    if (!most) return `${this.#model} takes no references.${count ? ' These are kept but not sent.' : ''}`;
+    if (count > most) return `${this.#model} takes ${most}: the others are kept but not sent.`;
+    if (count === most) return `${count} of ${most}, the most that this model takes.`;
     return count ? `${count} of ${most}.` : `${canDrop ? 'Drop or paste, up to' : 'Up to'} ${most}.`;
   }
 
   #tile(item, index) {
     const sent = index < this.#able.used;
+    const name = item.stored ? `Picture of ${dateTime(parseInt(item.stored, 10))}` : item.name;
     const image = h('img', {
       src: item.address,
       alt: '',
@@ -115,14 +117,14 @@ export class References {
       // What is to be repainted is cut out of the picture; the colour behind it shows.
       image.style.maskImage = image.style.webkitMaskImage = `url(${item.maskAddress})`;
     }
-    const act = (label, name, action, disabled = false) => h('button.quiet.square', {
-      type: 'button', 'aria-label': `${label} ${item.name}`, title: label, disabled, onclick: action,
-    }, icon(name));
+    const act = (label, symbol, action, disabled = false) => h('button.quiet.square', {
+      type: 'button', 'aria-label': `${label} ${name}`, title: label, disabled, onclick: action,
+    }, icon(symbol));
     const many = this.#items.length > 1;
     return h(`li${sent ? '' : '.unused'}`, {},
       h('span.thumb', {}, h('span', {}, image)),
       h('div.reference-head', {},
-        h('span.reference-name', {dir: 'auto'}, item.name),
+        h('span.reference-name', {dir: 'auto'}, name),
         h('div.reference-actions', {},
           many && act('Move up', 'previous', () => this.#move(index, -1), index === 0),
           many && act('Move down', 'next', () => this.#move(index, 1), index === this.#items.length - 1),

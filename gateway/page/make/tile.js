@@ -6,7 +6,7 @@ import {judge, leftText} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
 
-const LOST = 'The gateway does not know this request any more: it was restarted, or the request never arrived. '
+const LOST = 'The gateway has no record of this request: it was restarted, or the request never arrived. '
   + 'There is no picture of it. ';
 
 export class Tile {
@@ -75,8 +75,8 @@ export class Tile {
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
     let rest = leftText({fraction, left});
     if (cancelling) rest = 'cancelling';
-    else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
-    else if (following && job.progress == null) rest = 'looking for it on the gateway';
+    else if (following && live.state !== 'open') rest = 'no connection; the gateway is asked about it when it answers';
+    else if (following && job.progress == null) rest = 'asking the gateway about it';
     setText(this.time, [duration(elapsed), rest].filter(Boolean).join(' · '));
   }
 
@@ -146,7 +146,7 @@ export class Tile {
       this.details.replaceChildren(this.prompt, h('div.running-row', {}, h('p.note', {}, 'Cancelled.'), retry, close));
       return;
     }
-    const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again to make it anew.' : 'Add its references again to make it anew.')} : job.error;
+    const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again.' : 'Add its references, then generate again.')} : job.error;
     const todo = advice(error);
     const box = alertBox(error, [todo && h('p.note', {}, todo), retry].filter(Boolean));
     // Before the box is gone: what had the focus must be known.
@@ -160,9 +160,9 @@ function settings(job, several) {
   const actual = {...job.pictures[0]?.settings};
   if (several) delete actual.seed;
   const rows = settingRows(actual, job.asked).map(([label, value, asked]) => h('div', {},
-    h('dt', {}, label), h('dd', {dir: 'auto'}, value, asked && h('span.asked', {}, ` asked: ${sizeText(asked)}`))));
+    h('dt', {}, label), h('dd', {dir: 'auto'}, value, asked && h('span.asked', {}, ` requested: ${sizeText(asked)}`))));
   if (job.took != null) rows.push(h('div', {}, h('dt', {}, 'Took'), h('dd', {}, job.took < 10 ? `${job.took.toFixed(1)} s` : duration(job.took))));
   const ignored = job.ignored ?? [];
   return h('div.settings', {}, h('dl', {}, rows),
-    ignored.length > 0 && h('p.note', {dir: 'auto'}, `Left out by the model: ${ignored.join(', ')}.`));
+    ignored.length > 0 && h('p.note', {dir: 'auto'}, `Not used by this model: ${ignored.map((name) => name.replaceAll('_', ' ')).join(', ')}.`));
 }

@@ -27,15 +27,15 @@ export function sortJobs(jobs) {
 
 const TASKS = {generate: 'Generate', edit: 'Edit', inpaint: 'Inpaint'};
 
-/** As in `Edit · sd-xl-base-1.0 · 1024x1024 · 4 pictures · kid`. */
+/** As in `Edit · sd-xl-base-1.0 · 1024 × 1024 · 4 pictures · kid`. */
 export function jobFacts(job) {
   const count = job.n > 1 ? `${job.n} pictures` : null;
-  return [TASKS[job.task] ?? job.task, job.model, job.size, count, job.token].filter(Boolean).join(' · ');
+  return [TASKS[job.task] ?? job.task, job.model, job.size?.replace('x', ' × '), count, job.token].filter(Boolean).join(' · ');
 }
 
 export function jobEnd(job, now) {
   const took = job.ended_at && job.started_at ? ` after ${duration(job.ended_at - job.started_at)}` : '';
-  if (job.state === 'running') return `for ${duration(now - job.started_at)}`;
+  if (job.state === 'running') return `${duration(now - job.started_at)} so far`;
   return `${{done: 'Done', failed: 'Failed', cancelled: 'Cancelled'}[job.state] ?? job.state}${took}`;
 }
 
@@ -65,13 +65,13 @@ export function facts({engine, gpu} = {}) {
   if (!gpu) return all;
   const value = (key, unit = '') => (gpu[key] == null ? null : `${gpu[key]}${unit}`);
   add('Card', `${gpu.name} (${gpu.index})`);
-  add('Memory', gpu['memory.total'] ? memory(gpu['memory.total']) : 'shared with the machine');
+  add('Memory', gpu['memory.total'] ? memory(gpu['memory.total']) : 'shared with the host');
   add('Driver', [value('driver_version'), gpu.cuda_version && `CUDA ${gpu.cuda_version}`].filter(Boolean).join(', '));
-  add('State', value('pstate'));
+  add('Power state', value('pstate'));
   add('Clock', value('clocks.sm', ' MHz'));
   add('Fan', value('fan.speed', ' %'));
   add('PCIe', gpu['pcie.link.gen.current'] && `generation ${gpu['pcie.link.gen.current']}, ${gpu['pcie.link.width.current'] ?? '?'} lanes`);
-  add('Identity', gpu.uuid);
+  add('UUID', gpu.uuid);
   return all;
 }
 

@@ -61,9 +61,9 @@ test('of an unknown model everything is asked', () => {
 });
 
 test('a model in one line', () => {
-  assert.equal(describe(sdxl), 'Makes and edits pictures · up to 16 references · masks');
+  assert.equal(describe(sdxl), 'Makes and edits · up to 16 references · masks');
   assert.equal(describe(filler), 'Repaints pictures · 1 reference · masks · no negative prompt, choice of steps, guidance or scheduler');
-  assert.match(describe({id: 'x'}), /not known/);
+  assert.match(describe({id: 'x'}), /does not say/);
   assert.equal(firstModel([editor, turbo, sdxl]), 'turbo');
   assert.equal(firstModel([]), '');
   assert.equal(firstModel([turbo, {...sdxl, default: true}]), sdxl.id);
@@ -136,6 +136,26 @@ test('what is wrong with the form, in words', () => {
   assert.equal(first({steps: '?'}), 'steps');
   assert.equal(first({size: CUSTOM, width: '65', height: '64'}), 'width');
   assert.equal(problems({...EMPTY, prompt: 'a', steps: '0'}, abilities(turbo)).length, 0);
+});
+
+test('LoRAs are typed one a line, sent as a list, and typed again from settings', () => {
+  const withLoras = {...sdxl, capabilities: {...sdxl.capabilities, max_loras: 2,
+    by_task: {...sdxl.capabilities.by_task, generate: {...sdxl.capabilities.by_task.generate, parameters: ['seed', 'loras']}}}};
+  const able = abilities(withLoras);
+  const form = {...EMPTY, prompt: 'a', loras: 'ink wash: 0.8\n\n sketch:v2\nthird : -.5 '};
+  assert.equal(able.takes.loras, true);
+  assert.equal(abilities(null).takes.loras, false, 'an unknown model');
+  const expected = [{name: 'ink wash', weight: 0.8}, {name: 'sketch:v2', weight: 1}, {name: 'third', weight: -0.5}];
+  assert.deepEqual(fields(form, able).loras, expected);
+  assert.equal('loras' in fields(form, abilities(sdxl)), false);
+  assert.match(problems(form, able)[0].message, /at most 2 LoRAs/);
+  assert.match(problems({...form, loras: 'a: 5'}, able)[0].message, /from -4 to 4/);
+  assert.match(problems({...form, loras: ': 1'}, able)[0].message, /one LoRA per line/);
+  assert.equal(multipart({loras: expected}, [], null).get('loras'), JSON.stringify(expected));
+  const again = formOf({prompt: 'a', loras: expected}, []).form;
+  assert.deepEqual(fields({...again, n: '1'}, able).loras, expected);
+  assert.equal(formOf({prompt: 'a', requested: {loras: [{name: 'l'}]}}, []).form.loras, 'l: 1');
+  assert.deepEqual(settingRows({loras: [{name: 'l', weight: 0.5}]}, {loras: [{name: 'l', weight: 0.5}]}), [['LoRAs', 'l (0.5)', null]]);
 });
 
 test('names of the store', () => {
@@ -232,7 +252,7 @@ test('errors name their field and what to do', () => {
   assert.equal(fieldOf({status: 400, param: 'image[3]'}), 'references');
   assert.equal(fieldOf({status: 404, param: 'model'}), 'model');
   assert.equal(fieldOf({status: 503, param: 'model'}), null);
-  assert.match(advice({status: 429}), /try again when a job has ended/);
+  assert.match(advice({status: 429}), /try again when a slot is free/);
   assert.match(advice({code: 'gpu_out_of_memory', status: 503}), /smaller size/);
   assert.equal(advice({status: 400}), null);
 });
