@@ -138,13 +138,33 @@ impl Grant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{
-        route_images,
-        tests::{backends, image_request, rules},
+    use crate::{
+        config::{ImagesConfig, ProbeRules},
+        health::model_cache::ModelCache,
+        metrics::Metrics,
+        policy::{
+            route_images,
+            tests::{backends, image_request, rules},
+        },
+        store::disk::tests::temporary,
     };
 
     fn ready() -> Ready {
         Ready::assume(route_images(&backends(), &rules(), &image_request(None, "")).unwrap())
+    }
+
+    #[test]
+    fn a_backend_that_was_not_probed_yet_is_not_ready_and_the_mock_always_is() {
+        let second = std::time::Duration::from_secs(1);
+        let probes = ProbeRules { interval: second, timeout: second, threshold: 3 };
+        let cache = ModelCache::open(&temporary("require-ready"));
+        let health = Monitors::new(&backends(), probes, &Arc::new(Metrics::new([])), cache);
+        let ready = |engine| {
+            let rules = ImagesConfig { engine, ..rules() };
+            require_ready(&health, route_images(&backends(), &rules, &image_request(None, "")).unwrap())
+        };
+        assert_eq!(ready(ImageEngine::Backend).unwrap_err().class, "gpu_heavy");
+        assert!(ready(ImageEngine::Mock).is_ok());
     }
 
     #[test]

@@ -215,6 +215,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_backend_used_is_the_class_or_the_mock() {
+        for (engine, used) in [(ImageEngine::Backend, "gpu_heavy"), (ImageEngine::Mock, "mock")] {
+            let rules = ImagesConfig { engine, ..rules() };
+            let routed = route_images(&backends(), &rules, &image_request(None, "")).unwrap();
+            assert_eq!(routed.backend_used(), used);
+        }
+    }
+
+    #[test]
     fn another_class_is_rejected_by_its_capabilities() {
         for name in ["local_mlx", "mlx"] {
             let supported = vec!["chat".to_owned(), "embeddings".to_owned()];

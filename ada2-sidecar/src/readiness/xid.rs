@@ -77,5 +77,18 @@ mod tests {
         for fatal in [46, 48, 62, 64, 74, 79, 95, 119, 120, 140, 54, 110, 136, 143, 155, 156, 158] {
             assert_eq!(XidPolicy::for_code(fatal), XidPolicy::Fatal, "{fatal}");
         }
+        assert_eq!(XidPolicy::for_code(94), XidPolicy::FatalForEngine);
+        assert_eq!([63, 92].map(XidPolicy::for_code), [XidPolicy::LatchedWarning; 2]);
+        assert_eq!([45, 154].map(XidPolicy::for_code), [XidPolicy::Ignore; 2]);
+    }
+
+    #[test]
+    fn every_code_that_has_a_policy_of_its_own_is_described() {
+        let unknown = description(12345);
+        assert_eq!(unknown, "see NVIDIA's catalogue of XIDs");
+        let policies = (0..1000).filter(|code| XidPolicy::for_code(*code) != XidPolicy::Application);
+        for code in policies.chain([13, 31, 43, 68, 109, 999]) {
+            assert_ne!(description(code), unknown, "{code}");
+        }
     }
 }

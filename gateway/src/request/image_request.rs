@@ -250,6 +250,16 @@ mod tests {
     }
 
     #[test]
+    fn a_task_has_a_path_a_name_in_records_and_an_event_that_ends_its_stream() {
+        let names = |task: ImageTask| (task.path(), task.name(false), task.name(true), task.completed_event());
+        assert_eq!(
+            names(ImageTask::Generation),
+            ("images/generations", "generate", "generate", "image_generation.completed")
+        );
+        assert_eq!(names(ImageTask::Edit), ("images/edits", "edit", "inpaint", "image_edit.completed"));
+    }
+
+    #[test]
     fn a_minimal_request_asks_for_one_image() {
         let request = parse(r#"{"prompt":"a cat","model":null,"n":null,"stream":false}"#).unwrap();
         assert_eq!(

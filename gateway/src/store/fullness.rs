@@ -8,13 +8,8 @@ use super::index::StoreTotals;
 const MIN_FREE_BYTES: u64 = 64 << 20;
 
 /// What must be free on a disk of this size before so many bytes are written. A disk of size 0 reports nothing.
-pub(crate) const fn required_free(total: u64, bytes: u64) -> u64 {
-    let quarter = total / 4;
-    match (total, quarter < MIN_FREE_BYTES) {
-        (0, _) => 0,
-        (_, true) => quarter.saturating_add(bytes),
-        (_, false) => MIN_FREE_BYTES.saturating_add(bytes),
-    }
+pub(crate) fn required_free(total: u64, bytes: u64) -> u64 {
+    if total == 0 { 0 } else { MIN_FREE_BYTES.min(total / 4).saturating_add(bytes) }
 }
 
 /// Nearly full from 90 % until below 88 %, so that a level at the edge does not repeat the warning.
@@ -125,6 +120,8 @@ mod tests {
             warning.starts_with("the image store uses 19 GiB of 20 GiB (95 %, UI_IMAGE_STORE_MAX_BYTES)"),
             "{warning}"
         );
-        assert_eq!((human_size(9), human_size(20 << 10)), ("9 bytes".to_owned(), "20 KiB".to_owned()));
+        for (bytes, text) in [(9, "9 bytes"), ((10 << 10) - 1, "10239 bytes"), (10 << 10, "10 KiB")] {
+            assert_eq!(human_size(bytes), text);
+        }
     }
 }

@@ -51,7 +51,20 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Extension, Router, body::Body, routing::get};
+    use tower_service::Service;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_handler_and_the_client_get_the_same_id() {
+        let handler = |Extension(id): Extension<RequestId>| async move { id.as_str().to_owned() };
+        let mut app = Router::new().route("/", get(handler)).layer(axum::middleware::from_fn(layer));
+        let request = Request::builder().header(X_REQUEST_ID, "mine").body(Body::empty()).unwrap();
+        let response = app.call(request).await.unwrap();
+        assert_eq!(response.headers()[X_REQUEST_ID], "mine");
+        assert_eq!(axum::body::to_bytes(response.into_body(), 100).await.unwrap(), "mine");
+    }
 
     #[test]
     fn a_valid_id_is_kept_and_any_other_replaced() {
