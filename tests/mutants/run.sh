@@ -26,7 +26,7 @@ gateway_request     gateway       request::          request.rs request/**
 gateway_retention   gateway       store::retention,store::fullness  store/retention.rs store/fullness.rs
 gateway_store       gateway       store::            store/metadata.rs store/listing.rs store/index.rs
 gateway_health      gateway       health::           health.rs health/state.rs health/history.rs health/viewers.rs health/model_cache.rs
-sidecar_readiness   ada2-sidecar  readiness::        readiness/rules.rs readiness/rules/** readiness/alarm.rs readiness/latch.rs readiness/xid.rs
+sidecar_readiness   ada2-sidecar  readiness::rules,readiness::alarm,readiness::latch,readiness::xid  readiness/rules.rs readiness/rules/** readiness/alarm.rs readiness/latch.rs readiness/xid.rs
 sidecar_images      ada2-sidecar  images::           images/[!t]*.rs images/task.rs images/tests.rs images/choice/**
 sidecar_models      ada2-sidecar  images::           images/models/**
 sidecar_template    ada2-sidecar  images::,engine::  images/template.rs images/template/*.rs images/template/repeat/**
@@ -114,8 +114,9 @@ done
 cargo mutants --version >/dev/null 2>&1 || { echo "cargo-mutants is missing: cargo install --locked cargo-mutants" >&2; exit 2; }
 mkdir -p "$out"
 copy_tree
-# No debug symbols: half the time of building. Proptest must not remember one mutant's failure for the next.
-export CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=true
+# No debug symbols: half the time of building. Proptest must not remember one mutant's failure for the next, and must not
+# take longer than the build.
+export CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=true PROPTEST_CASES=32
 if [ "$mode" = diff ]; then
     git diff "$reference" -- '*.rs' >"$out/diff"
 fi

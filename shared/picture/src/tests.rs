@@ -97,6 +97,17 @@ fn complete_images_are_detected() {
 }
 
 #[test]
+fn a_format_has_a_mime_type_an_extension_and_a_name() {
+    for (format, names) in [
+        (Format::Png, ("image/png", "png", "png")),
+        (Format::Jpeg, ("image/jpeg", "jpg", "jpeg")),
+        (Format::Webp, ("image/webp", "webp", "webp")),
+    ] {
+        assert_eq!((format.mime(), format.extension(), format.name()), names);
+    }
+}
+
+#[test]
 fn a_truncated_image_or_one_with_a_tail_is_invalid() {
     for complete in all() {
         for end in 0..complete.len() {

@@ -141,3 +141,54 @@ fn mapped_addresses_are_unmapped() {
         assert!(!is_in_ranges(outside.parse().unwrap(), &ranges), "{outside}");
     }
 }
+
+#[test]
+fn who_may_come_depends_on_the_address_on_its_certainty_and_on_a_token() {
+    use AddressError::{NotAllowed, Uncertain};
+    use ForwardingError::{Conflicting, Malformed, UntrustedPeer};
+    let allowed: &[IpNet] = &["192.168.0.0/16".parse().unwrap()];
+    let elsewhere: &[IpNet] = &["172.16.0.0/12".parse().unwrap()];
+    for (error, ranges, token_checked, expected) in [
+        (None, None, false, Ok(())),
+        (None, Some(allowed), false, Ok(())),
+        (None, Some(elsewhere), false, Err(NotAllowed)),
+        (None, Some(elsewhere), true, Err(NotAllowed)),
+        (None, Some(&[][..]), true, Err(NotAllowed)),
+        (Some(UntrustedPeer), Some(allowed), false, Err(Uncertain(UntrustedPeer))),
+        (Some(UntrustedPeer), None, false, Err(Uncertain(UntrustedPeer))),
+        (Some(UntrustedPeer), Some(allowed), true, Ok(())),
+        (Some(UntrustedPeer), Some(elsewhere), true, Err(NotAllowed)),
+        (Some(Malformed), None, false, Err(Uncertain(Malformed))),
+        (Some(Malformed), Some(allowed), true, Err(Uncertain(Malformed))),
+        (Some(Malformed), None, true, Ok(())),
+        (Some(Conflicting), None, true, Err(Uncertain(Conflicting))),
+        (Some(Conflicting), Some(allowed), false, Err(Uncertain(Conflicting))),
+    ] {
+        let client = ClientInfo { forwarding_error: error, ..client("192.168.1.7", &[]) };
+        assert_eq!(
+            client.check_address(ranges, token_checked),
+            expected,
+            "{error:?} {ranges:?} {token_checked}"
+        );
+    }
+}
+
+#[test]
+fn an_uncertain_address_is_explained_with_what_to_do() {
+    for (error, part) in [
+        (ForwardingError::UntrustedPeer, "add its address to TRUSTED_PROXIES."),
+        (ForwardingError::Malformed, "malformed or hides"),
+        (ForwardingError::Conflicting, "contradict each other"),
+    ] {
+        assert!(error.message("TRUSTED_PROXIES").contains(part), "{error:?}");
+    }
+}
+
+#[test]
+fn a_request_that_came_over_no_listener_is_nobodys() {
+    let mut request = Request::new(());
+    assert_eq!(ClientInfo::of(&request, &[]), Err(AddressError::NotAllowed));
+    request.extensions_mut().insert(PeerAddr("192.168.1.7:5".parse().unwrap()));
+    let found = ClientInfo::of(&request, &[]).unwrap();
+    assert_eq!(found.address.to_string(), "192.168.1.7");
+}
