@@ -1,5 +1,7 @@
 //! Complete, damaged and empty images. The output of real encoders is tested in `ada2-sidecar`.
 
+mod bounds;
+
 use super::*;
 
 fn chunk(kind: &[u8], data: &[u8]) -> Vec<u8> {

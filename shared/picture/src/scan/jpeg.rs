@@ -67,7 +67,7 @@ impl Jpeg {
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.state {
-                JpegState::Segment { of: Segment::Frame(code), left } if self.frame.is_none() => {
+                JpegState::Segment { of: Segment::Frame(code), left } => {
                     let Some(head) = self.head.fill(&mut bytes) else { return };
                     self.state = self.enter_frame(code, head, left);
                     continue;
@@ -115,12 +115,6 @@ impl Jpeg {
             (JpegState::Length { of, high: None }, _) => JpegState::Length { of, high: Some(byte) },
             (JpegState::Length { of, high: Some(high) }, _) => {
                 match u64::from(u16::from_be_bytes([high, byte])).checked_sub(2) {
-                    Some(left)
-                        if matches!(of, Segment::Frame(_))
-                            && left < FRAME_HEADER_LEN as u64 + COMPONENT_LEN =>
-                    {
-                        JpegState::Malformed
-                    }
                     Some(0) => Self::state_after(of),
                     Some(left) => JpegState::Segment { of, left },
                     None => JpegState::Malformed,
@@ -166,7 +160,7 @@ impl Jpeg {
             height: u16::from_be_bytes([h0, h1]),
             // With Huffman codes a block has at least one bit, perhaps one for four blocks of a subsampled component. An
             // arithmetic coder needs less, with no known bound.
-            max_blocks_per_byte: if code < 0xC8 { 8 * 4 } else { 4096 },
+            max_blocks_per_byte: if matches!(code, 0xC9..=0xCF) { 4096 } else { 8 * 4 },
         });
         JpegState::Segment { of: Segment::Other, left: length - FRAME_HEADER_LEN as u64 }
     }
@@ -174,7 +168,9 @@ impl Jpeg {
     const fn state_after(of: Segment) -> JpegState {
         match of {
             Segment::Scan => JpegState::Entropy { marked: false },
-            Segment::Frame(_) | Segment::Other => JpegState::Marker,
+            Segment::Other => JpegState::Marker,
+            // It ends before its header.
+            Segment::Frame(_) => JpegState::Malformed,
         }
     }
 }

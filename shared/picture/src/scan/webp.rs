@@ -100,7 +100,7 @@ impl Webp {
             b"VP8 " => WebpChunk::Lossy,
             b"VP8L" => WebpChunk::Lossless,
             b"VP8X" if self.is_at_begin() => WebpChunk::Extended,
-            b"ANMF" if !in_frame && self.canvas.is_some() && length.is_multiple_of(2) => WebpChunk::Frame,
+            b"ANMF" if !in_frame => WebpChunk::Frame,
             b"VP8X" | b"ANMF" => return None,
             _ => {
                 self.skip = padded(length);
