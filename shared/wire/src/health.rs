@@ -178,15 +178,48 @@ mod tests {
         assert!(!report.admits(), "an unknown status admits nothing");
     }
 
+    fn report(status: ReadyStatus, checks: Vec<Check>) -> ReadyReport {
+        let engine =
+            EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 0 };
+        ReadyReport { status, checks, gpu: None, engine, since: 1, sampled_at: 1.0 }
+    }
+
+    #[test]
+    fn requests_are_admitted_while_nothing_fails() {
+        for (status, admits) in [
+            (ReadyStatus::Ready, true),
+            (ReadyStatus::Degraded, true),
+            (ReadyStatus::NotReady, false),
+            (ReadyStatus::Unrecognized, false),
+        ] {
+            assert_eq!(report(status, Vec::new()).admits(), admits, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn warnings_and_failures_are_told_apart() {
+        let check = |name: &str, status| Check::pass(name, "", "").with_status(status, "why");
+        let (warn, fail) = (check("disk", CheckStatus::Warn), check("nvml", CheckStatus::Fail));
+        let passing = Check::pass("slots", "", "");
+        let of = |checks: &[&Check]| report(ReadyStatus::NotReady, checks.iter().copied().cloned().collect());
+        let both = of(&[&passing, &warn, &fail]);
+        assert_eq!(both.warnings(), ["disk: why"]);
+        assert_eq!(both.failing_message(), "nvml: why");
+        assert!(both.fails_only("nvml") && !both.fails_only("disk") && !both.fails_only("slots"));
+        assert!(!of(&[&passing]).fails_only("slots"));
+        assert!(!of(&[&fail, &check("engine_queue", CheckStatus::Fail)]).fails_only("nvml"), "not alone");
+        let summary = |status| ReadyReport { status, ..both.clone() }.summary();
+        assert_eq!(
+            [ReadyStatus::Ready, ReadyStatus::Degraded, ReadyStatus::Unrecognized].map(summary),
+            ["ready", "degraded: disk: why", "unrecognized"]
+        );
+    }
+
     #[test]
     fn the_sidecars_limit_is_parsed_from_its_slots() {
         let limit = |name: &str, observed: &str| {
             let check = Check::pass(name, observed, "any");
-            let engine =
-                EngineReport { kind: "builtin".into(), url: None, version: None, queue_depth: 0, models: 0 };
-            let checks = vec![Check::pass("nvml", "1 of 9", ""), check];
-            ReadyReport { status: ReadyStatus::Ready, checks, gpu: None, engine, since: 1, sampled_at: 1.0 }
-                .max_concurrency()
+            report(ReadyStatus::Ready, vec![Check::pass("nvml", "1 of 9", ""), check]).max_concurrency()
         };
         assert_eq!(limit("slots", "0 of 4 taken"), Some(4));
         assert_eq!(
@@ -199,20 +232,8 @@ mod tests {
     fn the_summary_has_the_failing_checks() {
         let fail = Check::pass("engine_queue", "paused", "running")
             .with_status(CheckStatus::Fail, "paused: resume it");
-        let report = ReadyReport {
-            status: ReadyStatus::NotReady,
-            checks: vec![Check::pass("nvml", "loaded", "loaded"), fail],
-            gpu: None,
-            engine: EngineReport {
-                kind: "invokeai".into(),
-                url: None,
-                version: None,
-                queue_depth: 0,
-                models: 0,
-            },
-            since: 1,
-            sampled_at: 1.0,
-        };
+        let checks = vec![Check::pass("nvml", "loaded", "loaded"), fail];
+        let report = report(ReadyStatus::NotReady, checks);
         assert_eq!(report.summary(), "not_ready: engine_queue: paused: resume it");
     }
 }

@@ -142,3 +142,38 @@ fn a_trusted_x_forwarded_host_replaces_host() {
         assert!(!check(origin, host), "{origin} at {host}");
     }
 }
+
+#[test]
+fn a_list_is_split_at_commas_but_not_within_a_password() {
+    for (text, items) in [
+        ("", &[][..]),
+        (" a.example, ,http://ui:8080,b", &["a.example", "http://ui:8080", "b"]),
+        ("ada2,http://me:x,y@ui,b", &["ada2", "http://me:x,y@ui", "b"]),
+        ("http://a:1,http://me@b", &["http://a:1", "http://me@b"]),
+    ] {
+        assert_eq!(split_entries(text), items, "{text}");
+    }
+}
+
+#[test]
+fn both_lists_are_read_and_an_entry_that_could_never_match_is_a_problem() {
+    use crate::settings::SettingSpec;
+    const KEYS: &[SettingSpec] =
+        &[SettingSpec::new("hosts", "T_HOSTS", ""), SettingSpec::new("origins", "T_ORIGINS", "")];
+    let read = |hosts: &str, origins: &str| {
+        let flags = clap::Command::new("t").get_matches_from(["t"]);
+        let env = |name: &str| Some(if name == "T_HOSTS" { hosts } else { origins }.to_owned());
+        let mut settings = Settings::resolve(KEYS, &flags, &env, &|_| None);
+        let guard = Guard::from_settings(&mut settings, "hosts", "origins");
+        (guard, settings.problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (guard, problems) = read("ada2.example, .fritz.box", "https://ui.example");
+    let guard = guard.unwrap();
+    assert!(guard.allowed_hosts[0].matches("ada2.example") && guard.allowed_hosts[1].matches("a.fritz.box"));
+    assert_eq!(guard.allowed_origins, [WebOrigin::parse("https://ui.example").unwrap()]);
+    assert_eq!(problems, [""; 0]);
+    let (guard, problems) = read("ada2.example", "http://me:hu,sh@ui, ui");
+    assert!(guard.is_none() && problems.len() == 2, "{problems:?}");
+    assert!(problems[0].contains("no user name or password") && !problems[0].contains("sh"), "{problems:?}");
+    assert!(problems[1].contains("found \"ui\""), "{problems:?}");
+}
