@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_task_has_a_path_a_name_in_records_and_an_event_that_ends_its_stream() {
-        let names = |task: ImageTask| (task.path(), task.name(false), task.name(true), task.completed_event());
+        let names =
+            |task: ImageTask| (task.path(), task.name(false), task.name(true), task.completed_event());
         assert_eq!(
             names(ImageTask::Generation),
             ("images/generations", "generate", "generate", "image_generation.completed")
