@@ -55,13 +55,15 @@ hash_of() {
     sources_of "$1" | sed 's|^|:(glob)|' | xargs git ls-files --cached --others --exclude-standard -- "$config" |
         sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1
 }
+has_changed() { ! sources_of "$1" | sed 's|^|:(glob)|' | xargs git diff --quiet "$reference" --; }
 
-# cargo-mutants changes files in place, so it gets a copy. At a path that stays, so that little is built again.
+# cargo-mutants changes files in place, so it gets a copy. At a path that stays, so that dependencies are not built again; all
+# files are new (-m), or cargo would take what it built of the last mutant for what it builds now.
 copy_tree() {
     mkdir -p "$tree"
     git ls-files --cached --others --exclude-standard -z >"$out/files"
     (cd "$tree" && find . -type f -name '*.rs' -exec rm -f {} +)
-    tar --null --ignore-failed-read -cf - -T "$out/files" 2>/dev/null | tar -xf - -C "$tree"
+    tar --null --ignore-failed-read -cf - -T "$out/files" 2>/dev/null | tar -xmf - -C "$tree"
 }
 
 lines() { [ -e "$1" ] && wc -l <"$1" || echo 0; }
@@ -74,7 +76,7 @@ report() {
     timeout=$(lines "$results/timeout.txt")
     unviable=$(lines "$results/unviable.txt")
     tried=$((caught + timeout + missed))
-    score=$([ "$tried" = 0 ] && echo 100 || echo $(((caught + timeout) * 1000 / tried)) | sed 's/.$/.&/')
+    score=$([ "$tried" = 0 ] && echo 1000 || echo $(((caught + timeout) * 1000 / tried)) | sed 's/.$/.&/')
     echo "| $1 | $((tried + unviable)) | $caught | $missed | $timeout | $unviable | $score % |"
 }
 
@@ -118,17 +120,21 @@ copy_tree
 # take longer than the build.
 export CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=true PROPTEST_CASES=32
 if [ "$mode" = diff ]; then
-    git diff "$reference" -- '*.rs' >"$out/diff"
+    out=$out/diff
+    rm -rf "$out"
+    mkdir -p "$out"
+    git diff "$reference" -- '*.rs' >"$out/changes"
 fi
 failed=0
 echo '| module | mutants | caught | missed | timeout | unviable | score |'
 echo '|---|---|---|---|---|---|---|'
 for module in $names; do
+    [ "$mode" != diff ] || has_changed "$module" || continue
     hash=$(hash_of "$module")
     code=0
     case $mode in
         again) mutate "$module" --iterate || code=$? ;;
-        diff) mutate "$module" --in-diff="$out/diff" || code=$? ;;
+        diff) mutate "$module" --in-diff="$out/changes" || code=$? ;;
         all)
             if [ "$(cat "$out/$module/done" 2>/dev/null)" != "$hash" ]; then
                 rm -rf "${out:?}/$module"
@@ -139,13 +145,13 @@ for module in $names; do
     # 2: some are missed; 3: some tests took too long, as an endless loop does. Anything else is no result.
     case $code in
         0 | 2 | 3) ;;
-        *) tail -n 20 "$out/$module/log" >&2; echo "cargo mutants failed with $code" >&2; exit 2 ;;
+        *) tail -n 20 "$out/$module/log" >&2; echo "$module: no result; $out/$module/log says why" >&2; exit 2 ;;
     esac
     [ "$mode" = diff ] || echo "$hash" >"$out/$module/done"
     report "$module"
     [ ! -s "$out/$module/mutants.out/missed.txt" ] || sed 's/^/    missed: /' "$out/$module/mutants.out/missed.txt" >&2
     missed=$(lines "$out/$module/mutants.out/missed.txt")
-    tried=$((missed + $(cat "$out/$module"/mutants.out/*caught.txt "$out/$module/mutants.out/timeout.txt" | wc -l)))
+    tried=$((missed + $(cat "$out/$module"/mutants.out/*caught.txt "$out/$module/mutants.out/timeout.txt" 2>/dev/null | wc -l)))
     allowed=$([ "$mode" = diff ] && echo 0 || echo $((tried * (100 - least) / 100)))
     [ "$missed" -le "$allowed" ] || failed=1
 done
