@@ -106,6 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn a_data_url_is_told_from_any_other() {
+        for (text, is_data) in [
+            ("data:image/png;base64,aGk=", true),
+            ("data:image/png,aGk=", false),
+            ("http://10.0.0.1/x.png", false),
+            ("", false),
+        ] {
+            let json = format!("\"{text}\"");
+            let value: &RawValue = serde_json::from_str(&json).unwrap();
+            assert_eq!(ImageUrl::from_value(value).unwrap().is_data(), is_data, "{text}");
+        }
+    }
+
+    #[test]
     fn base64_is_parsed_as_browsers_do() {
         for text in [
             "data:;base64,aGk_-w==",
