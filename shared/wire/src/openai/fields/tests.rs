@@ -164,7 +164,11 @@ fn a_long_list_does_not_pass_for_an_empty_one() {
     for (length, is_read) in [(MAX_LIST_LEN, true), (MAX_LIST_LEN + 1, false)] {
         let text = format!("[0{}]", " ".repeat(length - 3));
         assert_eq!(in_form(&text).is_ok(), is_read, "{length} in a form");
-        assert_eq!(parse(&format!("{{\"a\":{text}}}")).unwrap().list("a").is_ok(), is_read, "{length} in JSON");
+        assert_eq!(
+            parse(&format!("{{\"a\":{text}}}")).unwrap().list("a").is_ok(),
+            is_read,
+            "{length} in JSON"
+        );
     }
 }
 
