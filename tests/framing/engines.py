@@ -55,6 +55,21 @@ class Engine:
     def received(self, peer, data):
         self._open[peer].received += data
 
+    @staticmethod
+    def client(connection, seen):
+        """What the front says, without one the connection's own address."""
+        return seen.forwarded_for.partition(b",")[0].decode("latin1").strip() or connection.peer[0]
+
+    def by_client(self):
+        """What it saw, in that order, by the client's address."""
+        found = {}
+        for connection in self.connections:
+            for seen in connection.seen:
+                found.setdefault(self.client(connection, seen), []).append(seen)
+        for of_one in found.values():
+            of_one.sort(key=lambda seen: seen.number)
+        return found
+
     def saw(self, peer, method, target, headers):
         forwarded = [value for name, value in headers if name.lower() == b"x-forwarded-for"]
         seen = Seen(next(self._numbers), method, target, b",".join(forwarded))

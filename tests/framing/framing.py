@@ -28,6 +28,11 @@ SETTLE = 0.5
 BITES = 25
 
 
+def client_address(number):
+    """One per case: the engine is told it, so each request there belongs to a case or to nobody."""
+    return f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
+
+
 @dataclass
 class Case:
     payload: Payload
@@ -42,19 +47,16 @@ class Case:
         data = payload.data.replace(b"CASEID", b"%06d" % number)
         edges = [0, *cuts, len(data)]
         pieces = [data[start:end] for start, end in zip(edges, edges[1:])]
-        # One address per case: the engine is told it, so each request there belongs to a case or to nobody.
-        address = f"127.{1 + number // 62500}.{number // 250 % 250}.{1 + number % 250}"
-        return cls(payload, pieces, strict.requests(data), address)
+        return cls(payload, pieces, strict.requests(data), client_address(number))
 
 
 class Run:
     """Payloads through one front to one engine."""
 
     def __init__(self, front, engine, cases):
-        self.front, self.engine, self.cases, self.strays = front, engine, cases, []
+        self.front, self.engine, self.cases = front, engine, cases
 
     async def go(self):
-        first = len(self.engine.connections)
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(case):
@@ -63,27 +65,15 @@ class Run:
 
         await asyncio.gather(*map(one, self.cases))
         await asyncio.sleep(SETTLE)
-        self.judge(self.engine.connections[first:])
-
-    def judge(self, connections):
-        by_address = {case.address: case for case in self.cases}
-        for connection in connections:
-            for seen in connection.seen:
-                address = seen.forwarded_for.partition(b",")[0].decode("latin1").strip() or connection.peer[0]
-                if address in by_address:
-                    by_address[address].outcome.seen.append(seen)
-                elif b"/f/" in seen.target:
-                    self.strays.append(f"nobody's request: {seen.method} {seen.target}")
-            if self.front.proves:
-                self.strays += judge_connection(connection)
+        by_client = self.engine.by_client()
         for case in self.cases:
-            case.outcome.seen.sort(key=lambda seen: seen.number)
+            case.outcome.seen = by_client.get(case.address, [])
             case.problems = judge(case.reading, case.outcome)
             counted = sum(1 for seen in case.outcome.seen if seen.complete is not False)
-            if self.front.proves and case.payload.least is not None and not case.problems:
-                if not case.payload.least <= counted <= case.payload.most:
-                    expected = f"{case.payload.least} to {case.payload.most}"
-                    case.problems.append(f"the engine saw {counted} requests, not {expected}")
+            payload = case.payload
+            if self.front.proves and payload.least is not None and not case.problems:
+                if not payload.least <= counted <= payload.most:
+                    case.problems.append(f"the engine saw {counted} requests, not {payload.least} to {payload.most}")
 
     def broken(self):
         return [case for case in self.cases if case.problems]
@@ -96,8 +86,6 @@ def reports(run):
                f"    strictly {case.reading.end} {case.reading.why} {[(m.method, m.target) for m in case.reading.messages]}\n"
                f"    seen     {[(s.method, s.target, s.body[:60], s.complete) for s in case.outcome.seen]}\n"
                f"    answered {case.outcome.statuses()}, {'closed' if case.outcome.closed else 'open'}")
-    for stray in run.strays:
-        yield f"{run.front.name} to {run.engine.name}: {stray}"
 
 
 def table(runs):
@@ -110,6 +98,31 @@ def table(runs):
     return "\n".join(rows) + "\n"
 
 
+def kind(case):
+    if case.problems:
+        return "desync"
+    if not case.outcome.seen:
+        return "refused"
+    return "in part" if max(case.outcome.statuses(), default=0) >= 400 else "passed"
+
+
+def by_family(runs):
+    """A row per family: payloads, of how many a parser sees something else behind a naive proxy, what the programs do."""
+    families = {}
+    for cases in zip(*(run.cases for run in runs)):
+        counts = families.setdefault(cases[0].payload.family, Counter())
+        counts["payloads"] += 1
+        for front in ("first", "sidecar", "gateway"):
+            kinds = {kind(case) for run, case in zip(runs, cases) if front in run.front.name}
+            counts[front, "desync" if "desync" in kinds else kinds.pop() if len(kinds) == 1 else "in part"] += 1
+    yield "| family | payloads | desync behind a naive proxy | sidecar: passed, in part, refused | gateway and sidecar | desync |"
+    yield "|---|---|---|---|---|---|"
+    for family, counts in families.items():
+        done = [", ".join(str(counts[front, one]) for one in ("passed", "in part", "refused")) for front in ("sidecar", "gateway")]
+        broken = counts["sidecar", "desync"] + counts["gateway", "desync"]
+        yield f"| {family} | {counts['payloads']} | {counts['first', 'desync']} | {done[0]} | {done[1]} | {broken} |"
+
+
 def disagreements(runs):
     """Payloads of which the parsers themselves, asked directly, see different numbers of requests."""
     counts = zip(*([len(case.outcome.seen) for case in run.cases] for run in runs))
@@ -118,12 +131,9 @@ def disagreements(runs):
 
 def summary(runs):
     for run in runs:
-        kinds = Counter()
-        for case in run.cases:
-            statuses = case.outcome.statuses()
-            kinds["desync" if case.problems else "refused" if not case.outcome.seen else "partly" if max(statuses, default=0) >= 400 else "seen"] += 1
-        yield (f"{run.front.name:9} to {run.engine.name:9} {kinds['seen']:5} passed, {kinds['partly']:5} passed in part, "
-               f"{kinds['refused']:5} refused, {kinds['desync']:5} desync, {len(run.strays):3} stray")
+        kinds = Counter(map(kind, run.cases))
+        yield (f"{run.front.name:9} to {run.engine.name:9} {kinds['passed']:5} passed, {kinds['in part']:5} in part, "
+               f"{kinds['refused']:5} refused, {kinds['desync']:5} desync")
 
 
 class Harness:
@@ -149,6 +159,18 @@ class Harness:
         for payload, *cuts in payloads:
             self.number += 1
             yield Case.of(self.number, payload, *cuts)
+
+    def strays(self):
+        """What the engines got from our programs and belongs to no client."""
+        clients = {client_address(number + 1) for number in range(self.number)}
+        for engine in self.engines:
+            for connection in engine.connections:
+                if connection.peer[0] != "127.0.0.1":
+                    continue
+                yield from (f"{engine.name}: {problem}" for problem in judge_connection(connection))
+                for seen in connection.seen:
+                    if b"/f/" in seen.target and engine.client(connection, seen) not in clients:
+                        yield f"{engine.name}: nobody's request: {seen.method} {seen.target}, from {seen.forwarded_for}"
 
     async def run(self, payloads, only_proofs=False):
         """By front: a run for each engine. Fronts one after the other, engines beside one another."""
@@ -191,7 +213,7 @@ async def main():
         print(f"{len(chosen)} payloads")
         print("\n".join(summary(runs)))
         print(f"asked directly, the three parsers disagree about {disagreements([run for run in runs if run.front.name == 'direct'])}")
-        Path(os.environ.get("FRAMING_DIR", directory)).joinpath("table.md").write_text(table(runs))
+        Path(os.environ.get("FRAMING_DIR", directory)).joinpath("table.md").write_text("\n".join(by_family(runs)) + "\n\n" + table(runs))
         for run in runs:
             if run.front.proves:
                 problems += reports(run)
@@ -203,6 +225,7 @@ async def main():
             print("\n".join(summary(fuzzed)))
             for run in fuzzed:
                 problems += reports(run)
+        problems += harness.strays()
     finally:
         await harness.stop()
     for problem in problems:

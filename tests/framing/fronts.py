@@ -13,6 +13,8 @@ from pathlib import Path
 
 TOKEN = b"framing-token-0123456789"
 STARTS_WITHIN = 20
+# Where the naive proxies connect from. Our programs connect from 127.0.0.1, every client from an address of its own.
+NAIVE = "127.0.0.2"
 
 
 def free_port():
@@ -114,7 +116,7 @@ class Naive(Front):
         self._server.close()
 
     async def _serve(self, client, answer):
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._engine.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._engine.port, local_addr=(NAIVE, 0))
         back = asyncio.create_task(self._copy(reader, answer))
         with contextlib.suppress(asyncio.IncompleteReadError, ValueError, OSError):
             while True:

@@ -21,9 +21,10 @@ for name, size in {"zeros": b"0000000000000000000", "an extension": b"0;x=y", "s
     add(CHUNK, f"last: {name}", request(CHUNKED, chunk(BODY) + size + b"\r\n\r\n"), 0, 2)
 for name, last in {
     "-0": b"-0\r\n\r\n", "+0": b"+0\r\n\r\n", "0x0": b"0x0\r\n\r\n", "00x": b"00x\r\n\r\n", "LF": b"0\n\r\n", "LF LF": b"0\n\n",
-    "CR LF LF": b"0\r\n\n", "CR CR": b"0\r\r", "LF CR": b"0\n\r", "CR": b"0\r\r\n",
+    "CR CR": b"0\r\r", "LF CR": b"0\n\r", "CR": b"0\r\r\n",
 }.items():
     add(CHUNK, f"last: {name}", request(CHUNKED, chunk(BODY) + last + HIDDEN))
+add(CHUNK, "last: CR LF LF", request(CHUNKED, chunk(BODY) + b"0\r\n\n" + HIDDEN), 0, 1)
 add(CHUNK, "last: without an empty line", request(CHUNKED, chunk(BODY) + b"0\r\n" + HIDDEN))
 
 EXTENSION = "chunk extensions"
@@ -64,8 +65,10 @@ for name, lines in {
     add(TRAILER, name, request(head, chunk(BODY) + b"0\r\n" + lines + b"\r\n"), 0, 2)
     add(TRAILER, f"{name}, then another request", request(head, chunk(BODY) + b"0\r\n" + lines + b"\r\n" + HIDDEN), 0, 3)
 for name, lines in {
-    "no colon": b"X\r\n", "a request line": HIDDEN[:-2], "folded": b"X: 1\r\n 2\r\n", "LF": b"X: 1\n", "CR": b"X: 1\r",
-    "space before the colon": b"X : 1\r\n", "NUL": b"X: \0\r\n", "LF LF": b"X: 1\n\n",
+    "no colon": b"X\r\n", "a request line": HIDDEN[:-2], "folded": b"X: 1\r\n 2\r\n", "CR": b"X: 1\r",
+    "space before the colon": b"X : 1\r\n", "NUL": b"X: \0\r\n",
 }.items():
     add(TRAILER, name, request(CHUNKED, chunk(BODY) + b"0\r\n" + lines + b"\r\n" + HIDDEN))
+for name, lines in {"LF": b"X: 1\n", "LF LF": b"X: 1\n\n"}.items():
+    add(TRAILER, name, request(CHUNKED, chunk(BODY) + b"0\r\n" + lines + b"\r\n" + HIDDEN), 0, 1)
 add(TRAILER, "a thousand", request(CHUNKED, chunk(BODY) + b"0\r\n" + b"X: 1\r\n" * 1000 + b"\r\n"), 0, 2)

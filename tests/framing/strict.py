@@ -103,7 +103,11 @@ class Reader:
             self.at = line.end()
             size = int(line[1], 16)
             if size == 0:
-                return self.fields(bare_lf=False)
+                known = len(self.lenient)
+                self.fields()
+                # Where a line feed may or may not end the trailers, nothing behind them is certain.
+                message.last |= len(self.lenient) > known
+                return
             self.take(size, message)
             ending = self.data[self.at : self.at + 2]
             if not b"\r\n".startswith(ending):
