@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import payloads_chunks  # noqa: F401  (these three fill the list)
+import payloads_lengths  # noqa: F401  (these three fill the list)
+import payloads_chunks  # noqa: F401
 import payloads_heads  # noqa: F401
-import payloads_lengths  # noqa: F401
 import strict
 from engines import engines
 from exchange import converse, judge, judge_connection, label
@@ -118,7 +118,8 @@ def by_family(runs):
     yield "| family | payloads | desync behind a naive proxy | sidecar: passed, in part, refused | gateway and sidecar | desync |"
     yield "|---|---|---|---|---|---|"
     for family, counts in families.items():
-        done = [", ".join(str(counts[front, one]) for one in ("passed", "in part", "refused")) for front in ("sidecar", "gateway")]
+        outcomes = ("passed", "in part", "refused")
+        done = [", ".join(str(counts[front, one]) for one in outcomes) for front in ("sidecar", "gateway")]
         broken = counts["sidecar", "desync"] + counts["gateway", "desync"]
         yield f"| {family} | {counts['payloads']} | {counts['first', 'desync']} | {done[0]} | {done[1]} | {broken} |"
 
@@ -212,8 +213,10 @@ async def main():
         runs = await harness.run([(payload,) for payload in chosen])
         print(f"{len(chosen)} payloads")
         print("\n".join(summary(runs)))
-        print(f"asked directly, the three parsers disagree about {disagreements([run for run in runs if run.front.name == 'direct'])}")
-        Path(os.environ.get("FRAMING_DIR", directory)).joinpath("table.md").write_text("\n".join(by_family(runs)) + "\n\n" + table(runs))
+        direct = [run for run in runs if run.front.name == "direct"]
+        print(f"asked directly, the three parsers disagree about {disagreements(direct)}")
+        written = Path(os.environ.get("FRAMING_DIR", directory)) / "table.md"
+        written.write_text("\n".join(by_family(runs)) + "\n\n" + table(runs))
         for run in runs:
             if run.front.proves:
                 problems += reports(run)

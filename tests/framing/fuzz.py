@@ -5,11 +5,16 @@ import random
 from payloads import CHUNKED, HIDDEN, PAYLOADS, PROBE, Payload, length
 from payloads_lengths import SPELLINGS
 
-BYTES = [b"\r", b"\n", b"\r\n", b"\0", b"\t", b" ", b":", b";", b",", b"0", b"1", b"f", b"x", b"_", b"-", b"+", b'"', b"\x0b", b"\x0c",
-         b"\x7f", b"\x85", b"\xa0", b"\xff", b"#", b"?", b"%0d%0a", b"\n\r", b"\r\r\n"]
-LINES = [CHUNKED, length(0), length(5), length(len(HIDDEN)), b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"X: a\r\n b\r\n",
-         b"Connection: keep-alive\r\n", b"Connection: Content-Length\r\n", b"Upgrade: h2c\r\nConnection: Upgrade\r\n", b"Host: b\r\n",
-         b"Trailer: X\r\n", b"TE: trailers\r\n", *(line + b"\r\n" for line in SPELLINGS.values())]
+BYTES = [
+    b"\r", b"\n", b"\r\n", b"\n\r", b"\r\r\n", b"\0", b"\t", b" ", b":", b";", b",", b"0", b"1", b"f", b"x", b"_", b"-", b"+", b'"',
+    b"\x0b", b"\x0c", b"\x7f", b"\x85", b"\xa0", b"\xff", b"#", b"?", b"%0d%0a",
+]
+LINES = [
+    CHUNKED, length(0), length(5), length(len(HIDDEN)), b"Expect: 100-continue\r\n", b"Connection: close\r\n",
+    b"Connection: keep-alive\r\n", b"Connection: Content-Length\r\n", b"Upgrade: h2c\r\nConnection: Upgrade\r\n",
+    b"Host: b\r\n", b"X: a\r\n b\r\n", b"Trailer: X\r\n", b"TE: trailers\r\n",
+    *(line + b"\r\n" for line in SPELLINGS.values()),
+]
 
 
 def insert(random, data):
@@ -58,7 +63,9 @@ def change_number(random, data):
     return data[:at] + random.choice((b"0", b"1", b"9", b"a", b"00", b"10", b"0x", b"")) + data[at + 1 :]
 
 
-MUTATIONS = [insert, insert, delete, replace, add_line, add_line, repeat_line, change_terminator, change_terminator, change_number]
+MUTATIONS = [
+    insert, insert, delete, replace, add_line, add_line, repeat_line, change_terminator, change_terminator, change_number,
+]
 
 
 def mutations(seed, number):

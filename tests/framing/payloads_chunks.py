@@ -1,6 +1,6 @@
 """Chunks: their sizes, extensions and ends, and the trailers behind them."""
 
-from payloads import BODY, CHUNKED, END, HIDDEN, HIDDEN_PATH, HOST, add, chunk, length, request
+from payloads import BODY, CHUNKED, END, HIDDEN, add, chunk, length, request
 
 # Chunk lines that parsers read differently. The hidden request is data to one of them, a request to the other.
 CHUNK = "chunks"
@@ -35,10 +35,10 @@ for name, extension in {
     add(EXTENSION, name, request(CHUNKED, chunk(HIDDEN, SIZE + extension) + END), 0, 2)
 add(EXTENSION, "32 KiB", request(CHUNKED, chunk(HIDDEN, SIZE + b";" + b"a" * 32768) + END), 0, 2)
 # One parser ends the line at this terminator, the other takes what follows for the extension.
-inner = b"GET " + HIDDEN_PATH + b" HTTP/1.1\r\n" + HOST + length(len(END) + 40) + b"\r\n"
 for name, terminator in {"LF": b"\n", "CR": b"\r", "LF CR": b"\n\r", "CR CR LF": b"\r\r\n", "FF": b"\x0c", "VT": b"\x0b"}.items():
     lowest = {"least": 0, "most": 2} if name in ("FF", "VT") else {"least": 0}
-    add(EXTENSION, f"TERM.EXT with {name}", request(CHUNKED, b"2;" + terminator + b"xx\r\n" + SIZE + b"\r\n" + HIDDEN + b"\r\n" + END))
+    two_ways = b"2;" + terminator + b"xx\r\n" + chunk(HIDDEN) + END
+    add(EXTENSION, f"TERM.EXT with {name}", request(CHUNKED, two_ways))
     add(EXTENSION, f"TERM.EXT, {name} in the last", request(CHUNKED, b"0;" + terminator + b"\r\n" + HIDDEN))
     add(EXTENSION, f"EXT.TERM with {name}", request(CHUNKED, b"2;a" + terminator + b"\r\nxx\r\n" + END), **lowest)
     add(EXTENSION, f"a size ended by {name}", request(CHUNKED, SIZE + terminator + HIDDEN + b"\r\n" + END))
@@ -54,7 +54,7 @@ for name, ending in {
     add(ENDING, f"{name}, hidden in the data", request(CHUNKED, chunk(HIDDEN, ending=ending) + END))
 add(ENDING, "a byte more than the size", request(CHUNKED, chunk(BODY + b"x", b"%x" % len(BODY)) + END + HIDDEN))
 add(ENDING, "a byte less than the size", request(CHUNKED, chunk(BODY, b"%x" % (len(BODY) + 1)) + END + HIDDEN))
-add(ENDING, "SPILL: the next size eaten", request(CHUNKED, b"5\r\nAAAAA" + b"%02x" % len(HIDDEN) + b"\r\n" + HIDDEN + b"\r\n" + END))
+add(ENDING, "SPILL: the next size eaten", request(CHUNKED, b"5\r\nAAAAA" + chunk(HIDDEN) + END))
 
 TRAILER = "trailers"
 for name, lines in {
