@@ -63,9 +63,9 @@ impl Body for RequestBody {
         };
         let polled = Pin::new(&mut *incoming).poll_frame(context);
         if polled.is_pending() {
-            connection.wait_for_body()
+            connection.wait_for_body();
         } else {
-            connection.body_received()
+            connection.body_received();
         }
         let mut frame = ready!(polled);
         if matches!(&frame, Some(Ok(frame)) if frame.is_trailers()) {
