@@ -1,0 +1,54 @@
+//! What must hold of backends' responses in any chunks; see [`crate::fuzzing`].
+
+use super::{
+    sse::{SseDecoder, SseEvent, SseItem},
+    truncation::{EndMark, JsonNesting},
+};
+
+pub use super::images::fuzzing::image_response;
+
+/// Chunks of a size that the input determines.
+pub(super) fn chunk_size(data: &[u8]) -> usize {
+    usize::from(data.last().copied().unwrap_or_default()) % 61 + 1
+}
+
+/// Names and data of the events, and all bytes that were passed on.
+fn decoded(data: &[u8], size: usize) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
+    let (mut decoder, mut events, mut passed) = (SseDecoder::default(), Vec::new(), Vec::new());
+    for chunk in data.chunks(size) {
+        decoder.push(chunk);
+        while let Some(item) = decoder.next_item().expect("it is short") {
+            if let SseItem::Event(event) = &item {
+                events.push((event.name(), event.data()));
+            }
+            let (SseItem::Comment(bytes) | SseItem::Event(SseEvent(bytes))) = item;
+            passed.extend_from_slice(&bytes);
+        }
+    }
+    (events, passed)
+}
+
+fn is_complete(data: &[u8], size: usize) -> (bool, bool) {
+    let (mut events, mut json) = (EndMark::default(), JsonNesting::default());
+    for chunk in data.chunks(size) {
+        events.observe(chunk);
+        json.observe(chunk);
+    }
+    (events.finish(), !json.is_open())
+}
+
+/// A stream of events: the same ones in any chunks, and no byte lost or changed; the same verdict on whether it was cut off,
+/// and never that of JSON which parses.
+pub fn event_stream(data: &[u8]) {
+    let size = chunk_size(data);
+    let (events, passed) = decoded(data, data.len().max(1));
+    assert!(data.starts_with(&passed));
+    let in_chunks = decoded(data, size);
+    assert_eq!(in_chunks.0, events, "in chunks of {size}");
+    assert!(data.starts_with(&in_chunks.1));
+    let verdict = is_complete(data, data.len().max(1));
+    assert_eq!(is_complete(data, size), verdict, "in chunks of {size}");
+    if serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok() {
+        assert!(verdict.1, "JSON that parses is complete");
+    }
+}
