@@ -24,7 +24,7 @@ done
 all=$(for file in tests/fuzz/fuzz_targets/*.rs; do basename "$file" .rs; done)
 targets=${*:-$all}
 for target in $targets; do
-    [ -e "tests/fuzz/fuzz_targets/$target.rs" ] || { echo "run.sh: no target $target; there are" $all >&2; exit 1; }
+    [ -e "tests/fuzz/fuzz_targets/$target.rs" ] || { echo "run.sh: no target $target (tests/fuzz/README.md)" >&2; exit 1; }
 done
 
 findings() { find "$out/findings" -type f -name "$1-*" 2>/dev/null | wc -l; }

@@ -2,7 +2,7 @@
 
 use super::{
     sse::{SseDecoder, SseEvent, SseItem},
-    truncation::{EndMark, JsonNesting},
+    truncation::{EndMark, JsonNesting, Truncation},
 };
 
 pub use super::images::fuzzing::image_response;
@@ -28,13 +28,12 @@ fn decoded(data: &[u8], size: usize) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     (events, passed)
 }
 
-fn is_complete(data: &[u8], size: usize) -> (bool, bool) {
-    let (mut events, mut json) = (EndMark::default(), JsonNesting::default());
-    for chunk in data.chunks(size) {
-        events.observe(chunk);
-        json.observe(chunk);
-    }
-    (events.finish(), !json.is_open())
+/// Whether it is complete as a stream of events, and as JSON.
+fn is_complete(data: &[u8], size: usize) -> [bool; 2] {
+    [Truncation::Events(EndMark::default()), Truncation::Json(JsonNesting::default())].map(|mut kind| {
+        data.chunks(size).for_each(|chunk| kind.observe(chunk));
+        kind.finish().is_none()
+    })
 }
 
 /// A stream of events: the same ones in any chunks, and no byte lost or changed; the same verdict on whether it was cut off,
@@ -49,6 +48,6 @@ pub fn event_stream(data: &[u8]) {
     let verdict = is_complete(data, data.len().max(1));
     assert_eq!(is_complete(data, size), verdict, "in chunks of {size}");
     if serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok() {
-        assert!(verdict.1, "JSON that parses is complete");
+        assert!(verdict[1], "JSON that parses is complete");
     }
 }

@@ -40,7 +40,7 @@ pub fn backends_file(data: &[u8]) {
         Err(problems) => {
             assert!(!problems.is_empty());
             let quoted = problems.iter().any(|problem| problem.to_string().contains("a-token-of-the-backend"));
-            assert!(!quoted, "{problems:?}");
+            assert!(!quoted || text.contains("${TOKEN"), "{problems:?}");
         }
     }
 }

@@ -26,7 +26,9 @@ fn header_lines(data: &[u8]) -> HeaderMap {
         Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
     });
     let mut headers = HeaderMap::new();
-    lines.take(64).for_each(|(name, value)| drop(headers.append(name, value)));
+    for (name, value) in lines.take(64) {
+        headers.append(name, value);
+    }
     headers
 }
 
@@ -41,7 +43,9 @@ fn appended(headers: &HeaderMap, name: HeaderName, value: &str, own_line: bool) 
     };
     headers.remove(&name);
     lines.extend(HeaderValue::from_bytes(&value));
-    lines.into_iter().for_each(|line| drop(headers.append(name.clone(), line)));
+    for line in lines {
+        headers.append(name.clone(), line);
+    }
     headers
 }
 
