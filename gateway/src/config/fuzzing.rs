@@ -21,7 +21,8 @@ pub fn env_file(data: &[u8]) {
     }
     if let (Ok(one), Ok(several)) = (single(text), parse_list(text)) {
         let merged = merge(&one, several);
-        let secrets: std::collections::BTreeSet<_> = merged.iter().map(|token| token.secret.expose()).collect();
+        let secrets: std::collections::BTreeSet<_> =
+            merged.iter().map(|token| token.secret.expose()).collect();
         assert_eq!(secrets.len(), merged.len(), "each secret once");
     }
 }
@@ -39,7 +40,8 @@ pub fn backends_file(data: &[u8]) {
         }
         Err(problems) => {
             assert!(!problems.is_empty());
-            let quoted = problems.iter().any(|problem| problem.to_string().contains("a-token-of-the-backend"));
+            let quoted =
+                problems.iter().any(|problem| problem.to_string().contains("a-token-of-the-backend"));
             assert!(!quoted || text.contains("${TOKEN"), "{problems:?}");
         }
     }

@@ -97,7 +97,8 @@ pub fn host_and_origin(data: &[u8]) {
     }
     if let (Ok(()), Some(origin)) = (guard.check_origin(request.headers(), &client), one(header::ORIGIN)) {
         let page = Url::parse(origin).expect("only URLs pass");
-        let host = one(header::HOST).and_then(|host| Url::parse(&format!("{}://{host}/", page.scheme())).ok());
+        let host =
+            one(header::HOST).and_then(|host| Url::parse(&format!("{}://{host}/", page.scheme())).ok());
         let is_allowed = page.origin().ascii_serialization() == "https://ui.example.org";
         assert!(is_allowed || host.is_some_and(|host| host.origin() == page.origin()), "{page}");
     }

@@ -74,7 +74,9 @@ fn check_spans(form: &MultipartForm, body: &[u8]) {
     let ends = form.parts.iter().skip(1).map(|part| part.span.start);
     for (part, next) in form.parts.iter().zip(ends.chain(form.parts.last().map(|part| part.span.end))) {
         assert_eq!(part.span.end, next);
-        assert!(part.span.start < part.content.start && part.content.end < part.span.end && !part.name.is_empty());
+        assert!(
+            part.span.start < part.content.start && part.content.end < part.span.end && !part.name.is_empty()
+        );
         assert!(body[part.span.clone()].starts_with(form.delimiter.as_bytes()));
         assert!(body[part.content.end..].starts_with(separator.as_bytes()));
         assert!(memchr::memmem::find(&body[part.content.clone()], separator.as_bytes()).is_none());

@@ -39,7 +39,12 @@ fn measured(check: fn(&[u8]), data: &[u8]) {
     let cost = meter::measure(|| check(data));
     let within = |base: usize, each: usize| base + each * data.len();
     assert!(cost.peak <= within(BASE_PEAK, PEAK_PER_BYTE), "{} bytes at once for {}", cost.peak, data.len());
-    assert!(cost.total <= within(BASE_TOTAL, TOTAL_PER_BYTE), "{} bytes in all for {}", cost.total, data.len());
+    assert!(
+        cost.total <= within(BASE_TOTAL, TOTAL_PER_BYTE),
+        "{} bytes in all for {}",
+        cost.total,
+        data.len()
+    );
     let limit = BASE_NANOS + NANOS_PER_BYTE * data.len() as u64;
     // A page fault or a cold cache may cost as much, but not twice.
     if cost.nanos > limit {

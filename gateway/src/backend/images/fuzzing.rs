@@ -75,7 +75,8 @@ pub(super) fn at_once(body: &[u8]) -> Content {
             (None, Some(url)) => {
                 let base: Url = "http://ada2/".parse().map_err(drop)?;
                 let url = base.join(url).map_err(drop)?;
-                let is_same = url.origin() == base.origin() && url.username().is_empty() && url.password().is_none();
+                let is_same =
+                    url.origin() == base.origin() && url.username().is_empty() && url.password().is_none();
                 if is_same { Ok(Err(url.to_string())) } else { Err(()) }
             }
             (None, None) => Err(()),
