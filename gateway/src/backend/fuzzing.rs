@@ -7,11 +7,6 @@ use super::{
 
 pub use super::images::fuzzing::image_response;
 
-/// Chunks of a size that the input determines.
-pub(super) fn chunk_size(data: &[u8]) -> usize {
-    usize::from(data.last().copied().unwrap_or_default()) % 61 + 1
-}
-
 /// Names and data of the events, and all bytes that were passed on.
 fn decoded(data: &[u8], size: usize) -> (Vec<(String, Vec<u8>)>, Vec<u8>) {
     let (mut decoder, mut events, mut passed) = (SseDecoder::default(), Vec::new(), Vec::new());
@@ -39,7 +34,7 @@ fn is_complete(data: &[u8], size: usize) -> [bool; 2] {
 /// A stream of events: the same ones in any chunks, and no byte lost or changed; the same verdict on whether it was cut off,
 /// and never that of JSON which parses.
 pub fn event_stream(data: &[u8]) {
-    let size = chunk_size(data);
+    let size = usize::from(data.last().copied().unwrap_or_default()) % 61 + 1;
     let (events, passed) = decoded(data, data.len().max(1));
     assert!(data.starts_with(&passed));
     let in_chunks = decoded(data, size);
