@@ -6,6 +6,7 @@
 # --minutes N   for each target (default 5)
 # --quick       10 seconds each
 # --table       only prints what was done so far
+# BIN_DIR       take the fuzzers from there; they are not built
 #
 # Ends with 1 if a target has findings, with 77 where it cannot run.
 set -eu
@@ -52,15 +53,17 @@ note() {
 
 [ -z "$only_table" ] || { table; exit 0; }
 
-cargo +nightly --version >/dev/null 2>&1 ||
-    { echo "skipped: no nightly toolchain (rustup toolchain install nightly --profile minimal)"; exit 77; }
-cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-fuzz ||
-    { echo "skipped: cargo-fuzz cannot be installed (cargo install --locked cargo-fuzz)"; exit 77; }
 mkdir -p "$out/findings" "$out/logs"
 touch "$out/ledger"
-# Without sanitizers: our code has no unsafe parts, and runs several times as fast.
-cargo +nightly fuzz build --fuzz-dir tests/fuzz --target-dir "$out/build" --sanitizer none
-binaries=$out/build/$(rustc -vV | sed -n 's/^host: //p')/release
+if [ -z "${BIN_DIR:-}" ]; then
+    cargo +nightly --version >/dev/null 2>&1 ||
+        { echo "skipped: no nightly toolchain (rustup toolchain install nightly --profile minimal)"; exit 77; }
+    cargo fuzz --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-fuzz ||
+        { echo "skipped: cargo-fuzz cannot be installed (cargo install --locked cargo-fuzz)"; exit 77; }
+    # Without sanitizers: our code has no unsafe parts, and runs several times as fast.
+    cargo +nightly fuzz build --fuzz-dir tests/fuzz --target-dir "$out/build" --sanitizer none
+    BIN_DIR=$out/build/$(rustc -vV | sed -n 's/^host: //p')/release
+fi
 
 failed=0
 for target in $targets; do
@@ -68,7 +71,7 @@ for target in $targets; do
     mkdir -p "$corpus"
     code=0
     (
-        "$binaries/$target" -max_total_time="$seconds" -max_len=65536 -timeout=30 -rss_limit_mb=3000 \
+        "$BIN_DIR/$target" -max_total_time="$seconds" -max_len=65536 -timeout=30 -rss_limit_mb=3000 \
             -print_final_stats=1 -artifact_prefix="$out/findings/$target-" "$corpus" "tests/fuzz/seeds/$target" >"$log" 2>&1
         code=$?
         times >"$log.times"

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::{decode::decode, strip_for_decoder, strip_metadata, upright_size};
 
 /// Larger ones take too long to be tried often.
-const MAX_PIXELS: u64 = 1 << 16;
+const MAX_PIXELS: u64 = 1 << 14;
 
 /// The size that the header tells is that of the decoded image, upright; and what is stripped changes no pixel.
 pub fn upload(data: &[u8]) {
