@@ -3,12 +3,14 @@
 
 mod templates;
 
-use std::time::SystemTime;
+use std::{sync::LazyLock, time::SystemTime};
 
+use clap::ArgMatches;
 use serde_json::Value;
 use wire::{health::GpuReport, openai::fields::Fields};
 
 use crate::{
+    config::fuzzing::settings_file,
     images::{
         ImageRequest, Limits, REQUEST_FIELDS,
         models::{Tensors, kind_from_header},
@@ -17,8 +19,7 @@ use crate::{
 };
 
 pub use crate::{
-    config::fuzzing::sidecar_settings, engine::fuzzing::engine_frames, image_codec::fuzzing::upload,
-    routes::images::fuzzing::edit_form,
+    engine::fuzzing::engine_frames, image_codec::fuzzing::upload, routes::images::fuzzing::edit_form,
 };
 pub use templates::{template, workflow};
 
@@ -68,6 +69,13 @@ pub fn gpu_query(data: &[u8]) {
         }
         Err(error) => assert!(error.to_string().len() < 8 << 10, "it quotes little"),
     }
+}
+
+/// The configuration file.
+pub fn sidecar_settings(data: &[u8]) {
+    static FLAGS: LazyLock<ArgMatches> =
+        LazyLock::new(|| crate::cli::command().get_matches_from(["ada2-sidecar"]));
+    settings_file(&FLAGS, data);
 }
 
 /// The header of a model file.

@@ -37,7 +37,7 @@ table() {
         line=$(grep "^$target " "$out/ledger" 2>/dev/null || echo "$target 0 0 0")
         # shellcheck disable=SC2086
         set -- $line
-        printf '%-17s %8d %12d %9d %9d\n' "$1" "$(($2 / 60))" "$3" "$4" "$(findings "$1")"
+        printf '%-17s %8s %12d %9d %9d\n' "$1" "$(($2 / 60)).$(($2 % 60 / 6))" "$3" "$4" "$(findings "$1")"
     done
 }
 

@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
+use clap::ArgMatches;
 use service::settings::{Settings, YamlFile};
 
 use super::{Instance, KEYS, read};
 
 /// The file: read, or with problems that say why not. What it names is looked for where nothing is.
-pub fn sidecar_settings(data: &[u8]) {
+pub(crate) fn settings_file(flags: &ArgMatches, data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     if ["/dev/", "/proc/", "/sys/"].iter().any(|dir| text.contains(dir)) {
         return; // a file without an end
     }
     let (file, problems) = YamlFile::parse_lenient(Path::new("/nonexistent/config.yaml"), text, KEYS);
-    let flags = crate::cli::command().get_matches_from(["ada2-sidecar"]);
-    let mut settings = Settings::resolve(KEYS, &flags, &|_| None, &|key| file.get(key));
+    let mut settings = Settings::resolve(KEYS, flags, &|_| None, &|key| file.get(key));
     let config = read(&mut settings, file.directory(), &|_, _| Some(Instance::unlocked()));
     assert!(config.is_some() || !settings.problems.is_empty(), "no reason is given");
     let token = settings.raw("token").filter(|token| token.len() > 12 && text.matches(*token).count() == 1);
