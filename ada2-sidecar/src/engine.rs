@@ -18,7 +18,7 @@ mod upload;
 use std::{fmt, ops::Deref, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use service::lifecycle::Lifecycle;
+use service::{lifecycle::Lifecycle, slots::Slots};
 use tokio::sync::watch;
 
 use self::{builtin::Builtin, error::sanitize_message, monitor::EngineState};
@@ -95,12 +95,12 @@ impl Engine {
         Self(Arc::new(Builtin))
     }
 
-    /// Starts following the engine: its events and its status.
-    pub fn start(&self, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
+    /// Starts following the engine: its events and its status. `slots` are those of our jobs.
+    pub fn start(&self, slots: Arc<Slots>, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
         if let Some(events) = self.0.clone().follow_events() {
             lifecycle.spawn_worker("engine events", events);
         }
-        monitor::start(self.clone(), lifecycle)
+        monitor::start(self.clone(), slots, lifecycle)
     }
 }
 

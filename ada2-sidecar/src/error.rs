@@ -77,6 +77,9 @@ impl ApiError {
             )
             .with_retry_after(30)
             .no_retry(),
+            Self::Busy { limit: 1 } => {
+                overloaded_response("The only slot is taken; try again in a few seconds.".to_owned())
+            }
             Self::Busy { limit } => {
                 overloaded_response(format!("All {limit} slots are taken; try again in a few seconds."))
             }

@@ -154,9 +154,9 @@ pub async fn serve(
     let engine = Engine::new(config.engine, &config.engine_setup(config.instance.tag()));
     engine.set_login(config.engine_login.clone());
     let gpu = gpu::start(config.gpu_sampler_config()).map_err(ServeError::Start)?;
-    let engine_state = engine.start(&lifecycle);
     let metrics = Metrics::default();
     let jobs = Jobs::new(engine, config.max_inflight, lifecycle.clone(), metrics.clone());
+    let engine_state = jobs.engine().start(jobs.slots().clone(), &lifecycle);
     let host = host::start(config.host_sampler_config()).map_err(ServeError::Start)?;
     let live = LiveConfig::new(config, jobs.clone());
     let (readiness, evaluation) = start_readiness(&live, gpu, host, &engine_state, &jobs, &lifecycle);

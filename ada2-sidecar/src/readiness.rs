@@ -287,7 +287,9 @@ mod tests {
         let (wait, publish) = (wait_for_first_readings(published.clone()), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let refused = Err(EngineError::ConnectionRefused("connection refused".into()));
-            samples.engine.send_modify(|state| *state = std::mem::take(state).apply(refused, Instant::now()));
+            samples
+                .engine
+                .send_modify(|state| *state = std::mem::take(state).apply(refused, false, Instant::now()));
             tokio::time::sleep(Duration::from_secs(1)).await;
             let sample = GpuSample {
                 taken: Instant::now(),

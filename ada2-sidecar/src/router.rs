@@ -181,9 +181,9 @@ mod tests {
         let config = config::load(&crate::cli::command().get_matches_from(flags), &|_| None).unwrap().config;
         let lifecycle = Lifecycle::new();
         let engine = Engine::new(config.engine, &EngineSetup::default());
-        let state = engine.start(&lifecycle);
         let metrics = Metrics::default();
         let jobs = Jobs::new(engine, 1, lifecycle.clone(), metrics.clone());
+        let state = jobs.engine().start(jobs.slots().clone(), &lifecycle);
         let mut gpu = gpu::start(config.gpu_sampler_config()).unwrap();
         gpu.wait_for(Option::is_some).await.unwrap();
         // Not this machine's memory and disks.

@@ -15,7 +15,7 @@ export class ApiError extends Error {
 }
 
 const UNREACHABLE = 'The gateway cannot be reached. Check that this device is on the network and that the gateway runs; '
-  + 'the page goes on by itself when it answers.';
+  + 'the page reconnects by itself.';
 
 async function send(path, {method = 'GET', body, headers = {}, signal} = {}) {
   const request = {method, headers: {...headers}, signal, cache: 'no-store', redirect: 'error'};
@@ -44,7 +44,7 @@ async function toError(response) {
   } catch {
     // Not one of ours: a proxy between.
   }
-  return new ApiError(error.message || `The answer was ${response.status} without a reason.`, {
+  return new ApiError(error.message || `The gateway answered with status ${response.status} and no reason.`, {
     status: response.status,
     code: error.code ?? null,
     param: error.param ?? null,
@@ -61,7 +61,7 @@ export async function api(path, options) {
     return await response.json();
   } catch (error) {
     if (options?.signal?.aborted) throw error;
-    throw new ApiError('The answer broke off before its end.');
+    throw new ApiError('The response ended early.');
   }
 }
 
@@ -73,7 +73,7 @@ export async function* apiEvents(path, options) {
     yield* parseEvents(reader);
   } catch (error) {
     if (options?.signal?.aborted || error instanceof ApiError) throw error;
-    throw new ApiError('The connection to the gateway broke off.');
+    throw new ApiError('The connection to the gateway was lost.');
   } finally {
     reader.cancel().catch(() => {});
   }

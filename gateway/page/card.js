@@ -3,12 +3,25 @@ import {h, icon, setText} from './dom.js';
 import {live} from './live.js';
 import {memory} from './format.js';
 
+const FRESH_SECONDS = 10;
 const STATUS = {
   ready: 'Ready',
   degraded: 'Ready, with warnings',
   not_ready: 'Not ready',
   unreachable: 'Not reachable',
 };
+
+/** Why a backend without checks of its own takes no pictures, and what to do. */
+export function whyNot({class: name, status, error}) {
+  if (status !== 'unreachable') return error;
+  return `${name} cannot be reached (${error}): check that its host is on and that its service runs there.`;
+}
+
+/** Jobs in the engine, whoever has sent them: it has a page of its own. Null while it does not answer. */
+export function engineJobs() {
+  const sample = live.samples.at(-1);
+  return ['ready', 'degraded'].includes(sample?.status) ? sample.queue_depth ?? null : null;
+}
 
 /** The region `Card`. */
 export function cardRegion() {
@@ -49,14 +62,14 @@ function drawReadiness(pill, list, name) {
   const status = state === 'lost' ? 'unreachable' : readiness?.status;
   setText(pill, state === 'lost' ? 'Gateway not reachable' : STATUS[status] ?? 'Connecting');
   pill.dataset.status = status ?? 'unknown';
-  if (readiness?.gpu?.name) setText(name, readiness.gpu.name.replace(/^NVIDIA /, ''));
-  else if (readiness?.engine?.kind) setText(name, readiness.engine.kind);
+  const title = live.cardName ?? readiness?.engine?.kind;
+  if (title) setText(name, title);
   const checks = (readiness?.checks ?? []).filter((check) => check.status === 'fail' || check.status === 'warn');
   // Failing ones first: they are why.
   checks.sort((one, other) => (one.status === 'fail' ? 0 : 1) - (other.status === 'fail' ? 0 : 1));
   const messages = checks.map((check) => ({kind: check.status, text: check.message || check.name}));
   if (!messages.some(({kind}) => kind === 'fail') && readiness?.error && status !== 'ready' && status !== 'degraded') {
-    messages.unshift({kind: 'fail', text: readiness.error});
+    messages.unshift({kind: 'fail', text: whyNot(readiness)});
   }
   const key = JSON.stringify(messages);
   if (list.dataset.key === key) return;
@@ -65,7 +78,9 @@ function drawReadiness(pill, list, name) {
 }
 
 function drawMemory(vram, parts) {
-  const sample = live.samples.findLast((one) => one.memory_total);
+  // Of a card that no longer answers, the last figures say nothing.
+  const newest = live.samples.at(-1)?.at;
+  const sample = live.samples.findLast((one) => one.memory_total && newest - one.at < FRESH_SECONDS);
   vram.hidden = !sample;
   if (!sample) return;
   const {memory_total: total, memory_reserved: reserved = 0} = sample;
@@ -81,9 +96,9 @@ function drawMemory(vram, parts) {
 
 function drawSlots(note) {
   const usage = live.status?.admission_control?.[`${live.hello?.images_class}.images`];
-  const queue = live.readiness?.engine?.queue_depth ?? 0;
+  const jobs = engineJobs() ?? 0;
   const parts = [];
-  if (usage) parts.push(usage.available ? `${usage.available} of ${usage.limit} ${usage.limit === 1 ? 'slot' : 'slots'} free` : usage.limit === 1 ? 'the one slot is taken' : `all ${usage.limit} slots taken`);
-  if (queue) parts.push(`${queue} in the engine’s queue`);
+  if (usage) parts.push(usage.available ? `${usage.available} of ${usage.limit} ${usage.limit === 1 ? 'slot' : 'slots'} free` : {1: 'The only slot is taken', 2: 'Both slots taken'}[usage.limit] ?? `All ${usage.limit} slots taken`);
+  if (jobs) parts.push(`${jobs} ${jobs === 1 ? 'job' : 'jobs'} in the engine`);
   setText(note, parts.join(' · '));
 }

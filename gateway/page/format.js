@@ -28,13 +28,23 @@ export function duration(seconds) {
 // Made once: each costs much time and memory, and a gallery writes thousands of days.
 const formats = {
   dateTime: new Intl.DateTimeFormat(undefined, {dateStyle: 'medium', timeStyle: 'short'}),
-  day: new Intl.DateTimeFormat(undefined, {weekday: 'long', year: 'numeric', month: 'long', day: 'numeric'}),
+  day: new Intl.DateTimeFormat(undefined, {weekday: 'short', month: 'short', day: 'numeric'}),
+  dayAndYear: new Intl.DateTimeFormat(undefined, {weekday: 'short', year: 'numeric', month: 'short', day: 'numeric'}),
   time: new Intl.DateTimeFormat(undefined, {timeStyle: 'medium'}),
 };
 
 /** The person's own way to write a day and a time, from Unix seconds. */
 export const dateTime = (unix) => formats.dateTime.format(unix * 1000);
 
-export const day = (unix) => formats.day.format(unix * 1000);
+/** As in `Today`, `Yesterday`, `Tue, 24 Nov`; days of other years with the year. */
+export function day(unix, now = Date.now()) {
+  const date = new Date(unix * 1000);
+  const today = new Date(now);
+  const yesterday = new Date(now);
+  yesterday.setDate(today.getDate() - 1);
+  if (date.toDateString() === today.toDateString()) return 'Today';
+  if (date.toDateString() === yesterday.toDateString()) return 'Yesterday';
+  return formats[date.getFullYear() === today.getFullYear() ? 'day' : 'dayAndYear'].format(date);
+}
 
 export const time = (unix) => formats.time.format(unix * 1000);

@@ -21,7 +21,7 @@ const dialog = new PictureDialog({neighbour, item, place, go, remove, closed});
 const alerts = h('div.alerts.gallery-alerts');
 const empty = h('div.empty', {hidden: true});
 const newer = h('button.gallery-newer', {type: 'button', hidden: true, onclick: showNewer});
-const end = h('p.note.gallery-end', {hidden: true}, `These are the newest ${MOST_PICTURES.toLocaleString()}. Choose a day to see older ones.`);
+const end = h('p.note.gallery-end', {hidden: true}, `These are the newest ${MOST_PICTURES.toLocaleString()} pictures. Choose a day to see older ones.`);
 
 let section = null;
 let isShown = false;
@@ -91,7 +91,7 @@ function changed() {
   end.hidden = !list.isCut;
   const {count} = list;
   const words = isFiltering(list.filter) ? (count === 1 ? 'picture matches' : 'pictures match') : (count === 1 ? 'picture' : 'pictures');
-  filter.say(list.error && !count ? '' : count ? `${list.total.toLocaleString()} ${words}` : `No ${words}`);
+  filter.say(list.error && !count ? '' : count ? `${list.total.toLocaleString()} ${words}` : isFiltering(list.filter) ? `No ${words}` : '');
   grid.update();
   dialog.refresh();
   if (dialog.isOpen) reach(dialog.name);
@@ -113,8 +113,8 @@ function drawEmpty() {
   empty.hidden = !list.ready || list.count > 0 || Boolean(list.error);
   if (empty.hidden) return;
   empty.replaceChildren(...(isFiltering(list.filter)
-    ? [h('p', {}, 'No picture matches.'), h('button', {type: 'button', onclick: filter.reset}, 'Show all')]
-    : [h('p', {}, 'No pictures yet. What you make, here or through the API, appears in this place.'),
+    ? [h('p', {}, 'No pictures match this filter.'), h('button', {type: 'button', onclick: filter.reset}, 'Show all')]
+    : [h('p', {}, 'No pictures yet. Pictures made here or through the API appear in the gallery.'),
       h('a.button', {href: '#make'}, 'Make a picture')]));
 }
 

@@ -19,6 +19,8 @@ export const live = {
   readiness: null,
   samples: [],
   jobs: [],
+  /** The name of the card; one that is lost keeps it. */
+  cardName: null,
   /** Calls `listener` when `key` (a property of this object) has changed; returns a function that ends that. */
   on(key, listener) {
     if (!listeners.has(key)) listeners.set(key, new Set());
@@ -31,7 +33,7 @@ export const live = {
   stop() {
     connection?.abort();
     connection = null;
-    Object.assign(live, {hello: null, status: null, readiness: null, samples: [], jobs: []});
+    Object.assign(live, {hello: null, status: null, readiness: null, samples: [], jobs: [], cardName: null});
     change('state', 'closed');
   },
 };
@@ -106,6 +108,7 @@ function receive(event, data, opened) {
   } else if (event === 'jobs') {
     change('jobs', data.jobs);
   } else if (event === 'status' || event === 'readiness') {
+    if (data.gpu?.name) live.cardName = data.gpu.name.replace(/^NVIDIA /, '');
     change(event, data);
   }
 }

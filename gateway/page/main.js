@@ -14,7 +14,7 @@ const CONNECTION = {
   connecting: '',
   open: '',
   paused: '',
-  lost: 'The gateway does not answer. Trying again.',
+  lost: 'The gateway does not answer. Retrying…',
   refused: '',
 };
 
@@ -98,7 +98,7 @@ async function signIn(token, remember) {
     await show();
   } catch (error) {
     const message = error.status === 401
-      ? 'The gateway does not know this token. Check that it was copied whole, or make one with “gateway token new”.'
+      ? 'The gateway does not know this token. Check that it was copied whole, or make one with “gateway token new NAME”.'
       : error.message;
     alerts.append(alertBox({message}));
     element('token').focus();

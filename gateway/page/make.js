@@ -9,6 +9,7 @@ import {abilities} from './make/abilities.js';
 import {Form} from './make/form.js';
 import {makeAgain, receiveHandoffs, useAsReference} from './make/handoff.js';
 import {Jobs} from './make/jobs.js';
+import {latestPictures} from './make/latest.js';
 import {RUNNING, fullText, slots} from './make/jobstate.js';
 import {takeDropsAndPastes} from './make/references.js';
 import {fields, formOf} from './make/request.js';
@@ -19,6 +20,7 @@ let form;
 let jobs;
 let list;
 let empty;
+let latest;
 let said;
 let timer = null;
 let shown = false;
@@ -26,8 +28,10 @@ let shown = false;
 export function mount(root) {
   form = new Form({generate: () => generate()});
   list = h('ol.results', {'aria-label': 'Results'});
-  empty = h('div.empty', {}, h('p', {}, 'Your pictures appear here.'),
-    h('p.note', {}, h('kbd', {}, /Mac|iP/.test(navigator.platform) ? '⌘' : 'Ctrl'), ' ', h('kbd', {}, 'Enter'), ' in the form generates.'));
+  latest = latestPictures();
+  empty = h('div', {}, h('div.empty', {}, h('p', {}, 'Your pictures appear here.'),
+    h('p.note.keys', {}, 'Press ', h('kbd', {}, /Mac|iP/.test(navigator.platform) ? '⌘' : 'Ctrl'), ' ', h('kbd', {}, 'Enter'), ' in the form to generate.')),
+  latest.element);
   said = h('p.visually-hidden', {'aria-live': 'polite'});
   const side = h('div.make-side', {}, h('div.panel', {}, cardRegion()), form.element);
   root.append(h('h1.visually-hidden', {}, 'Make'), side, h('div.make-results', {}, said, empty, list));
@@ -41,8 +45,15 @@ export function mount(root) {
 
 export function show() {
   shown = true;
-  if (!imageModels().length) loadModels();
+  settle();
   tickWhileNeeded();
+}
+
+/** The fields follow the model: they are shown once it is known, or the gateway does not say. */
+async function settle() {
+  if (!imageModels().length) await loadModels();
+  form.element.removeAttribute('aria-busy');
+  if (!tiles.size) latest.load();
 }
 
 export function hide() {

@@ -25,7 +25,8 @@ async function load() {
   try {
     const {data} = await api('/v1/models');
     const images = data.filter((model) => model.capabilities?.tasks || model.owned_by === live.hello?.images_class);
-    if (JSON.stringify(images) === JSON.stringify(models)) return;
+    // Only ready backends are listed: one that is not ready for a moment has its models still.
+    if (!images.length || JSON.stringify(images) === JSON.stringify(models)) return;
     models = images;
     for (const listener of listeners) listener(models);
   } catch {

@@ -33,7 +33,7 @@ export function mount(root) {
     parts: {
       readiness: [checks.draw, charts.draw],
       status: [checks.draw, backends.draw, store.draw, drawGateway],
-      samples: [charts.draw, backends.draw, requests.draw, drawGateway],
+      samples: [checks.draw, charts.draw, backends.draw, requests.draw, drawGateway],
       jobs: [requests.draw],
       hello: [backends.draw, drawGateway],
       state: [checks.draw],
@@ -82,6 +82,6 @@ function drawAge() {
     timer = null;
     return;
   }
-  setText(place.age, heard ? `Not live: all of this is ${duration(Date.now() / 1000 - heard)} old.` : 'Nothing was received yet.');
+  setText(place.age, heard ? `Not live: last heard from the gateway ${duration(Date.now() / 1000 - heard)} ago.` : 'Nothing has been received yet.');
   timer ??= setInterval(() => isSeen() && drawAge(), 1000);
 }

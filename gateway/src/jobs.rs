@@ -31,7 +31,7 @@ struct Registry {
 
 /// A request that has been read.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct NewJob {
+pub(crate) struct NewJob<'a> {
     /// Its `X-Request-Id`, which the client chooses: several may have the same.
     pub(crate) request_id: String,
     /// The owner of its images; none where no token is required.
@@ -41,7 +41,8 @@ pub(crate) struct NewJob {
     /// `generate`, `edit` or `inpaint`.
     pub(crate) task: &'static str,
     pub(crate) model: Option<String>,
-    pub(crate) prompt: String,
+    /// None if prompts are not to be kept.
+    pub(crate) prompt: Option<&'a str>,
     /// How many images it asks for.
     pub(crate) n: u64,
     /// `WIDTHxHEIGHT`, if it asks for one.
@@ -89,7 +90,8 @@ pub(crate) struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
     /// Its first 200 characters.
-    pub(crate) prompt: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt: Option<String>,
     pub(crate) n: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<String>,
@@ -112,17 +114,18 @@ pub(crate) struct JobView {
 
 impl ImageJobs {
     /// Registers a request as running. The guard says how it goes and how it ends.
-    pub(crate) fn begin(&self, new: NewJob) -> JobGuard {
+    pub(crate) fn begin(&self, new: NewJob<'_>) -> JobGuard {
         let cancel = new.cancel.clone();
         let job = Job {
             owner: new.owner,
             cancel: new.cancel,
+            is_storing: false,
             ended: None,
             view: JobView {
                 id: new.request_id,
                 task: new.task,
                 model: new.model,
-                prompt: prefix(&new.prompt, MAX_PROMPT_CHARS).to_owned(),
+                prompt: new.prompt.map(|prompt| prefix(prompt, MAX_PROMPT_CHARS).to_owned()),
                 n: new.n,
                 size: new.size,
                 token: new.token,
@@ -147,15 +150,15 @@ impl ImageJobs {
         visible.map(|job| job.view.clone()).collect()
     }
 
-    /// Cancels every running job with this id, of the owners that `sees` lets through; false if there is none.
+    /// Cancels every running job with this id, of the owners that `sees` lets through; false if there is none. A job whose images
+    /// are being stored is no longer cancelled.
     pub(crate) fn cancel(&self, request_id: &str, sees: &dyn Fn(Option<&str>) -> bool) -> bool {
         let table = self.lock();
-        let is_meant =
-            |job: &&Job| job.ended.is_none() && job.view.id == request_id && sees(job.owner.as_deref());
-        let tokens: Vec<_> = table.jobs.values().filter(is_meant).map(|job| job.cancel.clone()).collect();
-        drop(table);
-        tokens.iter().for_each(CancellationToken::cancel);
-        !tokens.is_empty()
+        let can_be_cancelled = |job: &&Job| job.ended.is_none() && !job.is_storing;
+        let is_meant = |job: &&Job| job.view.id == request_id && sees(job.owner.as_deref());
+        let meant = table.jobs.values().filter(can_be_cancelled).filter(is_meant);
+        // Under the lock, so that none of them begins to store its images meanwhile.
+        meant.inspect(|job| job.cancel.cancel()).count() > 0
     }
 
     /// Its value changes whenever a job begins, gets on or ends.
@@ -194,6 +197,16 @@ impl JobGuard {
     /// What is done, from 0 to 1.
     pub(crate) fn set_progress(&self, fraction: f64) {
         self.update(|view| view.progress = Some(fraction));
+    }
+
+    /// The images are about to be stored: from now on nobody can cancel the job. False if somebody has.
+    pub(crate) fn begin_storing(&self) -> bool {
+        let mut table = self.jobs.lock();
+        let may_store = !self.cancel.is_cancelled();
+        if let Some(job) = table.running(self.key) {
+            job.is_storing = may_store;
+        }
+        may_store
     }
 
     /// The images are stored under these names.
@@ -257,6 +270,8 @@ struct Job {
     owner: Option<String>,
     view: JobView,
     cancel: CancellationToken,
+    /// Its images are being stored.
+    is_storing: bool,
     ended: Option<Instant>,
 }
 

@@ -51,6 +51,10 @@ async function everywhere(person, look) {
   await person.gallery.click();
   await person.links.first().waitFor();
   await look('gallery');
+  await person.links.first().focus();
+  await page.keyboard.press('Delete');
+  await page.getByRole('button', {name: 'Undo'}).waitFor();
+  await look('gallery, one deleted');
   await person.links.first().click();
   await person.makeAgain.waitFor();
   await look('picture');

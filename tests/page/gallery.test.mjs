@@ -29,7 +29,7 @@ world.walk('newest first, and each opens large with all that is known about it',
   assert.deepEqual(shown, stored.slice(0, 12));
   await person.links.nth(2).click();
   await person.dialog.waitFor();
-  for (const wanted of [/number 2/, /sd-xl-base-1\.0/, /30/, /256.384/, /4\.2 s/, /owner/]) await says(person.dialog, wanted);
+  for (const wanted of [/number 2/, /sd-xl-base-1\.0/, /30/, /256 × 384/, /4\.2 s/, /owner/]) await says(person.dialog, wanted);
   await until('it is drawn', () => person.dialog.locator('img').last().evaluate((image) => image.naturalWidth === 256));
   await person.page.keyboard.press('ArrowRight');
   await says(person.dialog, /number 3/);
@@ -107,7 +107,7 @@ world.walk('a picture becomes a reference', {}, async (person) => {
   await open(person, stored[5]);
   await person.useAsReference.click();
   await person.prompt.waitFor();
-  await person.page.getByText(stored[5]).waitFor();
+  await person.page.getByRole('button', {name: /^Remove Picture of /}).waitFor();
   await person.ask('with a reference of the store', {steps: 2, size: null});
   await person.generate.click();
   await person.openPicture.first().waitFor();

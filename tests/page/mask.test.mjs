@@ -100,7 +100,7 @@ world.walk('past the border, erased, undone and done again', {}, async (person) 
   await stroke(person, place(100, 100), place(150, 100));
   await mask.button('Undo').click();
   await mask.button('Use mask').click();
-  await says(mask.dialog.getByRole('status'), /paint what/i);
+  await says(mask.dialog.getByRole('status'), /Nothing is painted/);
   // From outside over the left border, then the right half of it erased.
   await person.page.keyboard.press(']');
   const radius = await size() / 2;

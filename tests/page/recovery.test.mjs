@@ -1,6 +1,7 @@
 // What happens to a request when its page is loaded anew, when the gateway is restarted or dies, and in two tabs.
 
 import assert from 'node:assert/strict';
+import {TOKENS} from './programs.mjs';
 import {until} from './until.mjs';
 import {unreachable} from './watch.mjs';
 import {says, startWorld} from './world.mjs';
@@ -39,7 +40,7 @@ world.walk('after a reload a request can still be cancelled', {}, async (person)
   await begin(person, 'cancelled after all', {pictures: 4});
   await person.page.reload();
   await person.cancel.click();
-  await until('the place is free', async () => (await pair.slots()).inflight === 0, 2);
+  await until('the place is free', async () => (await pair.slots()).inflight === 0);
   await says(person.results, /cancelled/i);
 });
 
@@ -74,7 +75,7 @@ world.walk('a gateway that dies takes the request with it, and the page says so'
 });
 
 world.walk('two tabs: each has its own requests, and both see the card and the pictures', {as: null}, async (person) => {
-  await person.signIn('kid-token-0123456789', {remember: true});
+  await person.signIn(TOKENS.kid, {remember: true});
   const other = await person.newTab('/ui#gallery');
   await other.list.waitFor({state: 'attached'});
   await begin(person, 'of the first tab', {steps: 30});

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {pictureMaker} from './png.mjs';
+import {TOKENS} from './programs.mjs';
 import {store} from './store.mjs';
 import {until} from './until.mjs';
 import {failed} from './watch.mjs';
@@ -55,7 +56,7 @@ for (const [index, words] of HOSTILE.entries()) {
     await assertOnlyText(person);
     await person.makeAgain.click();
     await until('the form has the prompt, to the letter', async () => await person.prompt.inputValue() === words);
-    await says(person.page.getByRole('main'), /not in the store/);
+    await says(person.page.getByRole('main'), /does not keep/);
     await assertOnlyText(person);
   });
 
@@ -72,13 +73,10 @@ for (const [index, words] of HOSTILE.entries()) {
 }
 
 world.walk('names of models are text', {as: null}, async (person) => {
-  await person.context.route('**/v1/models', async (route) => {
-    const response = await route.fetch();
-    const body = await response.json();
-    body.data = HOSTILE.map((words) => ({...body.data[0], id: words}));
-    await route.fulfill({response, json: body});
-  });
-  await person.signIn('owner-token-0123456789');
+  const {body} = await pair.ask('GET', '/v1/models');
+  const data = HOSTILE.map((words) => ({...body.data[0], id: words}));
+  await person.context.route('**/v1/models', (route) => route.fulfill({json: {...body, data}}));
+  await person.signIn(TOKENS.owner);
   await until('they can be chosen', async () => await person.model.locator('option').count() >= HOSTILE.length);
   const options = await person.model.locator('option').evaluateAll((all) => all.map(({textContent}) => textContent));
   for (const words of HOSTILE) assert.ok(options.includes(words), words);
@@ -95,6 +93,32 @@ world.walk('a drawing with scripts is a picture', {at: '/ui#gallery'}, async (pe
   await says(person.dialog, /a drawing/);
   await until('it is drawn', () => person.dialog.locator('img').last().evaluate((image) => image.complete && image.naturalWidth > 0));
   await assertOnlyText(person);
+});
+
+world.walk('these tests notice what must not be', {as: null}, async (person) => {
+  const {page, watch} = person;
+  await page.evaluate(async (token) => {
+    console.info('a word');
+    setTimeout(() => { throw new Error('an error'); });
+    await fetch('https://evil.invalid/').catch(() => {});
+    await fetch(`/ui?token=${token}`);
+    try {
+      document.body.innerHTML = '<b>bold</b>';
+    } catch {
+      // The policy forbids it.
+    }
+    const style = document.createElement('style');
+    style.textContent = 'b { color: red }';
+    document.head.append(style);
+  }, TOKENS.owner);
+  const wanted = [/^console info: a word/, /^error: .*an error/, /^policy: connect-src https:\/\/evil/, /^a token in an address/,
+    /^policy: require-trusted-types-for/, /^policy: style-src/];
+  await until('all of it is noticed', () => wanted.every((pattern) => watch.seen.some((words) => pattern.test(words))))
+    .catch((error) => assert.fail(`${error.message}\n${watch.seen.join('\n')}`));
+  watch.seen.length = 0;
+  await page.evaluate(() => { location.href = 'http://127.0.0.1:9/'; });
+  await until('so is another origin', () => watch.seen.some((words) => /^another origin: http:\/\/127\.0\.0\.1:9/.test(words)));
+  watch.expect(/./);
 });
 
 world.walk('the page: a strict policy, no token, no data', {as: null}, async (person) => {

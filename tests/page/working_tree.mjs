@@ -5,12 +5,12 @@ import path from 'node:path';
 
 const TYPES = {'.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.html': 'text/html'};
 
-export async function useFilesOf(context, folder) {
-  await context.route(/\/ui(\/page\/[^?#]*)?$/, async (route) => {
+/** `policy` is what the gateway sends with the page. */
+export async function useFilesOf(context, folder, policy) {
+  await context.route(/\/ui(\/page\/[^?#]*)?$/, (route) => {
     const inside = /\/ui\/page\/(.*)$/.exec(new URL(route.request().url()).pathname)?.[1] ?? 'index.html';
     const body = fs.readFileSync(path.join(folder, inside));
-    const policy = inside === 'index.html' ? (await route.fetch()).headers()['content-security-policy'] : '';
-    const headers = {'content-type': TYPES[path.extname(inside)], ...(policy ? {'content-security-policy': policy} : {})};
-    await route.fulfill({body, headers});
+    const headers = {'content-type': TYPES[path.extname(inside)], ...(inside === 'index.html' ? {'content-security-policy': policy} : {})};
+    return route.fulfill({body, headers});
   });
 }

@@ -30,6 +30,8 @@ export const ON_PHONE = {viewport: {width: 390, height: 844}, isMobile: true, ha
 const QUICK = Boolean(process.env.PAGE_QUICK);
 /** For whatever a person waits for; a busy machine takes its time. */
 const PATIENCE_MS = 15_000;
+/** Whatever hangs: for one walk. */
+const WALK_MS = 180_000;
 
 /** The programs and the browser; they end with the file's tests. */
 export async function startWorld(options) {
@@ -65,10 +67,11 @@ class World {
 
   /**
    * A test with one person. Nothing may be said in the console, violate the policy, or be asked of another origin, but for
-   * what the test itself provokes and names with `person.watch.expect`. `slow` ones are left out of a quick run.
+   * what the test itself provokes and names with `person.watch.expect`. `slow` ones are left out of a quick run; `skip` says
+   * why one cannot run at all.
    */
-  walk(name, {slow = false, ...options}, work) {
-    test(name, {skip: slow && QUICK ? 'slow' : false}, async (t) => {
+  walk(name, {slow = false, skip = false, ...options}, work) {
+    test(name, {timeout: WALK_MS, skip: slow && QUICK ? 'slow' : skip}, async (t) => {
       const person = await this.visit(options);
       try {
         await work(person, t);
@@ -90,7 +93,10 @@ class World {
     own.setDefaultTimeout(PATIENCE_MS);
     const watch = new Watch(pair.url, Object.values(TOKENS));
     await watch.over(own);
-    if (process.env.PAGE_FILES) await useFilesOf(own, process.env.PAGE_FILES);
+    if (process.env.PAGE_FILES) {
+      const {headers} = await pair.ask('GET', '/ui', {as: null});
+      await useFilesOf(own, process.env.PAGE_FILES, headers['content-security-policy']);
+    }
     const person = new Person(pair, await own.newPage(), watch);
     await person.page.goto(new URL(at, pair.url).href);
     if (as) await person.signIn(TOKENS[as]);
@@ -159,8 +165,16 @@ class Person {
   }
 
   async leave() {
+    // Requests that the test answers itself end with it, answered or not.
+    await this.context.unrouteAll({behavior: 'ignoreErrors'});
     await this.context.close();
   }
+}
+
+/** Speed is judged in the whole run only: a quick one may share its machine. `seen` in the unit of `most`. */
+export function assertAtMost(most, seen, what) {
+  console.log(`${what}: ${seen.toFixed(2)}, at most ${most}`);
+  if (!QUICK) assert.ok(seen <= most, `${what}: ${seen.toFixed(2)}, at most ${most}`);
 }
 
 /** As `expect(locator).toHaveText`, for one element that changes by itself. */

@@ -1,8 +1,11 @@
 //! Polls the engine twice a second, and decides what a failed poll means.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use service::lifecycle::Lifecycle;
+use service::{lifecycle::Lifecycle, slots::Slots};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -12,7 +15,8 @@ use super::{Engine, EngineError, EngineStatus};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// An idle engine responds in milliseconds. With the interval, an outage is noticed within two seconds.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// A busy one may block its interpreter for seconds while it loads a checkpoint.
+/// A busy one may block its interpreter for seconds while it loads a checkpoint; so may one that got a job of ours after the
+/// last poll, which has not seen it at work.
 const BUSY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is known about the engine.
@@ -42,9 +46,9 @@ impl EngineState {
     }
 
     /// The state after one more poll. A refused connection or an unexpected response counts at once; silence only after a
-    /// timeout, which is longer if the engine was busy.
+    /// timeout, which is longer if the engine was busy or `has_our_job`.
     #[must_use]
-    pub fn apply(self, result: Result<EngineStatus, EngineError>, now: Instant) -> Self {
+    pub fn apply(self, result: Result<EngineStatus, EngineError>, has_our_job: bool, now: Instant) -> Self {
         match result {
             Ok(status) => {
                 let starts = self.starts + u64::from(self.was_down || self.last_status.is_none());
@@ -57,7 +61,7 @@ impl EngineState {
                 }
             }
             Err(silence @ (EngineError::Unresponsive(_) | EngineError::HostUnresolved(_))) => {
-                let busy = self.last_status.as_ref().is_some_and(|status| status.busy);
+                let busy = has_our_job || self.last_status.as_ref().is_some_and(|status| status.busy);
                 let timeout = if busy { BUSY_RESPONSE_TIMEOUT } else { RESPONSE_TIMEOUT };
                 let within_timeout =
                     self.error.is_none() && self.last_success.is_some_and(|seen| now - seen < timeout);
@@ -69,8 +73,8 @@ impl EngineState {
     }
 }
 
-/// Starts polling.
-pub fn start(engine: Engine, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
+/// Starts polling. `slots` are those of our jobs.
+pub fn start(engine: Engine, slots: Arc<Slots>, lifecycle: &Lifecycle) -> watch::Receiver<EngineState> {
     let (sender, receiver) = watch::channel(EngineState::default());
     lifecycle.spawn_worker("engine monitor", async move {
         let mut tick = tokio::time::interval(INTERVAL);
@@ -82,7 +86,7 @@ pub fn start(engine: Engine, lifecycle: &Lifecycle) -> watch::Receiver<EngineSta
                 Err(EngineError::Unresponsive(format!("no answer within {RESPONSE_TIMEOUT:?}")))
             });
             let before = sender.borrow().clone();
-            let after = before.clone().apply(status_result, Instant::now());
+            let after = before.clone().apply(status_result, slots.inflight() > 0, Instant::now());
             log_change(&before, &after);
             sender.send_replace(after);
         }
@@ -131,14 +135,15 @@ mod tests {
     #[test]
     fn silence_counts_after_a_timeout_that_is_longer_for_a_busy_engine() {
         let start = Instant::now();
-        for (busy, limit) in [(false, 1500), (true, 10_000)] {
-            let good = EngineState::default().apply(Ok(status(busy)), start);
-            let early = good.clone().apply(silence(), start + Duration::from_millis(limit - 1));
-            assert!(early.is_reachable(), "busy: {busy}");
-            assert!(
-                !early.apply(silence(), start + Duration::from_millis(limit)).is_reachable(),
-                "busy: {busy}"
-            );
+        for (busy, has_our_job, limit) in
+            [(false, false, 1500), (true, false, 10_000), (false, true, 10_000), (true, true, 10_000)]
+        {
+            let good = EngineState::default().apply(Ok(status(busy)), false, start);
+            let at = |milliseconds| start + Duration::from_millis(milliseconds);
+            let early = good.apply(silence(), has_our_job, at(limit - 1));
+            assert!(early.is_reachable(), "busy: {busy}, our job: {has_our_job}");
+            let late = early.apply(silence(), has_our_job, at(limit));
+            assert!(!late.is_reachable(), "busy: {busy}, our job: {has_our_job}");
         }
     }
 
@@ -149,16 +154,16 @@ mod tests {
             EngineError::ConnectionRefused("refused".into()),
             EngineError::UnexpectedResponse("nginx".into()),
         ] {
-            let good = EngineState::default().apply(Ok(status(true)), start);
-            let failed = good.apply(Err(fault), start);
+            let good = EngineState::default().apply(Ok(status(true)), false, start);
+            let failed = good.apply(Err(fault), false, start);
             assert!(!failed.is_reachable());
-            let silent = failed.apply(silence(), start);
+            let silent = failed.apply(silence(), false, start);
             assert!(!silent.is_reachable(), "silence after a refusal does not look better than the refusal");
-            let back = silent.apply(Ok(status(false)), start);
+            let back = silent.apply(Ok(status(false)), false, start);
             assert!(back.is_reachable());
             assert_eq!(back.starts, 2, "it was away and came up again");
             assert_eq!(
-                back.apply(silence(), start).apply(Ok(status(false)), start).starts,
+                back.apply(silence(), false, start).apply(Ok(status(false)), false, start).starts,
                 2,
                 "silence is no end"
             );
@@ -167,6 +172,6 @@ mod tests {
 
     #[test]
     fn an_engine_that_never_answered_gets_no_timeout() {
-        assert!(!EngineState::default().apply(silence(), Instant::now()).is_reachable());
+        assert!(!EngineState::default().apply(silence(), false, Instant::now()).is_reachable());
     }
 }

@@ -50,7 +50,9 @@ pub fn template(data: &[u8]) {
         match TemplateFile::read(format, graph, declaration) {
             Ok(TemplateFile { tasks: TemplateTasks::Undeclared(template), .. }) => check(format, &template),
             Ok(TemplateFile { tasks: TemplateTasks::Declared(tasks), .. }) => {
-                tasks.values().for_each(|template| check(format, template));
+                for template in tasks.values() {
+                    check(format, template);
+                }
             }
             Err(errors) => assert!(!errors.is_empty()),
         }

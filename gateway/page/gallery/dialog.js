@@ -138,7 +138,7 @@ export class PictureDialog {
   #draw(settings, whole) {
     const {prompt, negative_prompt: negative, references = []} = settings;
     this.prompt.replaceChildren(...[
-      prompt ? h('p.prompt', {dir: 'auto'}, prompt) : h('p.note', {}, whole ? 'Its prompt was not kept.' : 'Loading…'),
+      prompt ? h('p.prompt', {dir: 'auto'}, prompt) : h('p.note', {}, whole ? 'The prompt was not kept.' : 'Loading…'),
       prompt && this.#copyButton('Copy prompt', () => prompt, {quiet: true}),
       negative && h('div', {}, h('h3', {}, 'Negative prompt'), h('p.prompt', {dir: 'auto'}, negative)),
       references.length > 0 && h('div', {}, h('h3', {}, 'References'), h('ul.picture-references', {}, references.map(reference))),
@@ -146,7 +146,7 @@ export class PictureDialog {
     this.#drawButtons(settings, whole);
     this.details.replaceChildren(...(whole ? rows(settings) : []).map(({label, value, asked}) => h('div', {},
       h('dt', {}, label),
-      h('dd', {}, h('span', {dir: 'auto'}, value), asked != null && h('span.asked', {dir: 'auto'}, ` asked: ${asked}`)))));
+      h('dd', {}, h('span', {dir: 'auto'}, value), asked != null && h('span.asked', {dir: 'auto'}, `${value ? ' ' : ''}requested: ${asked}`)))));
   }
 
   #drawButtons(settings, whole) {

@@ -7,7 +7,8 @@ const DEBOUNCE_MS = 250;
 
 /** `changed(filter)` is called some time after the person changed it. */
 export function filterBar(changed) {
-  const search = h('input', {type: 'search', id: 'gallery-search', autocomplete: 'off', spellcheck: 'false', dir: 'auto', maxlength: 200});
+  const search = h('input', {type: 'search', id: 'gallery-search', autocomplete: 'off', spellcheck: 'false', dir: 'auto', maxlength: 200,
+    placeholder: 'Words of the prompt'});
   const model = h('select', {id: 'gallery-model'}, h('option', {value: ''}, 'All models'));
   const day = h('input', {type: 'date', id: 'gallery-day'});
   const clear = h('button.quiet', {type: 'button', hidden: true, onclick: reset}, icon('cancel'), 'Clear filter');

@@ -17,7 +17,7 @@ export function pictureStage({step, zoomed}) {
     image = h('img.full', {alt: label, draggable: 'false'});
     const preview = thumbnail ? h('img.preview', {alt: '', 'aria-hidden': 'true', src: `/ui/thumbnails/${name}`}) : null;
     const own = image;
-    const message = h('p.note', {hidden: true}, 'The picture could not be loaded.');
+    const message = h('p.note', {hidden: true}, 'The picture could not be loaded. Close it and open it again.');
     image.addEventListener('load', () => own.parentElement?.querySelector('.preview')?.remove());
     image.addEventListener('error', () => {
       preview?.remove();

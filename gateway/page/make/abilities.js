@@ -1,13 +1,13 @@
 // What a model can do with what is in the form. Pure.
 
 /** What the form can offer beside prompt, size and number, by the names of requests. */
-const PARAMETERS = ['negative_prompt', 'steps', 'seed', 'cfg_scale', 'scheduler', 'strength'];
+const PARAMETERS = ['negative_prompt', 'steps', 'seed', 'cfg_scale', 'scheduler', 'strength', 'loras'];
 const NAMES = {
   negative_prompt: 'negative prompt', steps: 'choice of steps', seed: 'choice of seed', cfg_scale: 'guidance',
   scheduler: 'scheduler',
 };
 /** Where a model says nothing about itself, the sidecar's word counts. */
-const UNKNOWN = {tasks: null, parameters: PARAMETERS, size: true, max_images: 16, min_images: 0, defaults: {}};
+const UNKNOWN = {tasks: null, parameters: PARAMETERS.filter((name) => name !== 'loras'), size: true, max_images: 16, min_images: 0, defaults: {}};
 
 /** What kind of request the references and the mask make. */
 export function taskOf({references, mask}) {
@@ -41,6 +41,7 @@ export function abilities(model, {references = 0, mask = false} = {}) {
     multiple: own?.size?.multiple ?? 8,
     maxPixels: own?.size?.max_pixels ?? 4_194_304,
     maxPictures: own?.max_n ?? 4,
+    maxLoras: own?.max_loras ?? 0,
     schedulers: own?.schedulers ?? [],
     defaults: {...own?.defaults, ...of?.defaults},
   };
@@ -48,32 +49,34 @@ export function abilities(model, {references = 0, mask = false} = {}) {
 
 function cannot(model, task, can) {
   if (task === 'generate') {
-    return can('edit') ? `${model.id} changes pictures: add a reference.`
+    return can('edit') ? `${model.id} edits pictures: add a reference.`
       : `${model.id} repaints parts of a picture: add a reference and paint a mask on it.`;
   }
-  return task === 'edit' ? `${model.id} repaints what a mask marks: paint a mask on the reference.`
-    : `${model.id} cannot do that.`;
+  return task === 'edit' ? `${model.id} repaints parts of a picture: paint a mask on the reference.`
+    : `${model.id} cannot do this: choose another model.`;
 }
 
 function tooFew(of, used) {
-  return used < (of.min_images ?? 0) ? `This takes at least ${of.min_images} references.` : null;
+  return used < (of.min_images ?? 0) ? `This model needs at least ${of.min_images} references.` : null;
 }
 
 /** One line on what a model can do. */
 export function describe(model) {
   const own = model?.capabilities;
-  if (!own?.by_task) return model ? 'What this model can do is not known: the answer will tell.' : '';
+  if (!own?.by_task) return model ? 'This model does not say what it can do.' : '';
   const {generate, edit, inpaint} = own.by_task;
-  const verbs = [generate && 'makes', edit && 'edits', inpaint && !edit && 'repaints'].filter(Boolean).join(' and ');
+  const verbs = [generate && 'makes', edit && 'edits', inpaint && !edit && 'repaints'].filter(Boolean);
   const most = own.max_images;
   const without = Object.keys(NAMES).filter((name) => !own.parameters?.includes(name)).map((name) => NAMES[name]);
   return [
-    `${verbs[0].toUpperCase()}${verbs.slice(1)} pictures`,
+    verbs.length > 1 ? capital(verbs.join(' and ')) : `${capital(verbs[0])} pictures`,
     most > 0 && (most === 1 ? '1 reference' : `up to ${most} references`),
     inpaint && 'masks',
     without.length > 0 && `no ${list(without)}`,
   ].filter(Boolean).join(' · ');
 }
+
+const capital = (words) => words[0].toUpperCase() + words.slice(1);
 
 /** As in `steps, seed or guidance`. */
 function list(words) {

@@ -4,13 +4,13 @@ import {parseSize} from './sizes.js';
 
 const KEEP = 60;
 
-/** What decides how long it takes. */
-export function workOf(asked, able) {
-  const size = parseSize(asked.size) ?? parseSize(able.defaults.size);
+/** What decides how long it takes. `size` is what it has if none was asked for. */
+export function workOf(asked, able, size = able.defaults.size) {
+  const {width, height} = parseSize(asked.size ?? size) ?? {width: 0, height: 0};
   return {
     model: asked.model ?? '',
     task: able.task,
-    pixels: size ? size.width * size.height : 0,
+    pixels: Math.min(width * height, able.maxPixels),
     steps: asked.steps ?? able.defaults.steps ?? 0,
     n: asked.n ?? 1,
   };
@@ -39,27 +39,33 @@ export function expect(times, work) {
 }
 
 /** What is left, in words; '' where it cannot be told. */
-export function leftText({fraction, left}) {
+export function leftText({fraction, left, overdue = false}) {
+  if (overdue) return 'longer than usual';
   if (left == null) return '';
   // A short job has little left from the beginning.
   return left < 1.5 && fraction >= 0.75 ? 'nearly done' : `about ${duration(Math.max(1, left))} left`;
 }
 
 /**
- * How far a job is: `{fraction, left}`, null where it cannot be told. What the engine says outweighs what was
- * expected the more, the further it is.
+ * How far a job is: `{fraction, left}`, null where it cannot be told. `elapsed` counts from when the engine could begin,
+ * `first` is when the engine told its progress for the first time. What the engine says outweighs what was expected the
+ * more, the further it is.
  */
-export function judge({elapsed, expected, progress}) {
-  const known = progress > 0;
-  if (known && progress >= 1) return {fraction: 1, left: 0};
-  // The first steps tell little: a model may have been loaded before them.
-  const byProgress = progress >= 0.1 ? elapsed / progress : null;
-  if (byProgress == null && expected == null) return {fraction: known ? progress : null, left: null};
-  const total = byProgress == null ? expected
-    : expected == null ? byProgress : expected * (1 - progress) + byProgress * progress;
-  return {
-    fraction: known ? progress : Math.min(0.95, elapsed / total),
-    // Longer than ever before: nobody knows.
-    left: total > elapsed ? total - elapsed : null,
-  };
+export function judge({elapsed, expected, progress, first}) {
+  if (progress >= 1) return {fraction: 1, left: 0};
+  if (!progress) {
+    if (expected == null) return {fraction: null, left: null};
+    const overdue = elapsed >= expected;
+    return {fraction: Math.min(0.95, elapsed / expected), left: overdue ? null : expected - elapsed, ...(overdue && {overdue})};
+  }
+  const paced = pace({elapsed, progress, first});
+  const total = paced == null ? expected : expected == null ? paced : expected * (1 - progress) + paced * progress;
+  return {fraction: progress, left: total == null ? null : total * (1 - progress)};
+}
+
+/** Seconds for the whole at the engine's pace; null while it tells little. Loading a model before the first step is no part of it. */
+function pace({elapsed, progress, first}) {
+  const {progress: before, elapsed: until} = first ?? {progress: 0, elapsed: 0};
+  const made = progress - before;
+  return made >= 0.1 ? (elapsed - until) / made : null;
 }

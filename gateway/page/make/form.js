@@ -9,6 +9,8 @@ import {CUSTOM, parseSize, sameChoice, sizeChoices, sizeText} from './sizes.js';
 
 const FORM = 'make.form';
 const LAST_MODEL = 'make.model';
+/** The fields below “More”. */
+const IN_MORE = ['cfg_scale', 'scheduler', 'strength', 'loras'];
 
 export class Form {
   #able = abilities(null);
@@ -23,7 +25,7 @@ export class Form {
   constructor({generate}) {
     this.references = new References({
       changed: (more) => this.#referencesChanged(more),
-      failed: (message) => this.showProblem({message}),
+      failed: (message) => this.showProblem({field: 'references', message}),
     });
     this.controls = controls();
     this.parts = parts(this.controls, this.references.element);
@@ -124,7 +126,7 @@ export class Form {
     for (const name of saved.stored ?? []) this.references.addStored(name);
     if (!saved.lost) return;
     const what = saved.lost === 1 ? 'the reference' : 'the references';
-    this.note({text: `Add ${what} again: files are not kept when the page is loaded anew.`, until: 'reference'});
+    this.note({text: `Add ${what} again: files are not kept when the page is reloaded.`, until: 'reference'});
   }
 
   #save() {
@@ -155,8 +157,8 @@ export class Form {
   #drawModels(models, model) {
     const options = models.map(({id}) => [id, id]);
     const {model: wanted} = this.#wanted;
-    if (!options.length && !wanted) options.push(['', 'The gateway’s own choice']);
-    if (wanted && !model) options.unshift([wanted, models.length ? `${wanted} (not there now)` : wanted]);
+    if (!options.length && !wanted) options.push(['', 'The gateway’s default']);
+    if (wanted && !model) options.unshift([wanted, models.length ? `${wanted} (not available)` : wanted]);
     choose(this.controls.model, options, wanted);
     setText(this.parts.about, this.#able.problem ?? describe(model));
     this.parts.about.classList.toggle('warn', Boolean(this.#able.problem));
@@ -187,9 +189,9 @@ export class Form {
   #drawFields(model) {
     const {controls: of, parts: {rows, more}} = this;
     const {takes, defaults, schedulers, maxPictures} = this.#able;
-    for (const name of ['negative_prompt', 'cfg_scale', 'scheduler', 'strength']) rows[name].hidden = !takes[name];
+    for (const [name, row] of Object.entries(rows)) row.hidden = !takes[name];
     if (!schedulers.length && model) rows.scheduler.hidden = true;
-    more.hidden = ['cfg_scale', 'scheduler', 'strength'].every((name) => rows[name].hidden);
+    more.hidden = IN_MORE.every((name) => rows[name].hidden);
     for (const [name, open] of [['steps', 'default'], ['seed', 'random'], ['cfg_scale', 'default'], ['strength', 'default']]) {
       of[name].disabled = !takes[name];
       of[name].placeholder = takes[name] ? defaults[name] ?? open : 'fixed';
@@ -227,7 +229,7 @@ export class Form {
     const control = field === 'references' ? this.references.button : this.controls[field];
     if (!control) return;
     box.id = 'form-problem';
-    if (['cfg_scale', 'scheduler', 'strength'].includes(field)) this.parts.more.open = true;
+    if (IN_MORE.includes(field)) this.parts.more.open = true;
     if (field !== 'references') {
       control.setAttribute('aria-invalid', 'true');
       control.setAttribute('aria-describedby', [...new Set([...describedBy(control), box.id])].join(' '));
@@ -294,6 +296,8 @@ function controls() {
     cfg_scale: number('guidance', {inputmode: 'decimal', step: 0.5, min: 1, max: 30}),
     scheduler: select('scheduler'),
     strength: number('strength', {inputmode: 'decimal', step: 0.05, max: 1, 'aria-describedby': 'strength-note'}),
+    loras: h('textarea', {id: 'make-loras', rows: 1, dir: 'auto', spellcheck: 'false', autocapitalize: 'none', placeholder: 'name: 0.8',
+      'aria-describedby': 'loras-note'}),
   };
 }
 
@@ -309,15 +313,16 @@ function parts(of, references) {
     cfg_scale: row('Guidance', of.cfg_scale),
     scheduler: row('Scheduler', of.scheduler),
     strength: row('Strength', of.strength, h('p.note', {id: 'strength-note'}, '0 keeps the reference, 1 replaces it.')),
+    loras: row('LoRAs', of.loras, h('p.note', {id: 'loras-note'}, 'One per line; the weight is 1 if left out.')),
   };
   const more = h('details.more', {}, h('summary', {}, 'More'),
-    h('div.pair', {}, rows.cfg_scale, rows.scheduler), rows.strength);
+    h('div.pair', {}, rows.cfg_scale, rows.scheduler), rows.strength, rows.loras);
   const seed = h('div.field', {}, h('label', {for: of.seed.id}, 'Seed'), h('div.with-button', {}, of.seed, keep, shuffle));
   const notes = h('div.notices');
   const alerts = h('div.alerts');
   const full = h('p.note.full', {id: 'full-note', 'aria-live': 'polite'});
   const button = h('button.primary', {'aria-describedby': full.id, title: 'Ctrl or ⌘ and Enter'}, 'Generate');
-  const form = h('form.panel.make-form', {'aria-label': 'New picture', novalidate: true, autocomplete: 'off'},
+  const form = h('form.panel.make-form', {'aria-label': 'New picture', 'aria-busy': 'true', novalidate: true, autocomplete: 'off'},
     h('div.fields', {},
       row('Prompt', of.prompt), notes, references, rows.negative_prompt,
       row('Model', of.model, about),

@@ -2,7 +2,7 @@
 import {api, apiEvents, newRequestId} from '../api.js';
 import {live} from '../live.js';
 import {expect, learn, workOf} from './estimate.js';
-import {RUNNING, fieldOf, newJob, picturesOf, recall, remember, withLive} from './jobstate.js';
+import {RUNNING, fieldOf, newJob, nextToBegin, picturesOf, recall, remember, withLive, withProgress} from './jobstate.js';
 import {recallObject, recallText, rememberText} from './memory.js';
 import {multipart, sendable, storeNameOf} from './request.js';
 
@@ -52,13 +52,28 @@ export class Jobs {
       if (job.state === RUNNING) this.#follow(entry);
       else this.#describe(entry);
     }
+    this.#begin();
   }
 
   #set(entry, changes) {
     const before = entry.job.state;
     entry.job = {...entry.job, ...changes};
-    if (before !== entry.job.state) this.#save();
+    if (before !== entry.job.state) {
+      this.#begin();
+      this.#save();
+    }
     this.#show.changed(entry);
+  }
+
+  #expect(work) {
+    return work ? expect(recallObject('localStorage', TIMES), work) : null;
+  }
+
+  /** One has ended: the engine begins with the next. */
+  #begin() {
+    const next = nextToBegin(this.entries.map(({job}) => job));
+    const entry = this.entries.find(({job}) => job === next);
+    if (entry) this.#set(entry, {begun: Date.now(), expected: this.#expect(next.work)});
   }
 
   #save() {
@@ -67,16 +82,19 @@ export class Jobs {
 
   /** Sends a request. `source`: `{form, references, mask}`; `files()` gives its references with their bytes. */
   start(asked, able, source, files) {
-    const work = workOf(asked, able);
+    // What an edit has if nothing else was asked for: the shape of its first reference.
+    const size = asked.size ?? (source.references.length ? source.references[0].size : able.defaults.size) ?? null;
+    const work = workOf(asked, able, size);
+    const at = Date.now();
     const job = newJob(newRequestId(), asked, {
       task: able.task,
       references: source.references.map(({name}) => name),
       mask: Boolean(source.mask),
-      expected: expect(recallObject('localStorage', TIMES), work),
-      // What an edit has if nothing else was asked for: the shape of its first reference.
-      size: asked.size ?? (source.references.length ? source.references[0].size : able.defaults.size) ?? null,
+      expected: this.#expect(work),
+      size,
       work,
-      at: Date.now(),
+      at,
+      begun: this.entries.some((other) => other.job.state === RUNNING) ? null : at,
     });
     const entry = {job, source, preview: null, abort: new AbortController(), gateway: live.hello?.started_at};
     this.entries.unshift(entry);
@@ -110,7 +128,7 @@ export class Jobs {
   async #stream(entry, path, options) {
     for await (const {event, data, comment} of apiEvents(path, options)) {
       const progress = /^progress (\d(?:\.\d+)?)$/.exec(comment ?? '');
-      if (progress) this.#set(entry, {progress: Number(progress[1])});
+      if (progress) this.#set(entry, withProgress(entry.job, Number(progress[1]), Date.now()));
       else if (event === 'error') throw Object.assign(new Error(), JSON.parse(data).error);
       else if (event?.endsWith('.partial_image')) this.#preview(entry, JSON.parse(data));
       else if (event?.endsWith('.completed')) {
@@ -128,9 +146,12 @@ export class Jobs {
   }
 
   #completed(entry, {data, ignored = []}) {
-    const took = (Date.now() - entry.job.startedAt) / 1000;
-    const {work} = entry.job;
-    rememberText('localStorage', TIMES, JSON.stringify(learn(recallObject('localStorage', TIMES), work, took)));
+    const now = Date.now();
+    const {work, startedAt, begun} = entry.job;
+    const took = (now - startedAt) / 1000;
+    // Another one waits as long for what is before it, or not at all.
+    const made = (now - (begun ?? startedAt)) / 1000;
+    rememberText('localStorage', TIMES, JSON.stringify(learn(recallObject('localStorage', TIMES), work, made)));
     const keep = (base64) => URL.createObjectURL(toBlob(base64));
     const pictures = picturesOf(data, storeNameOf, keep);
     this.#set(entry, {state: 'done', pictures, ignored, took, size: pictures[0]?.settings.size ?? entry.job.size});
@@ -161,7 +182,7 @@ export class Jobs {
       if (entry.job.state !== RUNNING) continue;
       const news = jobs.find(({id}) => id === entry.job.id);
       if (news && (entry.following || news.state === RUNNING)) {
-        const job = withLive(entry.job, news);
+        const job = withLive(entry.job, news, Date.now());
         if (job === entry.job) continue;
         this.#set(entry, job);
         if (job.state === 'done') this.#describe(entry);
@@ -197,6 +218,8 @@ export class Jobs {
       await heard();
       if (entry.job.state !== RUNNING || known()) break;
       const names = await this.#stored(entry.job.id);
+      // Its gateway is not there any more: whatever it stored, it had stored before.
+      if (names && !names.length && entry.gateway && entry.gateway !== live.hello?.started_at) break;
       if (!names?.length) continue;
       this.#set(entry, {state: 'done', pictures: names.map((name) => ({name}))});
       this.#describe(entry);

@@ -1,25 +1,37 @@
 // What is known about a request that this tab sent, and how news change it. Pure.
+import {lorasText} from './loras.js';
 
 /** How many requests, and how many bytes, a tab remembers over a reload. */
 const REMEMBER = 24;
 const REMEMBER_BYTES = 300_000;
 export const RUNNING = 'running';
 
-/** A request that is being sent. */
-export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at}) {
-  return {id, asked, task, references, mask, size, expected, work, startedAt: at, state: RUNNING, progress: null, pictures: [],
-    ignored: [], error: null, took: null};
+/** A request that is being sent. `begun`: when the engine could begin with it; null while others of this tab are before it. */
+export function newJob(id, asked, {task, references = [], mask = false, size = null, expected = null, work, at, begun = at}) {
+  return {id, asked, task, references, mask, size, expected, work, startedAt: at, begun, first: null, state: RUNNING, progress: null,
+    pictures: [], ignored: [], error: null, took: null};
+}
+
+/** The job with how far it is at `now`; the same object if that is nothing new. */
+export function withProgress(job, progress, now) {
+  if (progress == null || progress <= (job.progress ?? 0)) return job;
+  return {...job, progress, begun: job.begun ?? now, first: job.first ?? {progress, at: now}};
+}
+
+/** The job whose turn comes next: engines make one at a time. Null while one is being made, and without any. */
+export function nextToBegin(jobs) {
+  const running = jobs.filter((job) => job.state === RUNNING);
+  if (running.some(({begun}) => begun != null)) return null;
+  return running.reduce((first, job) => (first && first.startedAt <= job.startedAt ? first : job), null);
 }
 
 /** The job with what the gateway says of it; the same object if that is nothing new. */
-export function withLive(job, news) {
+export function withLive(job, news, now) {
   if (job.state !== RUNNING) return job;
-  if (news.state === 'running') {
-    return news.progress == null || news.progress <= (job.progress ?? 0) ? job : {...job, progress: news.progress};
-  }
+  if (news.state === 'running') return withProgress(job, news.progress, now);
   const ended = {...job, took: news.ended_at ? news.ended_at - news.started_at : null};
   if (news.state === 'done' && !news.pictures?.length) {
-    return {...ended, state: 'failed', error: {message: 'The job has ended, and its picture is not in the store.'}};
+    return {...ended, state: 'failed', error: {message: 'The request has ended, but its picture is not in the store. Generate it again.'}};
   }
   if (news.state === 'done') return {...ended, state: 'done', pictures: news.pictures.map((name) => ({name}))};
   if (news.state === 'cancelled') return {...ended, state: 'cancelled'};
@@ -71,9 +83,9 @@ export function slots(status, imagesClass, jobs) {
 /** Why nothing can be sent right now; null if it can. */
 export function fullText({limit, free, own}) {
   if (free !== 0) return null;
-  const all = {1: 'The one slot is taken', 2: 'Both slots are taken'}[limit] ?? `All ${limit} slots are taken`;
+  const all = {1: 'The only slot is taken', 2: 'Both slots are taken'}[limit] ?? `All ${limit} slots are taken`;
   const whose = own >= limit ? 'by your requests' : own ? `${own} by yours` : 'by others';
-  return `${all}, ${whose}. You can generate again when one ends.`;
+  return `${all}, ${whose}. You can generate again when one is free.`;
 }
 
 /** `[name, actual, asked]` of settings to show; `asked` only where it differs. */
@@ -82,7 +94,7 @@ export function settingRows(settings, asked) {
   const add = (label, name, text = (value) => String(value)) => {
     const actual = settings[name];
     if (actual == null || actual === '') return;
-    const other = asked[name] != null && String(asked[name]).toLowerCase() !== String(actual).toLowerCase();
+    const other = asked[name] != null && text(asked[name]).toLowerCase() !== text(actual).toLowerCase();
     rows.push([label, text(actual), other ? text(asked[name]) : null]);
   };
   add('Model', 'model');
@@ -91,17 +103,19 @@ export function settingRows(settings, asked) {
   add('Guidance', 'cfg_scale');
   add('Scheduler', 'scheduler');
   add('Strength', 'strength');
+  add('LoRAs', 'loras', lorasText);
   add('Seed', 'seed');
   return rows;
 }
 
 /** What can be done about an error, in words; null where its message says it. */
 export function advice({status, code}) {
-  if (status === 429 || code === 'backend_overloaded') return 'All slots are taken. What you asked for is kept here: try again when a job has ended.';
+  if (status === 429 || code === 'backend_overloaded') return 'Your request is kept here: try again when a slot is free.';
   if (code === 'gpu_out_of_memory') return 'Try a smaller size or fewer pictures.';
-  if (status === 503 || code === 'backend_not_ready') return 'Nothing was started. Try again when the card’s status says “Ready”.';
+  if (code === 'engine_unavailable' || code === 'backend_error') return 'The picture was not finished. Try again when the card is ready.';
+  if (status === 503 || code === 'backend_not_ready') return 'Nothing was started. Try again when the card is ready.';
   if (status === 504 || code === 'engine_timeout' || code === 'backend_timeout') return 'Try fewer steps, a smaller size or fewer pictures.';
-  if (status === 507 || code === 'storage_full') return 'Delete pictures in the gallery, or make room on the gateway’s disk.';
+  if (status === 507 || code === 'storage_full') return 'Delete pictures in the gallery, or free space on the gateway’s disk.';
   if (status === 413) return 'Use smaller or fewer references.';
   return null;
 }

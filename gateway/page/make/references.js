@@ -1,5 +1,6 @@
 // The reference pictures of the form: chosen, dropped, pasted, or from the store.
 import {h, icon} from '../dom.js';
+import {dateTime} from '../format.js';
 import {isStoreName, storeNameOf} from './request.js';
 
 const READABLE = ['image/png', 'image/jpeg', 'image/webp'];
@@ -44,12 +45,17 @@ export class References {
 
   async add(files) {
     const fresh = [];
+    const unreadable = [];
     for (const file of files) {
       const blob = await readable(file);
       if (blob) fresh.push({name: file.name || 'picture.png', blob, stored: null, mask: null});
-      else this.#failed(`“${file.name}” is not a picture that this browser can read. Use PNG, JPEG or WebP.`);
+      else unreadable.push(`“${file.name || 'picture'}”`);
     }
-    this.#take(fresh);
+    if (fresh.length) this.#take(fresh);
+    // After those that were taken: each change takes back what was said before.
+    if (!unreadable.length) return;
+    const what = unreadable.length === 1 ? 'is not a picture' : 'are no pictures';
+    this.#failed(`${unreadable.join(', ')} ${what} that this browser can read. Use PNG, JPEG or WebP.`);
   }
 
   addStored(name) {
@@ -66,13 +72,13 @@ export class References {
 
   #take(fresh) {
     const room = MOST - this.#items.length;
-    if (fresh.length > room) this.#failed(`At most ${MOST} references can be added.`);
     for (const item of fresh.slice(0, Math.max(0, room))) {
       item.address = item.stored ? `/ui/thumbnails/${item.stored}` : URL.createObjectURL(item.blob);
       if (item.mask) item.maskAddress = URL.createObjectURL(item.mask);
       this.#items.push(item);
     }
     this.#changed(fresh.length > 0);
+    if (fresh.length > room) this.#failed(`At most ${MOST} references can be added.`);
   }
 
   #release(item) {
@@ -92,14 +98,15 @@ export class References {
   #hintText() {
     const {most} = this.#able;
     const count = this.#items.length;
-    if (!most) return `${this.#model} takes no references.${count ? ' These are kept, and not sent.' : ''}`;
-    if (count > most) return `${this.#model} takes ${most}: the others are kept, and not sent.`;
-    if (count === most) return `${this.#model} takes no more than ${most}.`;
+    if (!most) return `${this.#model} takes no references.${count ? ' These are kept but not sent.' : ''}`;
+    if (count > most) return `${this.#model} takes ${most}: the others are kept but not sent.`;
+    if (count === most) return `${count} of ${most}, the most that this model takes.`;
     return count ? `${count} of ${most}.` : `${canDrop ? 'Drop or paste, up to' : 'Up to'} ${most}.`;
   }
 
   #tile(item, index) {
     const sent = index < this.#able.used;
+    const name = item.stored ? `Picture of ${dateTime(parseInt(item.stored, 10))}` : item.name;
     const image = h('img', {
       src: item.address,
       alt: '',
@@ -115,14 +122,14 @@ export class References {
       // What is to be repainted is cut out of the picture; the colour behind it shows.
       image.style.maskImage = image.style.webkitMaskImage = `url(${item.maskAddress})`;
     }
-    const act = (label, name, action, disabled = false) => h('button.quiet.square', {
-      type: 'button', 'aria-label': `${label} ${item.name}`, title: label, disabled, onclick: action,
-    }, icon(name));
+    const act = (label, symbol, action, disabled = false) => h('button.quiet.square', {
+      type: 'button', 'aria-label': `${label} ${name}`, title: label, disabled, onclick: action,
+    }, icon(symbol));
     const many = this.#items.length > 1;
     return h(`li${sent ? '' : '.unused'}`, {},
       h('span.thumb', {}, h('span', {}, image)),
       h('div.reference-head', {},
-        h('span.reference-name', {dir: 'auto'}, item.name),
+        h('span.reference-name', {dir: 'auto'}, name),
         h('div.reference-actions', {},
           many && act('Move up', 'previous', () => this.#move(index, -1), index === 0),
           many && act('Move down', 'next', () => this.#move(index, 1), index === this.#items.length - 1),
@@ -175,8 +182,9 @@ export class References {
 
 /** A file as the gateway takes it: other pictures that this browser can show are made PNGs; null if it cannot. */
 async function readable(file) {
-  if (READABLE.includes(file.type)) return file;
   try {
+    // A file's type is only that of its name.
+    if (READABLE.includes(file.type)) return await decodes(file) ? file : null;
     const picture = await createImageBitmap(file);
     const canvas = h('canvas', {width: picture.width, height: picture.height});
     canvas.getContext('2d').drawImage(picture, 0, 0);
@@ -184,6 +192,20 @@ async function readable(file) {
     return await new Promise((resolve) => { canvas.toBlob(resolve, 'image/png'); });
   } catch {
     return null;
+  }
+}
+
+/** Whether the browser can show the whole of it. */
+async function decodes(file) {
+  const image = new Image();
+  image.src = URL.createObjectURL(file);
+  try {
+    await image.decode();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    URL.revokeObjectURL(image.src);
   }
 }
 

@@ -6,7 +6,7 @@ import {judge, leftText} from './estimate.js';
 import {RUNNING, advice, settingRows} from './jobstate.js';
 import {parseSize, sizeText} from './sizes.js';
 
-const LOST = 'The gateway does not know this request any more: it was restarted, or the request never arrived. '
+const LOST = 'The gateway has no record of this request: it was restarted, or the request never arrived. '
   + 'There is no picture of it. ';
 
 export class Tile {
@@ -69,15 +69,20 @@ export class Tile {
   tick(now = Date.now()) {
     const {job, following, cancelling} = this.#entry;
     if (job.state !== RUNNING) return;
-    const elapsed = (now - job.startedAt) / 1000;
-    const {fraction, left} = judge({elapsed, expected: job.expected, progress: job.progress});
+    const since = (at) => (at - (job.begun ?? now)) / 1000;
+    const first = job.first && {progress: job.first.progress, elapsed: since(job.first.at)};
+    const judged = judge({elapsed: since(now), expected: job.begun && job.expected, progress: job.progress, first});
+    // Of one picture the engine tells each step: until the first, it may be at another client's job.
+    const unheard = !job.progress && !(job.asked.n > 1);
+    const fraction = unheard ? null : judged.fraction;
     if (fraction == null) this.progress.removeAttribute('value');
     else this.progress.value = Math.max(fraction, this.progress.hasAttribute('value') ? this.progress.value : 0);
-    let rest = leftText({fraction, left});
+    let rest = unheard && judged.overdue ? 'waiting for the engine' : leftText(judged);
     if (cancelling) rest = 'cancelling';
     else if (following && live.state !== 'open') rest = 'no connection; it is looked for when the gateway answers';
-    else if (following && job.progress == null) rest = 'looking for it on the gateway';
-    setText(this.time, [duration(elapsed), rest].filter(Boolean).join(' · '));
+    else if (following && !live.jobs.some(({id}) => id === job.id)) rest = 'looking for it on the gateway';
+    else if (!job.begun) rest = 'waiting for the request before it';
+    setText(this.time, [duration((now - job.startedAt) / 1000), rest].filter(Boolean).join(' · '));
   }
 
   #drawDone(job) {
@@ -146,7 +151,7 @@ export class Tile {
       this.details.replaceChildren(this.prompt, h('div.running-row', {}, h('p.note', {}, 'Cancelled.'), retry, close));
       return;
     }
-    const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again to make it anew.' : 'Add its references again to make it anew.')} : job.error;
+    const error = job.state === 'lost' ? {message: LOST + (retry ? 'Try again.' : 'Add its references, then generate again.')} : job.error;
     const todo = advice(error);
     const box = alertBox(error, [todo && h('p.note', {}, todo), retry].filter(Boolean));
     // Before the box is gone: what had the focus must be known.
@@ -160,9 +165,9 @@ function settings(job, several) {
   const actual = {...job.pictures[0]?.settings};
   if (several) delete actual.seed;
   const rows = settingRows(actual, job.asked).map(([label, value, asked]) => h('div', {},
-    h('dt', {}, label), h('dd', {dir: 'auto'}, value, asked && h('span.asked', {}, ` asked: ${sizeText(asked)}`))));
+    h('dt', {}, label), h('dd', {dir: 'auto'}, value, asked && h('span.asked', {}, ` requested: ${sizeText(asked)}`))));
   if (job.took != null) rows.push(h('div', {}, h('dt', {}, 'Took'), h('dd', {}, job.took < 10 ? `${job.took.toFixed(1)} s` : duration(job.took))));
   const ignored = job.ignored ?? [];
   return h('div.settings', {}, h('dl', {}, rows),
-    ignored.length > 0 && h('p.note', {dir: 'auto'}, `Left out by the model: ${ignored.join(', ')}.`));
+    ignored.length > 0 && h('p.note', {dir: 'auto'}, `Not used by this model: ${ignored.map((name) => name.replaceAll('_', ' ')).join(', ')}.`));
 }

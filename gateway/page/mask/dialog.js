@@ -6,8 +6,8 @@ import {History} from './history.js';
 import {RectangleTool} from './rectangle.js';
 import {Surface} from './surface.js';
 
-const HINT = 'What you paint is made anew.';
-const EMPTY = 'Paint what is to be made anew.';
+const HINT = 'Paint over what should change. The rest stays as it is.';
+const EMPTY = 'Nothing is painted yet. Paint over what should change.';
 const ESCAPE_MS = 4000;
 
 export class MaskDialog {
@@ -123,7 +123,7 @@ export class MaskDialog {
 
   #add(operation, text, isDrawn = false) {
     if (this.history.isFull) {
-      this.say('This mask has as many strokes as fit. Use it, and paint on from there.');
+      this.say('This mask has as many strokes as it can hold. Use it, then paint on from there.');
       this.surface.redraw(this.history.operations);
       return;
     }
@@ -145,7 +145,7 @@ export class MaskDialog {
     if (!operation) return;
     this.surface.draw(operation);
     this.#changed();
-    this.say('Done again.');
+    this.say('Redone.');
   }
 
   /** A button that is used up keeps the focus: `disabled` would lose it. */
@@ -176,7 +176,7 @@ export class MaskDialog {
       this.finish(null);
     } else {
       this.#escaped = Date.now();
-      this.say('Press Escape again to leave without what you painted.');
+      this.say('Press Escape again to discard what you painted.');
     }
   }
 

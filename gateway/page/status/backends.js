@@ -25,7 +25,7 @@ export function backendsPanel() {
       });
       for (const [name, element] of checked) drawChecked(element, name, status.backend_health[name].last_check);
       const limits = Object.entries(status.token_limits ?? {});
-      rebuilt(tokens, limits, () => (limits.length ? [h('h3', {}, 'Limits of tokens'), limitList(limits)] : null));
+      rebuilt(tokens, limits, () => (limits.length ? [h('h3', {}, 'Token limits'), limitList(limits)] : null));
     },
   };
 }
@@ -68,15 +68,15 @@ export function gatewayPanel() {
       if (!own) return;
       const {warnings = [], config = {}} = own;
       rebuilt(problems, [warnings, config.last_error], () => [
-        config.last_error ? reason('fail', `The configuration could not be reloaded, the one before it stays: ${config.last_error}`) : null,
+        config.last_error ? reason('fail', `The configuration could not be reloaded; the previous one stays in force: ${config.last_error}`) : null,
         ...warnings.map((text) => reason('warn', text)),
       ]);
       const entries = [
         ['Version', own.version],
-        ['Running', ''],
-        ['Images', own.images_backend],
-        ['Configuration', config.loaded_at ? `loaded ${dateTime(config.loaded_at)}${config.reloads ? `, ${config.reloads} reloads tried` : ''}` : '–'],
-        ['This token', live.hello?.token?.name ? `${live.hello.token.name}${live.hello.token.sees_all ? ', sees all' : ''}` : '–'],
+        ['Uptime', ''],
+        ['Image backend', own.images_backend],
+        ['Configuration', config.loaded_at ? `loaded ${dateTime(config.loaded_at)}${config.reloads ? `, ${config.reloads} reload ${config.reloads === 1 ? 'attempt' : 'attempts'}` : ''}` : '–'],
+        ['Signed in as', live.hello?.token?.name ? `${live.hello.token.name}${live.hello.token.sees_all ? ', sees all pictures' : ''}` : '–'],
       ];
       rebuilt(known, entries, () => {
         const list = termList(entries);
@@ -105,9 +105,9 @@ function storeBody({pictures, bytes: held, max_bytes: most, disk_bytes: disk, di
   const lines = [h('p', {}, h('b', {}, pictures ? count : 'No pictures yet'), pictures ? `, ${bytes(held)}` : '')];
   if (most) {
     const share = held / most;
-    lines.push(meter(share, share > 0.9 ? 'warn' : ''), h('p.note', {}, `${Math.round(share * 100)} % of ${bytes(most)}. The oldest go when it is full.`));
+    lines.push(meter(share, share > 0.9 ? 'warn' : ''), h('p.note', {}, `${Math.round(share * 100)} % of ${bytes(most)}. The oldest are deleted when it is full.`));
   } else {
-    lines.push(h('p.note', {}, 'No limit of size is set.'));
+    lines.push(h('p.note', {}, 'No size limit is set.'));
   }
   if (disk && free != null) {
     const share = 1 - free / disk;

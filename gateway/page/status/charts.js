@@ -18,7 +18,7 @@ export function chartsPanel() {
     h('h2', {id: 'charts-title'}, 'The last ten minutes'),
     h('div.chart-grid', {}, charts.map(({figure}) => figure)),
     cursor.row,
-    h('p.note', {}, 'Red: not ready, no pictures taken. While no page is open the card is read less often, which shows as dots.'),
+    h('p.note', {}, 'Red marks when the card was not ready. While no page is open there are fewer readings, drawn as dots.'),
     table);
   return {
     root,

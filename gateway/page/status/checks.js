@@ -1,4 +1,5 @@
 // The images backend: whether it takes pictures, why not and what to do, and the facts of engine and card.
+import {engineJobs, whyNot} from '../card.js';
 import {h, setText} from '../dom.js';
 import {live} from '../live.js';
 import {READINESS, facts, sortChecks} from './words.js';
@@ -21,14 +22,12 @@ export function checksPanel() {
       drawHead({name, pill}, readiness, state, status);
       const checks = sortChecks(readiness?.checks);
       rebuilt(bad, [checks.bad, readiness?.error, readiness?.status], () => badChecks(checks.bad, readiness));
-      setText(fine, note(checks, readiness, status));
+      setText(fine, state === 'lost' ? '' : note(checks, readiness, status));
       fine.hidden = !fine.textContent;
       drawRest(unknown, checks.unknown, 'unknown');
       drawRest(passing, checks.passing, 'passed');
-      rebuilt(known, [facts(readiness ?? undefined)], () => {
-        const entries = facts(readiness ?? undefined);
-        return entries.length ? termList(entries) : null;
-      });
+      const entries = facts(readiness ?? undefined, engineJobs());
+      rebuilt(known, entries, () => (entries.length ? termList(entries) : null));
     },
   };
 }
@@ -38,14 +37,14 @@ function drawHead({name, pill}, readiness, state, status) {
   const shown = state === 'lost' ? 'unreachable' : isMock ? 'ready' : readiness?.status;
   setText(pill, state === 'lost' ? 'Gateway not reachable' : READINESS[shown] ?? 'Connecting');
   pill.dataset.status = shown ?? 'unknown';
-  setText(name, readiness?.gpu?.name?.replace(/^NVIDIA /, '') || (isMock ? 'Built-in mock' : readiness?.class ?? 'Pictures'));
+  setText(name, isMock ? 'Placeholder pictures' : live.cardName ?? readiness?.class ?? 'Pictures');
 }
 
 function badChecks(bad, readiness) {
   const items = bad.map((check) => withFigures(check, reason(check.status, check.message || check.name)));
   const takesSome = readiness?.status === 'ready' || readiness?.status === 'degraded';
   // Without a report of checks the error is all there is.
-  if (readiness?.error && !takesSome && !bad.some(({status}) => status === 'fail')) items.unshift(reason('fail', readiness.error));
+  if (readiness?.error && !takesSome && !bad.some(({status}) => status === 'fail')) items.unshift(reason('fail', whyNot(readiness)));
   return items;
 }
 
@@ -58,10 +57,10 @@ function withFigures(check, item) {
 const figures = ({observed, expected}) => [observed && `is: ${observed}`, expected && `expected: ${expected}`].filter(Boolean).join(' · ');
 
 function note({bad, passing}, readiness, status) {
-  if (status?.gateway.images_backend === 'mock') return 'The gateway makes the pictures itself, to try it out. No card is asked.';
+  if (status?.gateway.images_backend === 'mock') return 'The gateway draws placeholder pictures itself (IMAGES_BACKEND=mock). No card is used.';
   if (!readiness || bad.length) return '';
   if (!readiness.checks?.length) return readiness.error ? '' : 'This backend reports no checks of its own.';
-  return passing.length ? 'Nothing to do.' : '';
+  return passing.length ? 'No problems found.' : '';
 }
 
 function drawRest({root, body, name}, checks, what) {

@@ -5,11 +5,11 @@ import {live} from '../live.js';
 import {jobEnd, jobFacts, sortJobs} from './words.js';
 import {copyButton, disclosure, meter, rebuilt} from './parts.js';
 
-const NO_FAILURES = 'No failures since the page can tell: the gateway keeps the last ten minutes.';
+const NO_FAILURES = 'No failures in the last ten minutes.';
 
 export function requestsPanel() {
   const running = h('ul.jobs');
-  const none = h('p.note', {}, 'Nothing is being made.');
+  const none = h('p.note', {}, 'No requests are running.');
   const failed = h('ul.jobs');
   const noFailures = h('p.note', {}, NO_FAILURES);
   const rest = disclosure('');
@@ -28,7 +28,7 @@ export function requestsPanel() {
       rebuilt(failed, jobs.failed, () => jobs.failed.map(failure));
       noFailures.hidden = jobs.failed.length > 0;
       rest.root.hidden = !jobs.rest.length;
-      rest.name(`${jobs.rest.length} ended well or cancelled`);
+      rest.name(`${jobs.rest.length} finished or cancelled`);
       rebuilt(rest.body, jobs.rest, () => h('ul.jobs', {}, jobs.rest.map(ended)));
     },
   };
@@ -42,6 +42,7 @@ function drawRunning(list, jobs, rows, now) {
     seen.add(key);
     if (!rows.has(key)) rows.set(key, runningRow(job));
     const {root, took, bar} = rows.get(key);
+    bar.hidden = job.progress == null;
     bar.firstChild.style.width = `${(job.progress ?? 0) * 100}%`;
     setText(took, [job.progress == null ? null : `${Math.round(job.progress * 100)} %`, jobEnd(job, now)].filter(Boolean).join(' · '));
     if (root.parentNode !== list) list.append(root);

@@ -27,15 +27,15 @@ export function sortJobs(jobs) {
 
 const TASKS = {generate: 'Generate', edit: 'Edit', inpaint: 'Inpaint'};
 
-/** As in `Edit · sd-xl-base-1.0 · 1024x1024 · 4 pictures · kid`. */
+/** As in `Edit · sd-xl-base-1.0 · 1024 × 1024 · 4 pictures · kid`. */
 export function jobFacts(job) {
   const count = job.n > 1 ? `${job.n} pictures` : null;
-  return [TASKS[job.task] ?? job.task, job.model, job.size, count, job.token].filter(Boolean).join(' · ');
+  return [TASKS[job.task] ?? job.task, job.model, job.size?.replace('x', ' × '), count, job.token].filter(Boolean).join(' · ');
 }
 
 export function jobEnd(job, now) {
   const took = job.ended_at && job.started_at ? ` after ${duration(job.ended_at - job.started_at)}` : '';
-  if (job.state === 'running') return `for ${duration(now - job.started_at)}`;
+  if (job.state === 'running') return `${duration(now - job.started_at)} so far`;
   return `${{done: 'Done', failed: 'Failed', cancelled: 'Cancelled'}[job.state] ?? job.state}${took}`;
 }
 
@@ -52,26 +52,24 @@ export function limitsOf(name, admission = {}) {
     .map(([key, usage]) => [key.slice(key.lastIndexOf('.') + 1), usage]);
 }
 
-/** Facts of the engine and the card: `[term, text]`, only those that are known. */
-export function facts({engine, gpu} = {}) {
+/**
+ * Facts of the engine and the card: `[term, text]`, only those that are known. `queue` is of the newest sample: the report
+ * comes only when a verdict changes, so none of its readings is shown.
+ */
+export function facts({engine, gpu} = {}, queue = null) {
   const all = [];
   const add = (term, text) => text && all.push([term, String(text)]);
   if (engine?.kind) {
     add('Engine', [engine.kind, engine.version].filter(Boolean).join(' '));
-    add('Queue', engine.queue_depth ? `${engine.queue_depth} waiting or running` : 'empty');
+    add('Queue', queue == null ? null : queue ? `${queue} waiting or running` : 'empty');
     add('Models', engine.models);
     add('Address', engine.url);
   }
   if (!gpu) return all;
-  const value = (key, unit = '') => (gpu[key] == null ? null : `${gpu[key]}${unit}`);
   add('Card', `${gpu.name} (${gpu.index})`);
-  add('Memory', gpu['memory.total'] ? memory(gpu['memory.total']) : 'shared with the machine');
-  add('Driver', [value('driver_version'), gpu.cuda_version && `CUDA ${gpu.cuda_version}`].filter(Boolean).join(', '));
-  add('State', value('pstate'));
-  add('Clock', value('clocks.sm', ' MHz'));
-  add('Fan', value('fan.speed', ' %'));
-  add('PCIe', gpu['pcie.link.gen.current'] && `generation ${gpu['pcie.link.gen.current']}, ${gpu['pcie.link.width.current'] ?? '?'} lanes`);
-  add('Identity', gpu.uuid);
+  add('Memory', gpu['memory.total'] ? memory(gpu['memory.total']) : 'shared with the host');
+  add('Driver', [gpu.driver_version, gpu.cuda_version && `CUDA ${gpu.cuda_version}`].filter(Boolean).join(', '));
+  add('UUID', gpu.uuid);
   return all;
 }
 

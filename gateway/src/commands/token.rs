@@ -21,6 +21,8 @@ use crate::{
 const SECRET_BYTES: usize = 32;
 /// Identifies a leaked token, to people and to secret scanners.
 const PREFIX: &str = "gw_";
+const PHONE_CANNOT: &str = "\nOnly this machine reaches the gateway: for phones and others set GATEWAY_HOST=0.0.0.0 in the env file, then make a \
+     token again for its QR code.\n";
 
 pub(super) fn run(
     matches: &ArgMatches,
@@ -36,10 +38,13 @@ pub(super) fn run(
         )));
     }
     let secret = generate_secret()?;
-    let address = page_address(&config::certificate_settings(matches, &environment), &secret);
+    let settings = config::certificate_settings(matches, &environment);
+    let address = page_address(&settings, &secret);
     write!(io::stdout(), "{}", instructions(name, &secret, &address))?;
     let terminal = io::stdout().is_terminal();
-    if terminal || new.get_flag("qr") {
+    if !is_reachable_from_phone(&settings) {
+        io::stdout().write_all(PHONE_CANNOT.as_bytes())?;
+    } else if terminal || new.get_flag("qr") {
         let colours = terminal && environment("NO_COLOR").is_none();
         write!(io::stdout(), "\nThe same for a phone's camera:\n\n{}\n", qr_code(&address, colours)?)?;
     }
@@ -50,10 +55,18 @@ pub(super) fn run(
 fn page_address(settings: &CertificateSettings, secret: &str) -> String {
     let scheme = if settings.tls_enabled { "https" } else { "http" };
     let base = settings.public_base_url.as_deref().map_or_else(
-        || format!("{scheme}://{}:{}", host_names::local_name(), settings.port),
+        || {
+            let host = if settings.is_loopback { "localhost".to_owned() } else { host_names::local_name() };
+            format!("{scheme}://{host}:{}", settings.port)
+        },
         |base| base.trim_end_matches('/').to_owned(),
     );
     format!("{base}/ui#token={secret}")
+}
+
+/// Behind a public address there is a proxy, whatever the gateway listens on.
+fn is_reachable_from_phone(settings: &CertificateSettings) -> bool {
+    !settings.is_loopback || settings.public_base_url.is_some()
 }
 
 /// Dark on light with the margin that cameras need: with explicit colours if possible, else for a dark terminal.
@@ -143,20 +156,25 @@ mod tests {
 
     #[test]
     fn the_address_is_the_public_one_else_this_hosts() {
-        let settings = |tls_enabled, public: Option<&str>| CertificateSettings {
+        let settings = |tls_enabled, is_loopback, public: Option<&str>| CertificateSettings {
             data_dir: "/nowhere".into(),
             tls_enabled,
             cert_path: None,
+            is_loopback,
             port: "8800".to_owned(),
             public_base_url: public.map(str::to_owned),
             errors: Vec::new(),
         };
-        let address = |tls, public| page_address(&settings(tls, public), "gw_x");
+        let address = |tls, public| page_address(&settings(tls, false, public), "gw_x");
         let host = host_names::local_name();
         assert!(host == "localhost" || host.rsplit('.').next() == Some("local"), "{host}");
         assert_eq!(address(true, None), format!("https://{host}:8800/ui#token=gw_x"));
         assert_eq!(address(false, None), format!("http://{host}:8800/ui#token=gw_x"));
         assert_eq!(address(false, Some("https://ai2.example.org/")), "https://ai2.example.org/ui#token=gw_x");
+        let here = settings(true, true, None);
+        assert_eq!(page_address(&here, "gw_x"), "https://localhost:8800/ui#token=gw_x");
+        assert!(!is_reachable_from_phone(&here));
+        assert!(is_reachable_from_phone(&settings(true, true, Some("https://ai2.example.org"))));
     }
 
     #[test]

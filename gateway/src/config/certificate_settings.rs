@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use service::settings::boolean;
 
-use super::{env_file::LoadedEnvFile, resolve_settings};
+use super::{env_file::LoadedEnvFile, is_loopback_or_invalid, resolve_settings};
 
 /// Where the gateway's own certificates are, and whether it serves them.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(crate) struct CertificateSettings {
     pub(crate) tls_enabled: bool,
     /// The user's own certificate.
     pub(crate) cert_path: Option<String>,
+    /// Whether only this machine can reach the gateway.
+    pub(crate) is_loopback: bool,
     /// The port, as written.
     pub(crate) port: String,
     /// Where clients reach the gateway, if that is configured.
@@ -35,6 +37,7 @@ pub(crate) fn certificate_settings(
         data_dir: text("GATEWAY_DATA_DIR").unwrap_or_default().into(),
         tls_enabled: text("GATEWAY_TLS").and_then(|text| boolean(&text)).unwrap_or(true),
         cert_path: text("GATEWAY_TLS_CERT_PATH"),
+        is_loopback: text("GATEWAY_HOST").is_none_or(|host| is_loopback_or_invalid(&host)),
         port: text("GATEWAY_PORT").unwrap_or_default(),
         public_base_url: text("PUBLIC_BASE_URL"),
         errors: problems

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header, uri::Authority};
 use ipnet::IpNet;
 use reqwest::Url;
 use service::{
@@ -33,15 +33,15 @@ fn header_lines(data: &[u8]) -> HeaderMap {
 }
 
 /// The same headers after a proxy that appends to this one: to the last line, or as a line of its own.
-fn appended(headers: &HeaderMap, name: HeaderName, value: &str, own_line: bool) -> HeaderMap {
+fn appended(headers: &HeaderMap, name: &HeaderName, value: &str, own_line: bool) -> HeaderMap {
     let mut headers = headers.clone();
-    let mut lines: Vec<_> = headers.get_all(&name).iter().cloned().collect();
+    let mut lines: Vec<_> = headers.get_all(name).iter().cloned().collect();
     let last = if own_line { None } else { lines.pop() };
     let value = match last {
         Some(last) => [last.as_bytes(), b", ", value.as_bytes()].concat(),
         None => value.as_bytes().to_vec(),
     };
-    headers.remove(&name);
+    headers.remove(name);
     lines.extend(HeaderValue::from_bytes(&value));
     for line in lines {
         headers.append(name.clone(), line);
@@ -55,14 +55,14 @@ pub fn forwarding(data: &[u8]) {
     let direct = ClientInfo::from_request(CLIENT, &headers, &proxies());
     assert_eq!((direct.address, direct.trusted, direct.scheme, direct.host), (CLIENT, false, None, None));
     for own_line in [true, false] {
-        let listed = appended(&headers, HeaderName::from_static("x-forwarded-for"), "203.0.113.9", own_line);
+        let listed = appended(&headers, &HeaderName::from_static("x-forwarded-for"), "203.0.113.9", own_line);
         let client = ClientInfo::from_request(PROXY, &listed, &proxies());
         assert!(client.address == CLIENT || client.forwarding_error.is_some(), "{client:?}");
 
         let element = "for=203.0.113.9;proto=https;host=ours.example";
-        let standard = appended(&headers, header::FORWARDED, element, own_line);
+        let standard = appended(&headers, &header::FORWARDED, element, own_line);
         let client = ClientInfo::from_request(PROXY, &standard, &proxies());
-        let host = client.host.as_ref().map(|host| host.as_str());
+        let host = client.host.as_ref().map(Authority::as_str);
         let is_ours = (client.address, client.scheme, host) == (CLIENT, Some("https"), Some("ours.example"));
         assert!(is_ours || client.forwarding_error.is_some(), "{client:?}");
     }

@@ -15,7 +15,7 @@ use crate::request::{
 const MAX_PIXELS: u64 = 4 << 20;
 const MODEL: &str = "the/model \"x\"";
 
-fn concat(body: UpstreamBody) -> Bytes {
+fn concat(body: &UpstreamBody) -> Bytes {
     body.chunks.concat().into()
 }
 
@@ -41,7 +41,7 @@ pub fn json_request(data: &[u8]) {
         for model in [Some(MODEL), None] {
             let Ok(read) = ImageBody::read(task, None, &body) else { continue };
             let _ = (read.asked(), ImageRequest::from_fields(task, read.fields(), None, MAX_PIXELS));
-            let upstream = concat(read.into_upstream(model));
+            let upstream = concat(&read.into_upstream(model));
             let again = ImageBody::read(task, None, &upstream).expect("a backend can read it");
             assert_eq!(again.fields().name("model"), Ok(model));
             if let Some(mut expected) = sent.clone() {
@@ -52,7 +52,7 @@ pub fn json_request(data: &[u8]) {
     }
     for model in [Some(MODEL), None] {
         let Ok(read) = TextBody::read(&body) else { continue };
-        let upstream = concat(read.into_upstream(model));
+        let upstream = concat(&read.into_upstream(model));
         let again = TextBody::read(&upstream);
         assert_eq!(again.as_ref().map(TextBody::model), Ok(model));
         if let Some(mut expected) = sent.clone() {
@@ -96,7 +96,7 @@ pub fn form_request(data: &[u8]) {
     for model in [Some(MODEL), None] {
         let Ok(read) = ImageBody::read(ImageTask::Edit, Some(&content_type), &body) else { return };
         let _ = (read.asked(), ImageRequest::from_fields(ImageTask::Edit, read.fields(), None, MAX_PIXELS));
-        let upstream = concat(read.into_upstream(model));
+        let upstream = concat(&read.into_upstream(model));
         let received = MultipartForm::parse(&content_type, &upstream, 130).expect("a backend can read it");
         check_spans(&received, &upstream);
         let is_ours = |name: &str| ["model", "response_format"].contains(&name);

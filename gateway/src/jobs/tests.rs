@@ -1,14 +1,16 @@
 use super::*;
 
 const ALL: &dyn Fn(Option<&str>) -> bool = &|_| true;
+/// Longer than what is kept of it.
+const PROMPT: &str = include_str!("tests.rs");
 
-fn new_job(request_id: &str, owner: &str) -> NewJob {
+fn new_job(request_id: &str, owner: &str) -> NewJob<'static> {
     NewJob {
         request_id: request_id.to_owned(),
         owner: Some(owner.to_owned()),
         token: Some(owner.to_owned()),
         task: "generate",
-        prompt: "p".repeat(999),
+        prompt: Some(PROMPT),
         n: 1,
         ..NewJob::default()
     }
@@ -33,7 +35,8 @@ fn a_job_shows_how_it_goes_and_how_it_ended() {
     guard.set_progress(0.25);
     assert!(changes.has_changed().unwrap());
     let [running] = &jobs.visible(ALL)[..] else { panic!("one job") };
-    assert_eq!((running.state, running.progress, running.prompt.len()), (JobState::Running, Some(0.25), 200));
+    assert_eq!((running.state, running.progress), (JobState::Running, Some(0.25)));
+    assert_eq!(running.prompt.as_deref(), Some(&PROMPT[..200]));
     assert_eq!((running.model.as_deref(), running.ended_at), (Some("sd"), None));
     guard.complete(vec!["x.png".to_owned()]);
     changes.mark_unchanged();
@@ -63,6 +66,16 @@ fn a_job_that_is_dropped_or_was_to_be_cancelled_is_cancelled_and_any_other_faile
     let expected =
         [(JobState::Cancelled, None), (JobState::Failed, Some(error())), (JobState::Cancelled, None)];
     assert_eq!(ends, expected);
+}
+
+#[test]
+fn a_job_is_either_cancelled_or_its_images_are_stored() {
+    let jobs = ImageJobs::default();
+    let storing = jobs.begin(new_job("storing", "alice"));
+    assert!(storing.begin_storing());
+    assert!(!jobs.cancel("storing", ALL) && !storing.cancelled().is_cancelled(), "too late");
+    let cancelled = jobs.begin(new_job("cancelled", "alice"));
+    assert!(jobs.cancel("cancelled", ALL) && !cancelled.begin_storing());
 }
 
 #[test]

@@ -43,6 +43,15 @@ impl ImageTask {
         }
     }
 
+    /// What records and lists call it.
+    pub(crate) const fn name(self, has_mask: bool) -> &'static str {
+        match self {
+            Self::Generation => "generate",
+            Self::Edit if has_mask => "inpaint",
+            Self::Edit => "edit",
+        }
+    }
+
     /// The name of the event that ends its stream.
     pub(crate) const fn completed_event(self) -> &'static str {
         match self {

@@ -30,7 +30,10 @@ use crate::{
     error::ApiError,
     jobs::{JobGuard, NewJob},
     policy::route_images,
-    request::image_request::{ImageBody, ImageRequest, ImageTask, Malformed},
+    request::{
+        asked::AskedSettings,
+        image_request::{ImageBody, ImageRequest, ImageTask, Malformed},
+    },
     store::writable::ReservedFiles,
 };
 
@@ -103,7 +106,9 @@ async fn serve(
     let parser = body_parser(task, &parts.headers, app.config.images.max_pixels);
     let (body_permit, parsed) = parse_off_thread(body, parser).await;
     let (body, image_request) = parsed.map_err(ApiError::Malformed)?; // what is requested
-    let job = Arc::new(app.jobs.begin(new_job(authorized, &image_request, known.cancel.clone())));
+    let asked = body.asked();
+    let job = new_job(app, authorized, &image_request, &asked, known.cancel.clone());
+    let job = Arc::new(app.jobs.begin(job));
     known.job = Some(job.clone());
     let routed =
         route_images(&app.config.backends, &app.config.images, &image_request).map_err(ApiError::Denied)?; // which backend
@@ -113,8 +118,7 @@ async fn serve(
     let ready = require_ready(&app.health, routed).map_err(ApiError::NotReady)?; // is it ready: else 503
     let grant = app.admission.admit(ready, authorized.caller.name()).map_err(ApiError::Busy)?; // is a slot free: else 429
     let files = reserve_files(app, grant.routed().engine(), &image_request).await?; // has the store room
-    let recorder =
-        Recorder::new(app, authorized, arrival, &image_request, body.asked(), grant.routed().model());
+    let recorder = Recorder::new(app, authorized, arrival, &image_request, asked, grant.routed().model());
     let response = match grant.routed().engine() {
         ImageEngine::Mock => mock::paint(&app.store, grant, &image_request).await.map_err(ApiError::Store)?,
         ImageEngine::Backend => {
@@ -177,17 +181,20 @@ fn max_image_bytes(image_request: &ImageRequest) -> u64 {
     image_request.size.map_or(0, |size| u64::from(size.width) * u64::from(size.height) * 4)
 }
 
-fn new_job(authorized: &AuthorizedRequest, request: &ImageRequest, cancel: CancellationToken) -> NewJob {
+fn new_job<'a>(
+    app: &App,
+    authorized: &AuthorizedRequest,
+    request: &'a ImageRequest,
+    asked: &AskedSettings,
+    cancel: CancellationToken,
+) -> NewJob<'a> {
     NewJob {
         request_id: authorized.id.as_str().to_owned(),
         owner: authorized.caller.owner().map(str::to_owned),
         token: authorized.caller.name().map(str::to_owned),
-        task: match request.task {
-            ImageTask::Generation => "generate",
-            ImageTask::Edit => "edit",
-        },
+        task: request.task.name(asked.has_mask),
         model: request.model.clone(),
-        prompt: request.prompt.clone(),
+        prompt: app.config.record_settings.then_some(request.prompt.as_str()),
         n: request.count,
         size: request.size.map(|size| size.to_string()),
         cancel,

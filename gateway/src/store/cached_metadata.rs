@@ -74,7 +74,7 @@ impl CachedMetadata {
 
     /// Whether it was made with this model, in any case.
     pub(crate) fn is_of_model(&self, model: &str) -> bool {
-        self.model.as_deref().is_some_and(|own| own == model || own.to_lowercase() == model.to_lowercase())
+        self.model.as_deref().is_some_and(|own| own == model || lower_case(own).eq(lower_case(model)))
     }
 }
 
@@ -90,6 +90,11 @@ impl SearchText {
 
 fn searchable(text: &str) -> String {
     text.to_lowercase()
+}
+
+/// Without allocation: it is called for every image.
+fn lower_case(text: &str) -> impl Iterator<Item = char> {
+    text.chars().flat_map(char::to_lowercase)
 }
 
 /// At most so many bytes, without half a character.

@@ -18,7 +18,7 @@ use crate::writable_paths::{FileKind, unwritable_message};
 
 use super::{
     EncodedImage, ImageName, StoreError,
-    index::ImageIndex,
+    index::{LockedIndex, SharedIndex, StoreTotals},
     lock::{LockError, StoreLock},
     metadata::Provenance,
     staging::{FlushedFile, ImageValidator, TempFile},
@@ -32,7 +32,9 @@ const COMPARE_CHUNK: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct ImageStore {
     pub(super) dir: Arc<PathBuf>,
-    index: Arc<Mutex<ImageIndex>>,
+    index: Arc<SharedIndex>,
+    /// Held while an image or its record gets or loses its name, so that nobody else changes either.
+    names: Arc<Mutex<()>>,
     pub(super) writability: Arc<Writability>,
     pub(crate) thumbnails: Arc<Thumbnails>,
     /// Held while records are read for the first time.
@@ -75,6 +77,7 @@ impl ImageStore {
         let dir = Arc::new(dir.to_owned());
         let store = Self {
             index: Arc::default(),
+            names: Arc::default(),
             writability: Arc::new(Writability::new(dir.clone())),
             thumbnails: Arc::new(Thumbnails::open(dir.clone())),
             reading: Arc::default(),
@@ -84,12 +87,20 @@ impl ImageStore {
         };
         try_write(&store.dir).map_err(unwritable)?;
         store.remove_temp_files().map_err(unwritable)?;
-        store.scan_dir(&mut store.index()).map_err(unwritable)?;
+        store.scan_dir().map_err(unwritable)?;
         Ok(store)
     }
 
-    pub(super) fn index(&self) -> MutexGuard<'_, ImageIndex> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn index(&self) -> LockedIndex<'_> {
+        self.index.lock()
+    }
+
+    pub(super) fn lock_names(&self) -> MutexGuard<'_, ()> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn totals(&self) -> StoreTotals {
+        self.index.totals()
     }
 
     pub(super) fn create_temp_file(&self) -> io::Result<TempFile> {
@@ -132,8 +143,7 @@ impl ImageStore {
         let target = self.dir.join(name.as_str());
         let prepared =
             if provenance.is_empty() { None } else { Some(self.prepare_metadata(&name, provenance, false)) };
-        // Held until the image has its name, so that a free name stays free.
-        let mut index = self.index();
+        let _names = self.lock_names();
         // Usually nothing is there, which is found without opening a file.
         let mut is_new = false;
         let file = match fs::symlink_metadata(&target) {
@@ -151,14 +161,14 @@ impl ImageStore {
                 Arc::new(existing)
             }
         };
-        index.upsert(&name, size);
+        self.index().upsert(&name, size);
         // The image is stored, and matters more than its record.
         let record = prepared
             .map(|prepared| if is_new { prepared } else { self.prepare_metadata(&name, provenance, true) });
         let recorded = record.map(|record| {
             let (file, size, metadata) = record?;
             file.persist(&self.metadata_path(&name))?;
-            index.set_metadata(&name, size, Some(metadata));
+            self.index().set_metadata(&name, size, Some(metadata));
             io::Result::Ok(())
         });
         if let Some(Err(error)) = recorded {

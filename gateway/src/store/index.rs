@@ -1,6 +1,10 @@
 //! The store's contents in memory, so that its directory need not be read for every request. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::{ImageName, cached_metadata::CachedMetadata, metadata::ImageMetadata};
 
@@ -9,6 +13,8 @@ use super::{ImageName, cached_metadata::CachedMetadata, metadata::ImageMetadata}
 pub(super) struct ImageIndex {
     images: BTreeMap<ImageName, IndexEntry>,
     bytes: u64,
+    /// The names that changed since a scan of the directory began, if one is going on.
+    changed: Option<BTreeSet<ImageName>>,
 }
 
 /// An image. Its record is read only when needed.
@@ -35,6 +41,16 @@ impl IndexEntry {
         if self.metadata_size == 0 { Some(Arc::default()) } else { self.metadata.clone() }
     }
 
+    /// Whether it has a record that was not read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.metadata_size > 0 && self.metadata.is_none()
+    }
+
+    /// What is known of its record.
+    pub(super) fn known(&self) -> Option<&CachedMetadata> {
+        self.metadata.as_deref()
+    }
+
     pub(super) fn total_size(&self) -> u64 {
         self.image_size + self.metadata_size
     }
@@ -49,12 +65,20 @@ pub(crate) struct StoreTotals {
 
 impl ImageIndex {
     pub(super) fn insert(&mut self, name: ImageName, entry: IndexEntry) {
+        self.note(&name);
         self.bytes += entry.total_size();
         self.bytes -= self.images.insert(name, entry).map_or(0, |before| before.total_size());
     }
 
     pub(super) fn remove(&mut self, name: &ImageName) {
+        self.note(name);
         self.bytes -= self.images.remove(name).map_or(0, |before| before.total_size());
+    }
+
+    fn note(&mut self, name: &ImageName) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(name.clone());
+        }
     }
 
     /// Sets an image's record, if the image is still there.
@@ -81,41 +105,28 @@ impl ImageIndex {
 
     /// Images whose records were not read yet.
     pub(super) fn without_metadata(&self) -> Vec<ImageName> {
-        let unread = self.images.iter().filter(|(_, entry)| entry.metadata().is_none());
+        let unread = self.images.iter().filter(|(_, entry)| entry.is_unread());
         unread.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The newest images older than `before` whose records match, and the totals of all that match; an unread record counts
-    /// as empty.
-    pub(super) fn matching(
-        &self,
-        filter: Filter<'_>,
-        before: Option<&ImageName>,
-        limit: usize,
-    ) -> (Vec<(ImageName, IndexEntry)>, StoreTotals) {
-        let empty = CachedMetadata::default();
-        let (mut page, mut totals) = (Vec::new(), StoreTotals::default());
-        for (name, entry) in self.images.iter().rev() {
-            if !filter(name, entry.metadata.as_deref().unwrap_or(&empty)) {
-                continue;
-            }
-            totals.images += 1;
-            totals.bytes += entry.total_size();
-            if page.len() < limit && before.is_none_or(|before| name < before) {
-                page.push((name.clone(), entry.clone()));
-            }
-        }
-        (page, totals)
+    /// From now on, what changes wins over what the scan finds.
+    pub(super) fn begin_scan(&mut self) {
+        self.changed = Some(BTreeSet::new());
     }
 
-    /// An index of these images that keeps the records which were read already.
-    pub(super) fn rebuilt(&self, images: impl Iterator<Item = (ImageName, IndexEntry)>) -> Self {
+    /// An index of the images that a scan found, and of those that came meanwhile. It keeps the records which were read already.
+    pub(super) fn rebuilt(&self, found: impl Iterator<Item = (ImageName, IndexEntry)>) -> Self {
+        let is_changed =
+            |name: &ImageName| self.changed.as_ref().is_some_and(|changed| changed.contains(name));
         let with_metadata = |(name, entry): (ImageName, IndexEntry)| {
             let old = self.images.get(&name).filter(|old| old.metadata_size == entry.metadata_size);
             let metadata = old.and_then(|old| old.metadata.clone());
             (name, IndexEntry { metadata, ..entry })
         };
-        images.map(with_metadata).collect()
+        let unchanged = found.filter(|(name, _)| !is_changed(name)).map(with_metadata);
+        let changed = self.changed.iter().flatten();
+        let changed = changed.filter_map(|name| Some((name.clone(), self.images.get(name)?.clone())));
+        unchanged.chain(changed).collect()
     }
 
     pub(super) fn totals(&self) -> StoreTotals {
@@ -133,6 +144,52 @@ impl ImageIndex {
             Some(before) => self.images.range(..before).rev().take(limit).map(named).collect(),
             None => self.images.iter().rev().take(limit).map(named).collect(),
         }
+    }
+}
+
+/// The index, and its totals apart: async threads read them, and must not wait for whoever holds the index.
+#[derive(Debug, Default)]
+pub(super) struct SharedIndex {
+    index: Mutex<ImageIndex>,
+    totals: Mutex<StoreTotals>,
+}
+
+/// The index, locked. When dropped, it publishes the totals.
+#[derive(Debug)]
+pub(super) struct LockedIndex<'a> {
+    index: MutexGuard<'a, ImageIndex>,
+    totals: &'a Mutex<StoreTotals>,
+}
+
+impl SharedIndex {
+    pub(super) fn lock(&self) -> LockedIndex<'_> {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        LockedIndex { index, totals: &self.totals }
+    }
+
+    /// Never waits for the index.
+    pub(super) fn totals(&self) -> StoreTotals {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for LockedIndex<'_> {
+    type Target = ImageIndex;
+
+    fn deref(&self) -> &ImageIndex {
+        &self.index
+    }
+}
+
+impl DerefMut for LockedIndex<'_> {
+    fn deref_mut(&mut self) -> &mut ImageIndex {
+        &mut self.index
+    }
+}
+
+impl Drop for LockedIndex<'_> {
+    fn drop(&mut self) {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = self.index.totals();
     }
 }
 
@@ -179,5 +236,23 @@ mod tests {
         assert_eq!(page(Some(10), 3), [9]);
         assert_eq!(page(Some(50), 9), [11, 10, 9], "`before` need not exist");
         assert_eq!(page(Some(9), 3), [0; 0]);
+    }
+
+    #[test]
+    fn what_changes_while_the_directory_is_read_is_not_lost() {
+        let entry = |bytes| IndexEntry::new(bytes, 0);
+        let mut index: ImageIndex = [1, 2, 3].map(|unix| (name(unix), entry(1))).into_iter().collect();
+        index.begin_scan();
+        index.insert(name(9), entry(7));
+        index.remove(&name(1));
+        // Found before the first was removed and the last was added; the third is gone.
+        let mut index = index.rebuilt([1, 2].map(|unix| (name(unix), entry(1))).into_iter());
+        let left = |index: &ImageIndex| {
+            index.page(None, 9).into_iter().map(|(name, _)| name.unix()).collect::<Vec<_>>()
+        };
+        assert_eq!((left(&index), index.totals()), (vec![9, 2], StoreTotals { images: 2, bytes: 8 }));
+        index.begin_scan();
+        let index = index.rebuilt([(name(2), entry(1))].into_iter());
+        assert_eq!(left(&index), [2], "it was deleted by hand");
     }
 }

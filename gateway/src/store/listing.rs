@@ -11,10 +11,13 @@ use super::{
     ImageName,
     cached_metadata::CachedMetadata,
     disk::{ImageFile, ImageStore},
-    index::{Filter, ImageIndex, IndexEntry, StoreTotals},
+    index::{Filter, IndexEntry, StoreTotals},
     metadata::{EXTENSION, ImageMetadata},
     retention::{RetentionPolicy, ScannedImage},
 };
+
+/// So many images are taken from the index at a time.
+const PART: usize = 1000;
 
 #[derive(Debug)]
 pub(crate) struct ListedImage {
@@ -37,10 +40,6 @@ pub(crate) struct ImagePage {
 }
 
 impl ImageStore {
-    pub(crate) fn totals(&self) -> StoreTotals {
-        self.index().totals()
-    }
-
     /// Images older than `before` that match, newest first. With a filter, every record that was not read yet is read first;
     /// without one, only those of the page.
     pub(crate) fn page(
@@ -49,15 +48,12 @@ impl ImageStore {
         before: Option<&ImageName>,
         limit: usize,
     ) -> io::Result<ImagePage> {
-        if filter.is_some() {
-            self.read_records()?;
-        }
         let (mut before, mut images, mut totals) = (before.cloned(), Vec::new(), None);
         loop {
             // One more than requested, to see whether there are more.
             let wanted = limit + 1 - images.len();
             let (found, matching) = if let Some(filter) = filter {
-                self.index().matching(filter, before.as_ref(), wanted)
+                self.matching(filter, before.as_ref(), wanted)?
             } else {
                 let index = self.index();
                 (index.page(before.as_ref(), wanted), index.totals())
@@ -82,6 +78,37 @@ impl ImageStore {
                         totals.images -= 1;
                         totals.bytes -= entry.total_size();
                     }
+                }
+            }
+        }
+    }
+
+    /// The newest images older than `before` that match, and the totals of all that match. Whoever stores an image meanwhile
+    /// waits for no search.
+    fn matching(
+        &self,
+        filter: Filter<'_>,
+        before: Option<&ImageName>,
+        limit: usize,
+    ) -> io::Result<(Vec<(ImageName, IndexEntry)>, StoreTotals)> {
+        let (mut page, mut totals, mut last) = (Vec::new(), StoreTotals::default(), None);
+        let unknown = CachedMetadata::default();
+        loop {
+            let mut part = self.index().page(last.as_ref(), PART);
+            if part.iter().any(|(_, entry)| entry.is_unread()) {
+                self.read_records()?;
+                part = self.index().page(last.as_ref(), PART);
+            }
+            let Some((oldest, _)) = part.last() else { return Ok((page, totals)) };
+            last = Some(oldest.clone());
+            for (name, entry) in part {
+                if !filter(&name, entry.known().unwrap_or(&unknown)) {
+                    continue;
+                }
+                totals.images += 1;
+                totals.bytes += entry.total_size();
+                if page.len() < limit && before.is_none_or(|before| name < *before) {
+                    page.push((name, entry));
                 }
             }
         }
@@ -118,6 +145,12 @@ impl ImageStore {
 
     /// Deletes an image, its record and its thumbnail; false if there was none.
     pub(crate) fn remove(&self, name: &ImageName) -> io::Result<bool> {
+        let _names = self.lock_names();
+        self.remove_files(name)
+    }
+
+    /// The same for whoever holds the names.
+    pub(super) fn remove_files(&self, name: &ImageName) -> io::Result<bool> {
         let path = self.dir.join(name.as_str());
         let existed = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata.is_file(),
@@ -151,13 +184,14 @@ impl ImageStore {
         by_age: bool,
     ) -> io::Result<StoreTotals> {
         let mut deleted = StoreTotals::default();
-        let mut index = self.index();
-        if !policy.may_have_expired(index.totals(), index.oldest(), now) {
+        let index = self.index();
+        let may_have_expired = policy.may_have_expired(index.totals(), index.oldest(), now);
+        drop(index);
+        if !may_have_expired {
             return Ok(deleted);
         }
         // Images may have been deleted by hand: only what exists now counts.
-        let scanned = self.scan_dir(&mut index)?;
-        drop(index);
+        let scanned = self.scan_dir()?;
         for ScannedImage { name, bytes, .. } in policy.expired(scanned, now, by_age) {
             if self.remove(&name)? {
                 deleted.images += 1;
@@ -167,8 +201,10 @@ impl ImageStore {
         Ok(deleted)
     }
 
-    /// Reads the directory: regular files with names of the store, and their records.
-    pub(super) fn scan_dir(&self, index: &mut ImageIndex) -> io::Result<Vec<ScannedImage>> {
+    /// Reads the directory: regular files with names of the store, and their records. That takes long, so images come and go
+    /// meanwhile.
+    pub(super) fn scan_dir(&self) -> io::Result<Vec<ScannedImage>> {
+        self.index().begin_scan();
         let (mut scanned, mut records) = (Vec::new(), HashMap::new());
         for entry in fs::read_dir(self.dir.as_path())? {
             let entry = entry?;
@@ -189,11 +225,12 @@ impl ImageStore {
             }
         }
         let record_size = |name: &ImageName| records.get(name).copied().unwrap_or(0);
-        *index = index.rebuilt(
-            scanned
-                .iter()
-                .map(|image| (image.name.clone(), IndexEntry::new(image.bytes, record_size(&image.name)))),
-        );
+        let entry = |image: &ScannedImage| {
+            (image.name.clone(), IndexEntry::new(image.bytes, record_size(&image.name)))
+        };
+        let mut index = self.index();
+        *index = index.rebuilt(scanned.iter().map(entry));
+        drop(index);
         for image in &mut scanned {
             image.bytes += record_size(&image.name);
         }

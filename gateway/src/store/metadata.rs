@@ -49,13 +49,20 @@ pub(crate) struct ImageMetadata {
 }
 
 impl ImageMetadata {
-    /// Adds another owner and request of the same image. Of its settings, those that are known stay.
+    /// Adds another owner and request of the same image. Of its settings, those that are known stay; where it gets one more owner,
+    /// only those that both asked for: neither is to learn the other's.
     pub(super) fn merge(&mut self, provenance: &Provenance) {
+        let owner = provenance.owner.as_ref();
+        let is_shared = !self.owners.is_empty() && owner.is_some_and(|owner| !self.owners.contains(owner));
         let add = |all: &mut Vec<String>, one: &Option<String>| {
             all.extend(one.iter().filter(|one| !all.contains(*one)).cloned().collect::<Vec<_>>());
         };
         add(&mut self.owners, &provenance.owner);
         add(&mut self.request_ids, &provenance.request_id);
+        if is_shared {
+            self.further.retain(|name, value| provenance.settings.get(name) == Some(value));
+            return;
+        }
         for (name, value) in &provenance.settings {
             if !STORE_MEMBERS.contains(&name.as_str()) && !value.is_null() {
                 self.further.entry(name).or_insert_with(|| value.clone());
@@ -126,12 +133,27 @@ mod tests {
 
     #[test]
     fn the_settings_that_are_known_stay_and_others_are_added() {
-        let earlier = r#"{"owners":["bob"],"steps":9,"later":{"a":1}}"#;
+        let earlier = r#"{"owners":["alice"],"steps":9,"later":{"a":1}}"#;
         let mut metadata: ImageMetadata = serde_json::from_str(earlier).unwrap();
         metadata.merge(&with(&json!({"steps": 7, "seed": 1})));
-        let expected = json!({"owners": ["bob", "alice"], "request_ids": ["r1"], "steps": 9, "seed": 1,
-            "later": {"a": 1}});
+        let expected =
+            json!({"owners": ["alice"], "request_ids": ["r1"], "steps": 9, "seed": 1, "later": {"a": 1}});
         assert_eq!(serde_json::to_value(&metadata).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_an_image_of_two_owners_neither_learns_what_only_the_other_asked_for() {
+        let bobs =
+            r#"{"owners":["bob"],"request_ids":["r0"],"prompt":"p","negative_prompt":"secret","steps":9}"#;
+        for (settings, left) in [
+            (json!({"prompt": "p", "negative_prompt": "bad", "seed": 1}), json!({"prompt": "p"})),
+            (json!({}), json!({})),
+        ] {
+            let mut metadata: ImageMetadata = serde_json::from_str(bobs).unwrap();
+            metadata.merge(&with(&settings));
+            assert_eq!((metadata.owners.len(), metadata.request_ids.len()), (2, 2));
+            assert_eq!(Value::Object(metadata.further), left);
+        }
     }
 
     #[test]

@@ -113,6 +113,9 @@ impl Thumbnails {
     }
 
     fn remove_files(&self, names: &[ImageName]) {
+        if names.is_empty() || !is_own_dir(&self.dir).unwrap_or(false) {
+            return;
+        }
         for name in names {
             match fs::remove_file(self.path(name)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -126,6 +129,7 @@ impl Thumbnails {
     /// An unreadable one is made again.
     fn read(&self, name: &ImageName) -> Option<Bytes> {
         let mut bytes = Vec::new();
+        is_own_dir(&self.dir).ok().filter(|is_there| *is_there)?;
         let file = read_no_follow(&self.path(name)).ok()?;
         file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
         Some(bytes.into())

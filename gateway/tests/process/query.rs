@@ -36,11 +36,19 @@ fn a_new_token_needs_no_configuration_and_its_printed_line_is_valid() {
     let token = line.rsplit('=').next().unwrap();
     std::fs::write(dir.join(".env"), format!("{line}\n")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-    command.env_clear().args(["token", "new", "phone", "--qr"]);
+    command.env_clear().env("GATEWAY_HOST", "0.0.0.0").args(["token", "new", "phone", "--qr"]);
     let code = text(&run(command).stdout);
     assert!(code.contains("GATEWAY_BEARER_TOKENS=phone=gw_") && code.contains('\u{2584}'), "{code}");
     assert!(!code.contains('\u{1b}'), "no colours without a terminal");
     assert!(code.contains(":8800/ui#token=gw_"), "{code}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+    command.env_clear().args(["token", "new", "phone", "--qr"]);
+    let here = text(&run(command).stdout);
+    assert!(
+        here.contains("https://localhost:8800/ui#token=gw_") && here.contains("GATEWAY_HOST=0.0.0.0"),
+        "{here}"
+    );
+    assert!(!here.contains('\u{2584}'), "no phone reaches a loopback address: {here}");
     let running = Running::start_with(gateway(&dir, &[]), None);
     let answer = running.request(&format!("GET /v1/models HTTP/1.1\r\nAuthorization: Bearer {token}"));
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");

@@ -22,15 +22,17 @@ pub struct Child {
 impl Child {
     /// Returns once it listens.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut process = Command::new(std::env::current_exe().expect("this program has a path"))
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this program can be started");
+        let this_program = std::env::current_exe().expect("this program has a path");
+        Self::start_as(Command::new(this_program).args(arguments))
+    }
+
+    /// By this command, which starts this program, such as under a profiler. Returns once it listens.
+    pub fn start_as(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("this program can be started");
         let mut url = String::new();
         let output = process.stdout.take().expect("it is piped");
         BufReader::new(output).read_line(&mut url).expect("it says where it listens");
-        assert!(url.starts_with("http://"), "{arguments:?}: {url:?}");
+        assert!(url.starts_with("http://"), "{command:?}: {url:?}");
         Self { url: url.trim().to_owned(), process }
     }
 

@@ -168,11 +168,12 @@ test('settings are told with what was asked where it differs', () => {
   assert.deepEqual(by.Seed, ['7', 'any']);
   assert.deepEqual(by.Quality, ['', 'high']);
   assert.deepEqual(by.Mask, ['yes', null]);
-  assert.deepEqual(by['Left out'], ['negative prompt', null]);
+  assert.deepEqual(by['Not used'], ['negative prompt', null]);
   assert.deepEqual(by.Shift, ['3', null]);
   assert.deepEqual(by.LoRAs, ['l (0.5)', null]);
   assert.deepEqual(by.Took, ['4.3 s', null]);
   assert.deepEqual(by.File, ['PNG, 2.0 KiB', null]);
-  assert.deepEqual(by.Request, ['b', null]);
+  assert.deepEqual(by['Request id'], ['b', null]);
+  assert.deepEqual(rows({size: '512x768', requested: {n: 2}}).map(({label, value}) => [label, value]), [['Size', '512 × 768'], ['Pictures', 'one of 2']]);
   assert.ok(!('Pictures' in by) && !('Prompt' in by));
 });

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {abilities, describe, firstModel} from '../../../gateway/page/make/abilities.js';
-import {expect, judge, learn, workOf} from '../../../gateway/page/make/estimate.js';
+import {expect, judge, leftText, learn, workOf} from '../../../gateway/page/make/estimate.js';
 import {
-  advice, fieldOf, fullText, newJob, picturesOf, slots, recall, remember, settingRows, withLive,
+  advice, fieldOf, fullText, newJob, nextToBegin, picturesOf, slots, recall, remember, settingRows, withLive, withProgress,
 } from '../../../gateway/page/make/jobstate.js';
 import {EMPTY, fields, formOf, multipart, problems, sendable, storeNameOf} from '../../../gateway/page/make/request.js';
 import {CUSTOM, areaProblem, parseSize, sameChoice, sideProblem, sizeChoices} from '../../../gateway/page/make/sizes.js';
@@ -61,9 +61,9 @@ test('of an unknown model everything is asked', () => {
 });
 
 test('a model in one line', () => {
-  assert.equal(describe(sdxl), 'Makes and edits pictures · up to 16 references · masks');
+  assert.equal(describe(sdxl), 'Makes and edits · up to 16 references · masks');
   assert.equal(describe(filler), 'Repaints pictures · 1 reference · masks · no negative prompt, choice of steps, guidance or scheduler');
-  assert.match(describe({id: 'x'}), /not known/);
+  assert.match(describe({id: 'x'}), /does not say/);
   assert.equal(firstModel([editor, turbo, sdxl]), 'turbo');
   assert.equal(firstModel([]), '');
   assert.equal(firstModel([turbo, {...sdxl, default: true}]), sdxl.id);
@@ -132,10 +132,31 @@ test('what is wrong with the form, in words', () => {
   for (const [field, value] of Object.entries({
     prompt: ' ', steps: '0', seed: '-1', n: '5', cfg_scale: '40',
   })) assert.equal(first({[field]: value}), field);
-  assert.equal(first({seed: '1e20'}), 'seed');
+  assert.equal(first({seed: '4294967296'}), 'seed');
+  assert.equal(first({seed: '4294967295'}), undefined);
   assert.equal(first({steps: '?'}), 'steps');
   assert.equal(first({size: CUSTOM, width: '65', height: '64'}), 'width');
   assert.equal(problems({...EMPTY, prompt: 'a', steps: '0'}, abilities(turbo)).length, 0);
+});
+
+test('LoRAs are typed one a line, sent as a list, and typed again from settings', () => {
+  const withLoras = {...sdxl, capabilities: {...sdxl.capabilities, max_loras: 2,
+    by_task: {...sdxl.capabilities.by_task, generate: {...sdxl.capabilities.by_task.generate, parameters: ['seed', 'loras']}}}};
+  const able = abilities(withLoras);
+  const form = {...EMPTY, prompt: 'a', loras: 'ink wash: 0.8\n\n sketch:v2\nthird : -.5 '};
+  assert.equal(able.takes.loras, true);
+  assert.equal(abilities(null).takes.loras, false, 'an unknown model');
+  const expected = [{name: 'ink wash', weight: 0.8}, {name: 'sketch:v2', weight: 1}, {name: 'third', weight: -0.5}];
+  assert.deepEqual(fields(form, able).loras, expected);
+  assert.equal('loras' in fields(form, abilities(sdxl)), false);
+  assert.match(problems(form, able)[0].message, /at most 2 LoRAs/);
+  assert.match(problems({...form, loras: 'a: 5'}, able)[0].message, /from -4 to 4/);
+  assert.match(problems({...form, loras: ': 1'}, able)[0].message, /one LoRA per line/);
+  assert.equal(multipart({loras: expected}, [], null).get('loras'), JSON.stringify(expected));
+  const again = formOf({prompt: 'a', loras: expected}, []).form;
+  assert.deepEqual(fields({...again, n: '1'}, able).loras, expected);
+  assert.equal(formOf({prompt: 'a', requested: {loras: [{name: 'l'}]}}, []).form.loras, 'l: 1');
+  assert.deepEqual(settingRows({loras: [{name: 'l', weight: 0.5}]}, {loras: [{name: 'l', weight: 0.5}]}), [['LoRAs', 'l (0.5)', null]]);
 });
 
 test('names of the store', () => {
@@ -167,6 +188,8 @@ test('times are learned, bounded, and scaled to other sizes', () => {
   assert.equal(expect(times, {...work, n: 4}), 40);
   assert.equal(expect(times, workOf({model: 'sdxl', steps: 15}, able)), 5);
   assert.equal(expect(times, {...work, model: 'other'}), null);
+  assert.equal(workOf({model: 'sdxl'}, able, '640x480').pixels, 640 * 480);
+  assert.equal(workOf({model: 'sdxl'}, able, '9000x9000').pixels, able.maxPixels);
   for (let steps = 1; steps < 500; steps += 1) times = learn(times, {...work, steps}, 1);
   assert.ok(Object.keys(times).length <= 60);
   assert.equal(expect(times, {...work, steps: 499}), 1);
@@ -175,11 +198,17 @@ test('times are learned, bounded, and scaled to other sizes', () => {
 test('time left is corrected by progress', () => {
   assert.deepEqual(judge({elapsed: 3, expected: null, progress: null}), {fraction: null, left: null});
   assert.deepEqual(judge({elapsed: 5, expected: 10, progress: null}), {fraction: 0.5, left: 5});
-  assert.deepEqual(judge({elapsed: 20, expected: 10, progress: null}), {fraction: 0.95, left: null});
+  assert.deepEqual(judge({elapsed: 20, expected: 10, progress: null}), {fraction: 0.95, left: null, overdue: true});
+  assert.match(leftText(judge({elapsed: 20, expected: 10, progress: null})), /longer/);
   assert.deepEqual(judge({elapsed: 5, expected: null, progress: 0.5}), {fraction: 0.5, left: 5});
   const slow = judge({elapsed: 18, expected: 20, progress: 0.5});
   assert.equal(slow.fraction, 0.5);
   assert.ok(slow.left > 9 && slow.left < 18);
+  // A model was loaded for 10 s before the first step.
+  const first = {progress: 0.1, elapsed: 11};
+  assert.deepEqual(judge({elapsed: 11, expected: null, progress: 0.1, first}), {fraction: 0.1, left: null});
+  assert.deepEqual(judge({elapsed: 15, expected: null, progress: 0.5, first}), {fraction: 0.5, left: 5});
+  assert.deepEqual(judge({elapsed: 40, expected: null, progress: 1, first}), {fraction: 1, left: 0});
 });
 
 const job = (more) => ({...newJob('id', {prompt: 'a'}, {task: 'generate', at: 1000, work: {}}), ...more});
@@ -194,6 +223,19 @@ test('news of the gateway change a running job, and no other', () => {
   assert.ok(withLive(running, {state: 'failed'}).error.message);
   const done = job({state: 'done'});
   assert.equal(withLive(done, {state: 'running'}), done);
+});
+
+test('a job begins when its turn comes, or when the engine says that it has', () => {
+  const one = job({id: '1', startedAt: 1000});
+  const two = job({id: '2', startedAt: 2000, begun: null});
+  const three = job({id: '3', startedAt: 3000, begun: null});
+  assert.equal(nextToBegin([three, two, one]), null);
+  assert.equal(nextToBegin([three, two, {...one, state: 'done'}]), two);
+  assert.equal(nextToBegin([{...one, state: 'done'}]), null);
+  const begun = withProgress(two, 0.2, 5000);
+  assert.deepEqual([begun.begun, begun.first], [5000, {progress: 0.2, at: 5000}]);
+  assert.deepEqual(withProgress(begun, 0.4, 6000).first, begun.first);
+  assert.equal(withProgress(two, 0, 5000), two);
 });
 
 test('pictures of an answer', () => {
@@ -232,7 +274,8 @@ test('errors name their field and what to do', () => {
   assert.equal(fieldOf({status: 400, param: 'image[3]'}), 'references');
   assert.equal(fieldOf({status: 404, param: 'model'}), 'model');
   assert.equal(fieldOf({status: 503, param: 'model'}), null);
-  assert.match(advice({status: 429}), /try again when a job has ended/);
+  assert.match(advice({status: 429}), /try again when a slot is free/);
   assert.match(advice({code: 'gpu_out_of_memory', status: 503}), /smaller size/);
+  for (const code of ['engine_unavailable', 'backend_error']) assert.match(advice({code, status: 503}), /not finished/);
   assert.equal(advice({status: 400}), null);
 });

@@ -103,3 +103,12 @@ test('limits belong to the class before the last dot', () => {
   assert.equal(words.slots({limit: 1, inflight: 1}), '1 of 1 slot taken');
   assert.equal(words.slots({limit: 2, inflight: 0}), '2 slots, all free');
 });
+
+test('the queue is that of the newest sample, and no reading of an old report is shown', () => {
+  const report = {engine: {kind: 'invokeai', queue_depth: 7}, gpu: {name: 'RTX', index: 0, pstate: 'P8', 'fan.speed': 30}};
+  const shown = (queue) => Object.fromEntries(words.facts(report, queue));
+  assert.equal(shown(1).Queue, '1 waiting or running');
+  assert.equal(shown(0).Queue, 'empty');
+  assert.equal('Queue' in shown(undefined), false);
+  assert.deepEqual(Object.keys(shown(0)).filter((term) => /State|Fan/.test(term)), []);
+});

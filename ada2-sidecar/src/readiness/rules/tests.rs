@@ -203,7 +203,7 @@ fn engine() -> EngineState {
         models: Arc::new([EngineModel::in_process("k", "tiny", &SD_1)]),
         unclassified_models: 0,
     };
-    EngineState::default().apply(Ok(status), Instant::now())
+    EngineState::default().apply(Ok(status), false, Instant::now())
 }
 
 fn host(taken: Instant) -> HostSample {

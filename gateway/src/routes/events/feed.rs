@@ -13,6 +13,8 @@ use crate::{app::App, health::state::Health, middleware::auth::Caller, routes::s
 const KEEP_ALIVE_TICKS: u64 = 120;
 /// In ticks: a quarter of a second between two events with jobs, whose progress may come far more often.
 const JOBS_TICKS: u64 = 2;
+/// An event with many jobs is followed by a longer pause: they take at most 128 KiB a second.
+const JOBS_BYTES_PER_TICK: usize = 16 << 10;
 
 /// What one client gets.
 pub(super) struct Feed {
@@ -24,6 +26,8 @@ pub(super) struct Feed {
     images_health: Option<watch::Receiver<Health>>,
     jobs: Snapshot,
     job_changes: watch::Receiver<u64>,
+    /// The tick from which on jobs may be sent again.
+    jobs_due: u64,
     /// How many samples of each class were sent, or had expired before.
     seen_samples: BTreeMap<String, u64>,
 }
@@ -59,6 +63,7 @@ impl Feed {
             images_health,
             jobs: Snapshot::default(),
             job_changes,
+            jobs_due: 0,
             seen_samples: BTreeMap::new(),
         }
     }
@@ -80,7 +85,9 @@ impl Feed {
             push(&mut out, "samples", &json!({"class": class, "samples": samples}));
         }
         if let Some(jobs) = self.changed_jobs() {
+            let before = out.len();
             push(&mut out, "jobs", &jobs);
+            self.jobs_due = self.ticks + pause_after(out.len() - before);
         }
         if self.ticks > 0 && self.ticks.is_multiple_of(KEEP_ALIVE_TICKS) {
             out.push_str(": keep-alive\n\n");
@@ -103,7 +110,7 @@ impl Feed {
 
     /// The jobs that the caller sees, if they have changed. That one is forgotten after its time is no change that is announced.
     fn changed_jobs(&mut self) -> Option<Value> {
-        let is_due = self.ticks.is_multiple_of(JOBS_TICKS) && self.job_changes.has_changed().unwrap_or(false);
+        let is_due = self.ticks >= self.jobs_due && self.job_changes.has_changed().unwrap_or(false);
         if !is_due && !self.ticks.is_multiple_of(KEEP_ALIVE_TICKS) {
             return None;
         }
@@ -124,7 +131,24 @@ impl Feed {
     }
 }
 
+/// How many ticks later the next event with jobs may follow one of this size.
+fn pause_after(bytes: usize) -> u64 {
+    JOBS_TICKS.max(u64::try_from(bytes / JOBS_BYTES_PER_TICK).unwrap_or(u64::MAX))
+}
+
 /// JSON has no raw line ends, so that one line holds any text.
 fn push(out: &mut String, name: &str, data: &Value) {
     let _ = write!(out, "event: {name}\ndata: {data}\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_with_jobs_take_a_bounded_part_of_a_connection() {
+        for (bytes, ticks) in [(0, 2), (9_000, 2), (48 << 10, 3), (160 << 10, 10)] {
+            assert_eq!(pause_after(bytes), ticks, "{bytes}");
+        }
+    }
 }

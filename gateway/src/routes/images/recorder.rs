@@ -74,14 +74,9 @@ impl Recorder {
 
 /// What was asked for, then what the backend says: that is what it did. Pure.
 fn settings(asked: &Asked, said: &[&Map<String, Value>], seconds: f64) -> Map<String, Value> {
-    let task = match asked.task {
-        ImageTask::Generation => TASKS[0],
-        ImageTask::Edit if asked.settings.has_mask => TASKS[2],
-        ImageTask::Edit => TASKS[1],
-    };
     let text = |text: &str| Value::from(prefix(text, MAX_PROMPT_CHARS));
     let presumed = [
-        ("task", Some(task.into())),
+        ("task", Some(asked.task.name(asked.settings.has_mask).into())),
         ("negative_prompt", asked.settings.negative_prompt.as_deref().map(text)),
         ("model", asked.model.as_deref().map(Value::from)),
         ("size", asked.size.as_deref().map(Value::from)),

@@ -1,5 +1,7 @@
 //! Stores images and makes the response that hands them out.
 
+use std::sync::Arc;
+
 use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
@@ -31,7 +33,7 @@ pub(super) async fn store_images(
     app: &App,
     generated: GeneratedImages,
     recorder: &Recorder,
-    job: &JobGuard,
+    job: &Arc<JobGuard>,
 ) -> Result<Response, ApiError> {
     let GeneratedImages { grant, images, envelope } = generated;
     let (store, unix) = (app.store.clone(), unix_now());
@@ -40,7 +42,7 @@ pub(super) async fn store_images(
     };
     let (files, metadata): (Vec<_>, Vec<_>) = images.into_iter().map(split).unzip();
     let commit = move || store.commit(files, unix);
-    let stored = record_stored(app, job, run_blocking_with_permit(grant.slot(), commit).await)?;
+    let stored = store_recorded(app, job, grant.slot(), commit).await?;
     let entries = stored.into_iter().zip(metadata).collect();
     let around = envelope.split_at_data(unix);
     Ok(match grant.routed().response_format() {
@@ -56,24 +58,34 @@ pub(super) async fn store_image(
     mut file: ReservedFiles,
     image: EncodedImage,
     provenance: Provenance,
-    job: &JobGuard,
+    job: &Arc<JobGuard>,
 ) -> Result<String, ApiError> {
     let store = app.store.clone();
     let commit =
         move || store.commit(vec![(store.write_reserved(&mut file, &image)?, provenance)], unix_now());
-    let stored = record_stored(app, job, run_blocking_with_permit(slot, commit).await)?;
+    let stored = store_recorded(app, job, slot, commit).await?;
     Ok(image_url(app, &stored.first().expect("one image is stored as one").name))
 }
 
-fn record_stored(
+/// Has `commit` store the images of a job that was not cancelled before. Images that are stored belong to a job that is done: that
+/// is recorded where they are stored, because the client may disconnect meanwhile.
+async fn store_recorded(
     app: &App,
-    job: &JobGuard,
-    stored: Result<Vec<StoredImage>, StoreError>,
+    job: &Arc<JobGuard>,
+    slot: SharedPermit,
+    commit: impl FnOnce() -> Result<Vec<StoredImage>, StoreError> + Send + 'static,
 ) -> Result<Vec<StoredImage>, ApiError> {
-    let stored = stored.map_err(ApiError::Store)?;
-    app.metrics.record_stored_images(stored.len(), stored.iter().map(|image| image.size).sum());
-    job.complete(stored.iter().map(|image| image.name.as_str().to_owned()).collect());
-    Ok(stored)
+    if !job.begin_storing() {
+        return Err(ApiError::Cancelled);
+    }
+    let (metrics, job) = (app.metrics.clone(), job.clone());
+    let stored = run_blocking_with_permit(slot, move || {
+        let stored = commit()?;
+        metrics.record_stored_images(stored.len(), stored.iter().map(|image| image.size).sum());
+        job.complete(stored.iter().map(|image| image.name.as_str().to_owned()).collect());
+        Ok(stored)
+    });
+    stored.await.map_err(ApiError::Store)
 }
 
 fn url_response(app: &App, images: Vec<ImageEntry>, (before, after): (String, String)) -> Response {

@@ -60,18 +60,18 @@ impl ImageStore {
 
     /// Removes the owners that match; false if none did. Without remaining owners the image is deleted.
     pub(crate) fn remove_owner(&self, name: &ImageName, is_owner: &dyn Fn(&str) -> bool) -> io::Result<bool> {
+        let _names = self.lock_names();
         let metadata = self.read_metadata(name)?;
         let remaining = metadata.without_owners(is_owner);
         if remaining.owners.len() == metadata.owners.len() {
             return Ok(false);
         }
         if remaining.owners.is_empty() {
-            return self.remove(name);
+            return self.remove_files(name);
         }
         let (file, bytes) = self.write_metadata(&remaining)?;
-        let mut index = self.index();
         file.persist(&self.metadata_path(name))?;
-        index.set_metadata(name, bytes, Some(remaining));
+        self.index().set_metadata(name, bytes, Some(remaining));
         Ok(true)
     }
 

@@ -82,6 +82,10 @@ async fn where_it_cannot_be_kept_it_is_made_each_time() {
         assert!(store.thumbnails.get(&name).await.unwrap().starts_with(b"RIFF"));
     }
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "a link is not followed");
+    let foreign = elsewhere.join(file_of(&name));
+    fs::write(&foreign, "another program's").unwrap();
+    assert!(store.thumbnails.get(&name).await.unwrap().starts_with(b"RIFF"), "nor when one is read");
+    assert!(store.remove(&name).unwrap() && foreign.exists(), "nor when one is deleted");
 }
 
 #[tokio::test]

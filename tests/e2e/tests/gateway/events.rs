@@ -8,6 +8,7 @@ use e2e::{
 };
 use fakes::{
     TestResponse,
+    form::{KIND, file, form, text},
     gpu::FakeCard,
     raw_http::RawClient,
     sse::SseReader,
@@ -408,6 +409,26 @@ async fn each_token_sees_its_own_jobs_and_an_owner_all() {
     let all = owner.until("jobs", is_done(&second)).await;
     assert_eq!((all["jobs"].as_array().unwrap().len(), &all["jobs"][1]["id"]), (2, &json!(first)));
     assert_eq!(alice.names.iter().filter(|name| *name == "hello").count(), 1);
+}
+
+#[tokio::test]
+async fn a_job_says_what_it_does_and_no_prompt_where_none_are_kept() {
+    let upstream = Upstream::start().await;
+    for (flag, prompt) in [("on", json!("p")), ("off", Value::Null)] {
+        let flags = ["--images-backend", "mock", "--ui-image-settings", flag];
+        let gateway = Gateway::start(&upstream, &flags).await;
+        let mut page = Page::open(&gateway).await;
+        let heads = [file("image", "a.png"), text("prompt"), file("mask", "m.png")];
+        let contents: [&[u8]; 3] = [b"png", b"p", b"png"];
+        let parts: Vec<_> = heads.iter().map(String::as_str).zip(contents).collect();
+        for (parts, task) in [(&parts[..2], "edit"), (&parts[..], "inpaint")] {
+            let answer = gateway.edit(KIND, form(parts)).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), 200);
+            let done = |data: &Value| data["jobs"][0]["task"] == task && data["jobs"][0]["state"] == "done";
+            let data = page.until("jobs", done).await;
+            assert_eq!(data["jobs"][0]["prompt"], prompt, "{flag}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
 
 #[test]
 fn engine_errors_gate_with_their_own_messages() {
-    let with = |fault| engine().apply(Err(fault), Instant::now() + Duration::from_mins(1));
+    let with = |fault| engine().apply(Err(fault), false, Instant::now() + Duration::from_mins(1));
     let mut paused = engine();
     paused.last_status.as_mut().unwrap().paused = true;
     let mut bare = engine();
