@@ -134,6 +134,10 @@ fn a_narrow_link_warns_only_while_busy() {
     assert_eq!(world.pass(60.0), ReadyStatus::Degraded, "idle proves nothing");
     world.change_health(|health| health.pcie_width = Some((16, 16)));
     assert_eq!(world.evaluate().status, ReadyStatus::Ready);
+    world.reading(|reading| reading.report.utilization_gpu = Some(97));
+    for _ in 0..120 {
+        assert_eq!(world.pass(0.5), ReadyStatus::Ready, "busy at its full width");
+    }
 }
 
 #[test]
