@@ -120,6 +120,7 @@ mod tests {
     #[test]
     fn sizes_are_parsed_strictly() {
         assert_eq!(ImageSize::parse("512x768"), Some(ImageSize::new(512, 768)));
+        assert_eq!(ImageSize::new(99_999, 99_999).pixels(), 9_999_800_001);
         for bad in
             ["", "512", "x", "512x", "x512", "0x8", "-8x8", "+8x8", "8 x8", "999999x8", "auto", "8x8x8"]
         {

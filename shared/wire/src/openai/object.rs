@@ -229,6 +229,13 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_a_string_and_a_byte_order_mark_has_three_bytes() {
+        let object = parse(r#"{"a":"x\u0079","b":7}"#).unwrap();
+        assert_eq!((object.text("a").as_deref(), object.text("b")), (Some("xy"), None));
+        assert_eq!((bom_len(b"\xef\xbb\xbf{}"), bom_len(b"{}")), (3, 0));
+    }
+
+    #[test]
     fn members_of_interest_are_found_by_position() {
         let text = r#" { "x" : [1] , "\u0061" : {"a":2} ,"b":null , "x":0, "x":0}"#;
         let object = parse(text).unwrap();
