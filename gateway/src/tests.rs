@@ -1,5 +1,8 @@
 //! REFERENCE.md matches the tables in the code.
 
+#[cfg(feature = "shuttle")]
+mod interleavings;
+
 use std::path::Path;
 
 use fakes::reference::{check, check_names, settings};

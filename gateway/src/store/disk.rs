@@ -8,10 +8,14 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
-use service::{files::create_group_readable_dir, settings::Problem};
+use service::{
+    files::create_group_readable_dir,
+    settings::Problem,
+    sync::{Mutex, MutexGuard},
+};
 use tracing::warn;
 
 use crate::writable_paths::{FileKind, unwritable_message};

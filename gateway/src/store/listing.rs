@@ -65,7 +65,11 @@ impl ImageStore {
             };
             before = Some(last.clone());
             for (name, entry) in found {
-                match self.find(&name)? {
+                let found = match self.find(&name)? {
+                    None => self.find_or_forget(&name)?,
+                    found => found,
+                };
+                match found {
                     Some(_) if images.len() == limit => {
                         return Ok(ImagePage { images, has_more: true, totals: *totals });
                     }
@@ -75,13 +79,22 @@ impl ImageStore {
                     }
                     // Deleted meanwhile.
                     None => {
-                        self.index().remove(&name);
                         totals.images -= 1;
                         totals.bytes -= entry.total_size();
                     }
                 }
             }
         }
+    }
+
+    /// Forgets an image that is gone, unless it was just stored again.
+    fn find_or_forget(&self, name: &ImageName) -> io::Result<Option<ImageFile>> {
+        let _names = self.lock_names();
+        let found = self.find(name)?;
+        if found.is_none() {
+            self.index().remove(name);
+        }
+        Ok(found)
     }
 
     /// The newest images older than `before` that match, and the totals of all that match. Whoever stores an image meanwhile
