@@ -281,13 +281,17 @@ proptest! {
     #![proptest_config(crate::tests::cases(8))]
 
     #[test]
-    fn no_crash_in_any_script_loses_what_was_confirmed(script in prop::collection::vec(any_operation(&[Some("alice"), Some("bob"), None]), 1..8)) {
+    fn no_crash_in_any_script_loses_what_was_confirmed(
+        script in prop::collection::vec(any_operation(&[Some("alice"), Some("bob"), None]), 1..8),
+    ) {
         check_crashes(&script);
     }
 
     #[test]
     // An unfinished record that cannot be removed must not become that of a later image without one.
-    fn no_failing_step_in_any_script_loses_what_was_confirmed(script in prop::collection::vec(any_operation(&[Some("alice"), Some("bob")]), 1..8)) {
+    fn no_failing_step_in_any_script_loses_what_was_confirmed(
+        script in prop::collection::vec(any_operation(&[Some("alice"), Some("bob")]), 1..8),
+    ) {
         check_failures(&script);
     }
 }
