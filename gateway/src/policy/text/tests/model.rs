@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// Some are names of classes, too.
+const MODELS: [&str; 3] = ["a", "m", "n"];
 
 /// A configuration and a request, as plain data.
 #[derive(Debug, Clone)]
@@ -30,26 +32,26 @@ enum Answer {
 fn any_case() -> impl Strategy<Value = Case> {
     let name = || prop::sample::select(&NAMES[..]);
     let some = || prop::option::of(name());
-    let backend = (any::<bool>(), some(), prop::collection::vec(name(), 0..3));
+    let model = || prop::sample::select(&MODELS[..]);
+    let backend = (any::<bool>(), some(), prop::collection::vec(model(), 0..3));
     let order = Just(NAMES.to_vec()).prop_shuffle();
     let backends = (order, prop::collection::vec(backend, 0..4)).prop_map(|(classes, backends)| {
         let named = classes.into_iter().zip(backends);
         named.map(|(class, (chats, default, models))| (class, chats, default, models)).collect()
     });
     let legacy = prop::collection::btree_map(name(), name(), 0..3).prop_map(|map| map.into_iter().collect());
-    let alias = prop::collection::btree_map(name(), (name(), name()), 0..3);
+    let alias = prop::collection::btree_map(model(), (name(), model()), 0..2);
     let aliases = alias
         .prop_map(|all| all.into_iter().map(|(name, (backend, model))| (name, backend, model)).collect());
-    (backends, legacy, aliases, some(), some(), some()).prop_map(
-        |(backends, legacy, aliases, default, header, model)| Case {
+    (backends, legacy, aliases, some(), prop::option::weighted(0.2, name()), prop::option::of(model()))
+        .prop_map(|(backends, legacy, aliases, default, header, model)| Case {
             backends,
             legacy,
             aliases,
             default,
             header,
             model,
-        },
-    )
+        })
 }
 
 impl Case {
