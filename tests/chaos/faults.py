@@ -1,0 +1,272 @@
+"""What can be done to a pair, and what must follow from it. Faults of one group exclude each other."""
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Awaitable, Callable
+
+import programs
+
+MEMORY = "nvmlDeviceGetMemoryInfo_v2"
+KINDS = {}
+# A fault's own time; a call that hangs is noticed only after 5 s.
+SHORTEST, LONGEST, HANG = 0.5, 3.0, 7.5
+FATAL_XIDS = [48, 79, 95, 119]
+
+
+@dataclass
+class Fault:
+    name: str
+    group: str
+    inject: Callable[..., Awaitable[None]]
+    heal: Callable[..., Awaitable[None]]
+    # Within so many seconds the sidecar must not be ready any more, while the fault lasts.
+    gates: float | None = None
+    # Whose connections may break because of it: gateway, sidecar.
+    breaks: tuple = ()
+    seconds: float | None = None
+    needs: Callable[[object], bool] = lambda pair: True
+    faketime: bool = False
+
+
+async def nothing(pair, dice):
+    pass
+
+
+def kind(name, group, heal=nothing, **more):
+    def keep(inject):
+        KINDS[name] = Fault(name, group, inject, heal, **more)
+        return inject
+
+    return keep
+
+
+def of_engine(name, command, undo, **more):
+    async def inject(pair, dice):
+        await pair.engine.tell(command)
+
+    async def heal(pair, dice):
+        if undo:
+            await pair.engine.tell(undo)
+
+    KINDS[name] = Fault(name, "engine", inject, heal, **more)
+
+
+of_engine("engine_error", "fail Simulated failure of a node", "fail")
+of_engine("engine_hang", "hang on", "hang off")
+of_engine("queue_paused", "pause on", "pause off", gates=1.5)
+of_engine("sockets_lost", "drop-sockets", None)
+of_engine("answer_lost", "lose-answer", None)
+of_engine("events_withheld", "withhold on", "withhold off")
+of_engine("image_cut", "image cut", "image complete")
+of_engine("image_hollow", "image hollow", "image complete")
+of_engine("image_html", "image html", "image complete")
+
+
+async def start_engine(pair, dice):
+    pair.engine.start()
+
+
+@kind("engine_kill", "engine", start_engine, gates=2.0, breaks=("sidecar",))
+async def kill_engine(pair, dice):
+    await pair.engine.end(signal.SIGKILL)
+
+
+@kind("engine_restart", "engine", breaks=("sidecar",))
+async def restart_engine(pair, dice):
+    await kill_engine(pair, dice)
+    await start_engine(pair, dice)
+
+
+def stopped(name, group):
+    """SIGSTOP of a program, SIGCONT at the end."""
+
+    async def inject(pair, dice):
+        getattr(pair, name).signal(signal.SIGSTOP)
+
+    async def heal(pair, dice):
+        getattr(pair, name).signal(signal.SIGCONT)
+
+    KINDS[f"pause_{name}"] = Fault(f"pause_{name}", group, inject, heal)
+
+
+stopped("engine", "engine")
+stopped("gateway", "program")
+stopped("sidecar", "program")
+
+
+def of_card(name, gpu=None, heal=None, machine=None, **more):
+    async def inject(pair, dice):
+        pair.card.set(gpu, **(machine or {}))
+
+    async def well(pair, dice):
+        pair.card.set()
+        if heal:
+            await heal(pair, dice)
+
+    KINDS[name] = Fault(name, "gpu", inject, well, **more)
+
+
+async def acknowledge(pair, dice):
+    (pair.folder / "state" / "ack").touch()
+
+
+of_card("gpu_lost", {"lost": True}, gates=2.0)
+of_card("gpu_999", {"errors": {MEMORY: 999}}, gates=2.0)
+of_card("gpu_ecc", {"ecc": {"uncorrected": {"volatile": 1}}}, acknowledge, gates=2.0)
+of_card("gpu_hang", machine={"hang": [MEMORY]}, gates=6.5, seconds=HANG)
+of_card("gpu_vram", {"memory": {"used": 44_000}, "processes": [{"pid": 4_194_305, "used_mib": 44_000}]})
+of_card("gpu_throttle", {"throttle_reasons": 0x40})
+
+
+@kind("gpu_xid", "gpu", acknowledge, gates=2.0)
+async def report_xid(pair, dice):
+    pair.card.xid(dice.choice(FATAL_XIDS))
+
+
+def of_network(mode):
+    async def inject(pair, dice):
+        pair.relays[dice.choice(["upstream", "engine"])].set(mode)
+
+    async def heal(pair, dice):
+        for relay in pair.relays.values():
+            relay.set("pass")
+
+    KINDS[f"net_{mode}"] = Fault(f"net_{mode}", "net", inject, heal, breaks=("sidecar",))
+
+
+for mode in ("delay", "throttle", "cut", "blackhole", "reset"):
+    of_network(mode)
+
+
+def is_mounted(pair):
+    return pair.mounted
+
+
+def filler(pair):
+    return pair.disk / "filler"
+
+
+async def empty_disk(pair, dice):
+    filler(pair).unlink(missing_ok=True)
+
+
+@kind("disk_full", "disk", empty_disk, needs=is_mounted)
+async def fill_disk(pair, dice):
+    free = os.statvfs(pair.disk)
+    with open(filler(pair), "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - dice.choice([0, 4096, 100_000])))
+
+
+async def free_inodes(pair, dice):
+    for number in range(5000):
+        (pair.disk / f"empty-{number}").unlink(missing_ok=True)
+
+
+@kind("disk_inodes", "disk", free_inodes, needs=is_mounted)
+async def use_inodes(pair, dice):
+    for number in range(os.statvfs(pair.disk).f_favail):
+        try:
+            (pair.disk / f"empty-{number}").touch()
+        except OSError:
+            return
+
+
+async def remount(pair, how):
+    # A file that is open for writing would keep a plain remount from it; the mount point alone can always change.
+    command = ["mount", "-o", f"remount,bind,{how}", str(pair.disk)]
+    await (await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)).wait()
+
+
+async def writable(pair, dice):
+    await remount(pair, "rw")
+
+
+@kind("disk_read_only", "disk", writable, needs=is_mounted)
+async def read_only(pair, dice):
+    await remount(pair, "ro")
+
+
+async def true_clock(pair, dice):
+    pair.clock(0)
+
+
+def of_clock(name, seconds):
+    async def inject(pair, dice):
+        pair.clock(seconds)
+
+    KINDS[name] = Fault(name, "clock", inject, true_clock, faketime=True, needs=lambda pair: Path(programs.FAKETIME).exists())
+
+
+of_clock("clock_forward", 2 * programs.HOUR)
+of_clock("clock_back", -programs.HOUR)
+
+
+async def lift_limits(pair, dice):
+    for program in (pair.gateway, pair.sidecar):
+        if program.alive():
+            program.limit_descriptors(None)
+
+
+@kind("descriptors", "descriptors", lift_limits, breaks=("gateway", "sidecar"))
+async def limit_descriptors(pair, dice):
+    program = dice.choice([pair.gateway, pair.sidecar])
+    if program.alive():
+        program.limit_descriptors(dice.randrange(0, 6))
+
+
+def restarted(name, how, which):
+    async def inject(pair, dice):
+        program = getattr(pair, name)
+        code = await program.end(which)
+        wanted = 0 if which == signal.SIGTERM else -which
+        if code != wanted:
+            pair.violations.append(f"{name} ended with {code} after {which.name}, not {wanted}")
+
+    async def heal(pair, dice):
+        getattr(pair, f"start_{name}")()
+
+    breaks = ("gateway",) if name == "gateway" else ("gateway", "sidecar")
+    KINDS[f"{how}_{name}"] = Fault(f"{how}_{name}", "program", inject, heal, breaks=breaks)
+
+
+for program in ("gateway", "sidecar"):
+    restarted(program, "kill", signal.SIGKILL)
+    restarted(program, "drain", signal.SIGTERM)
+
+
+async def first_certificate(pair, dice):
+    pair.use_certificate(0)
+    pair.gateway.signal(signal.SIGHUP)
+
+
+@kind("certificate", "config", first_certificate)
+async def next_certificate(pair, dice):
+    pair.use_certificate(1)
+    pair.gateway.signal(signal.SIGHUP)
+
+
+async def reload_good(pair, dice):
+    pair.write_settings()
+    for program in (pair.gateway, pair.sidecar):
+        program.signal(signal.SIGHUP)
+
+
+@kind("dns", "config", reload_good)
+async def lose_name(pair, dice):
+    pair.write_settings(upstream="chaos.invalid")
+    pair.gateway.signal(signal.SIGHUP)
+
+
+@kind("reloads", "config", reload_good)
+async def reload_storm(pair, dice):
+    for number in range(50):
+        if number % 2:
+            pair.write_settings()
+        else:
+            pair.write_settings(sidecar="max_inflight: plenty\n", backends="backends: [\n")
+        for program in (pair.gateway, pair.sidecar):
+            program.signal(signal.SIGHUP)
+        await asyncio.sleep(0.02)
