@@ -52,7 +52,7 @@ class Episode:
         self.violations = pair.violations = []
         self.counts, self.refusals = Counter(), Counter()
         self.breaks, self.urls, self.recovery = set(), set(), None
-        self.harmed = False
+        self.harmed, self.expected = False, set(faults.ALWAYS)
 
     def broken(self, what):
         self.violations.append(what)
@@ -95,6 +95,7 @@ class Episode:
         await asyncio.sleep(start)
         self.breaks |= set(fault.breaks)
         self.harmed = True
+        self.expected |= faults.CODES[fault.group]
         await fault.inject(self.pair, dice)
         watch.began(fault)
         await asyncio.sleep(seconds)
@@ -165,8 +166,8 @@ class Episode:
             self.broken(f"{what}: {answer.status} without the envelope: {answer.body[:200]!r}")
         elif answer.status == 500 or code in ("internal_error", "invalid_api_key", "invalid_value"):
             self.broken(f"{what}: {answer.status} {answer.body[:300]!r}")
-        elif not self.harmed and code not in ("backend_overloaded", "cancelled", "not_found"):
-            self.broken(f"{what}: refused before any fault: {answer.status} {answer.body[:300]!r}")
+        elif answer.status >= 429 and code not in self.expected:
+            self.broken(f"{what}: no fault so far explains {answer.status} {answer.body[:300]!r}")
         elif TOKEN in answer.body.decode("latin-1"):
             self.broken(f"{what}: the token is in the answer")
 

@@ -11,8 +11,16 @@ import programs
 
 MEMORY = "nvmlDeviceGetMemoryInfo_v2"
 KINDS = {}
+# Codes with which an image or chat request may be refused, by the group of a fault in the episode.
+OF_ENGINE = {"backend_not_ready", "backend_error", "backend_timeout", "engine_error", "engine_unavailable", "engine_timeout"}
+CODES = {
+    "engine": OF_ENGINE, "net": OF_ENGINE, "program": OF_ENGINE | {"shutting_down"},
+    "gpu": {"backend_not_ready"}, "clock": {"backend_not_ready"}, "config": {"backend_not_ready"},
+    "disk": {"storage_full"}, "descriptors": OF_ENGINE | {"storage_full", "gateway_overloaded"},
+}
+ALWAYS = {"backend_overloaded", "cancelled", "not_found"}
 # A fault's own time; a call that hangs is noticed only after 5 s.
-SHORTEST, LONGEST, HANG = 0.5, 3.0, 7.5
+SHORTEST, LONGEST, HANG = 0.5, 4.5, 8.0
 FATAL_XIDS = [48, 79, 95, 119]
 
 
@@ -84,10 +92,12 @@ def stopped(name, group):
     """SIGSTOP of a program, SIGCONT at the end."""
 
     async def inject(pair, dice):
+        pair.stopped.add(name)
         getattr(pair, name).signal(signal.SIGSTOP)
 
     async def heal(pair, dice):
         getattr(pair, name).signal(signal.SIGCONT)
+        pair.stopped.discard(name)
 
     KINDS[f"pause_{name}"] = Fault(f"pause_{name}", group, inject, heal)
 
@@ -174,19 +184,19 @@ async def use_inodes(pair, dice):
             return
 
 
-async def remount(pair, how):
-    # A file that is open for writing would keep a plain remount from it; the mount point alone can always change.
-    command = ["mount", "-o", f"remount,bind,{how}", str(pair.disk)]
+async def attribute(pair, change):
+    command = ["chattr", change, str(pair.store)]
     await (await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)).wait()
 
 
 async def writable(pair, dice):
-    await remount(pair, "rw")
+    await attribute(pair, "-i")
 
 
 @kind("disk_read_only", "disk", writable, needs=is_mounted)
 async def read_only(pair, dice):
-    await remount(pair, "ro")
+    """The folder is immutable: a file that is open for writing, as the store's lock is, keeps a mount from read-only."""
+    await attribute(pair, "+i")
 
 
 async def true_clock(pair, dice):
@@ -208,11 +218,13 @@ async def lift_limits(pair, dice):
     for program in (pair.gateway, pair.sidecar):
         if program.alive():
             program.limit_descriptors(None)
+    pair.stopped.discard("descriptors")
 
 
 @kind("descriptors", "descriptors", lift_limits, breaks=("gateway", "sidecar"))
 async def limit_descriptors(pair, dice):
     program = dice.choice([pair.gateway, pair.sidecar])
+    pair.stopped.add("descriptors")
     if program.alive():
         program.limit_descriptors(dice.randrange(0, 6))
 
@@ -220,6 +232,7 @@ async def limit_descriptors(pair, dice):
 def restarted(name, how, which):
     async def inject(pair, dice):
         program = getattr(pair, name)
+        pair.stopped.add(name)
         code = await program.end(which)
         wanted = 0 if which == signal.SIGTERM else -which
         if code != wanted:
@@ -227,6 +240,7 @@ def restarted(name, how, which):
 
     async def heal(pair, dice):
         getattr(pair, f"start_{name}")()
+        pair.stopped.discard(name)
 
     breaks = ("gateway",) if name == "gateway" else ("gateway", "sidecar")
     KINDS[f"{how}_{name}"] = Fault(f"{how}_{name}", "program", inject, heal, breaks=breaks)
@@ -242,10 +256,28 @@ async def first_certificate(pair, dice):
     pair.gateway.signal(signal.SIGHUP)
 
 
+async def expect_certificate(pair, number):
+    """Whatever certificate is in force, it is shown soon: here nobody verifies it."""
+    if pair.stopped or await programs.until(lambda: pair.shows_certificate(number), 6) is not None:
+        return
+    pair.violations.append(f"the gateway does not show certificate {number} (2 is out of date) after a reload")
+
+
 @kind("certificate", "config", first_certificate)
 async def next_certificate(pair, dice):
-    pair.use_certificate(1)
+    number = dice.choice([1, programs.EXPIRED])
+    pair.use_certificate(number)
     pair.gateway.signal(signal.SIGHUP)
+    await expect_certificate(pair, number)
+
+
+@kind("certificate_mismatch", "config", first_certificate)
+async def mismatched_certificate(pair, dice):
+    """The key of another one: the reload must be refused, and the old pair stay."""
+    pair.use_certificate(1, key=0)
+    pair.gateway.signal(signal.SIGHUP)
+    await asyncio.sleep(SHORTEST)
+    await expect_certificate(pair, 0)
 
 
 async def reload_good(pair, dice):

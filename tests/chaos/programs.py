@@ -9,9 +9,11 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 
+from client import certificate
 from relay import Relay
 from stand_ins import ChatServer
 
@@ -20,6 +22,8 @@ SIDECAR_TOKEN = "chaos-sidecar-token-0123456789abcdef"
 STORE_BYTES = 96 << 20
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 HOUR = 3600
+# The number of the certificate that is out of date.
+EXPIRED = 2
 
 
 def free_port():
@@ -138,6 +142,7 @@ class Pair:
         self.store = self.disk / "pictures"
         self.faketime = False
         self.mounted = False
+        self.stopped, self.violations = set(), []  # what does not answer as usual, by intent; what broke
         self.card = Card(folder / "card", binaries / "libfake_nvml.so")
         self.gateway = Program("gateway", folder / "gateway.log")
         self.sidecar = Program("sidecar", folder / "sidecar.log")
@@ -156,7 +161,7 @@ class Pair:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={STORE_BYTES},nr_inodes=2000", "chaos", str(self.disk)]
         self.mounted = os.geteuid() == 0 and subprocess.run(mount, stderr=subprocess.DEVNULL).returncode == 0
         self.store.mkdir()
-        for number in (0, 1):
+        for number in (0, 1, EXPIRED):
             self.make_certificate(number)
         self.use_certificate(0)
         self.write_settings()
@@ -167,16 +172,25 @@ class Pair:
         self.start_programs()
 
     def make_certificate(self, number):
+        # Ten days ago by libfaketime, where there is one; else it is just another certificate.
+        past = {"LD_PRELOAD": FAKETIME, "FAKETIME": "-10d"} if number == EXPIRED and os.path.exists(FAKETIME) else {}
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
              "-subj", f"/CN=chaos-{number}", "-addext", "subjectAltName=IP:127.0.0.1",
              "-keyout", str(self.folder / f"key-{number}.pem"), "-out", str(self.folder / f"certificate-{number}.pem")],
-            check=True, stderr=subprocess.DEVNULL)
+            check=True, stderr=subprocess.DEVNULL, env={**os.environ, **past})
 
-    def use_certificate(self, number):
-        for what in ("key", "certificate"):
-            replace(self.folder / f"{what}.pem", (self.folder / f"{what}-{number}.pem").read_text())
+    def use_certificate(self, number, key=None):
+        for what, one in (("key", number if key is None else key), ("certificate", number)):
+            replace(self.folder / f"{what}.pem", (self.folder / f"{what}-{one}.pem").read_text())
             (self.folder / f"{what}.pem").chmod(0o600)
+
+    async def shows_certificate(self, number):
+        try:
+            shown = await certificate(self.gateway_address)
+        except (OSError, TimeoutError):
+            return False
+        return shown == ssl.PEM_cert_to_DER_cert((self.folder / f"certificate-{number}.pem").read_text())
 
     def write_settings(self, sidecar=None, backends=None, upstream="127.0.0.1"):
         replace(self.folder / "sidecar.yaml", sidecar or "max_inflight: 4\n")
