@@ -34,6 +34,8 @@ class Fault:
     gates: float | None = None
     # Whose connections may break because of it: gateway, sidecar.
     breaks: tuple = ()
+    # Codes that it explains beside those of its group.
+    codes: frozenset = frozenset()
     seconds: float | None = None
     needs: Callable[[object], bool] = lambda pair: True
     faketime: bool = False
@@ -66,7 +68,7 @@ of_engine("engine_error", "fail Simulated failure of a node", "fail")
 of_engine("engine_hang", "hang on", "hang off")
 of_engine("queue_paused", "pause on", "pause off", gates=1.5)
 of_engine("sockets_lost", "drop-sockets", None)
-of_engine("answer_lost", "lose-answer", None)
+of_engine("answer_lost", "lose-answer on", "lose-answer off")
 of_engine("events_withheld", "withhold on", "withhold off")
 of_engine("image_cut", "image cut", "image complete")
 of_engine("image_hollow", "image hollow", "image complete")
@@ -193,7 +195,7 @@ async def writable(pair, dice):
     await attribute(pair, "-i")
 
 
-@kind("disk_read_only", "disk", writable, needs=is_mounted)
+@kind("disk_read_only", "disk", writable, needs=is_mounted, codes=frozenset({"internal_error"}))
 async def read_only(pair, dice):
     """The folder is immutable: a file that is open for writing, as the store's lock is, keeps a mount from read-only."""
     await attribute(pair, "+i")

@@ -224,8 +224,7 @@ class Pair:
             self.binaries / "ada2-sidecar", "--config", self.folder / "sidecar.yaml", "--engine", "invokeai",
             "--listen", f"127.0.0.1:{self.ports['sidecar']}", "--engine-url", f"http://127.0.0.1:{self.ports['engine_relay']}",
             "--nvml-lib", self.card.library, "--state-dir", self.folder / "state", "--log-format", "json",
-            "--request-timeout", "8s", "--shutdown-grace", "4s", "--min-free-memory", "0", "--max-swap-used", "100",
-            "--min-free-disk", "0"]
+            "--request-timeout", "8s", "--shutdown-grace", "4s", "--min-free-memory", "0", "--min-free-disk", "0"]
         self.sidecar.start()
 
     def start_gateway(self):

@@ -3,7 +3,7 @@
 //!
 //! With `--control` it reads a command from each line of its standard input and answers each with a line of JSON:
 //! `hang on|off`, `pause on|off`, `hold on|off`, `fail [TEXT]`, `image complete|cut|hollow|html`, `withhold on|off`,
-//! `lose-answer`, `drop-sockets` and `jobs`.
+//! `lose-answer on|off`, `drop-sockets` and `jobs`.
 
 use std::{
     env::args,
@@ -64,7 +64,7 @@ fn obey(fake: &FakeInvoke, command: &str, argument: &str) -> Value {
         "image" => fake.change(|engine| engine.serve_images(image_bytes(argument))),
         "withhold" if on => fake.change(FakeEngine::withhold_completions),
         "withhold" => fake.script(|script| script.swallow.clear()),
-        "lose-answer" => fake.change(FakeEngine::lose_next_answer),
+        "lose-answer" => fake.script(|script| script.lose_enqueue_answer = on),
         "drop-sockets" => fake.drop_sockets(),
         "jobs" => return jobs(fake),
         _ => return json!({"error": format!("unknown command {command}")}),
