@@ -255,7 +255,7 @@ for program in ("gateway", "sidecar"):
 
 async def first_certificate(pair, dice):
     pair.use_certificate(0)
-    pair.gateway.signal(signal.SIGHUP)
+    await pair.gateway.reload()
 
 
 async def expect_certificate(pair, number):
@@ -269,7 +269,7 @@ async def expect_certificate(pair, number):
 async def next_certificate(pair, dice):
     number = dice.choice([1, programs.EXPIRED])
     pair.use_certificate(number)
-    pair.gateway.signal(signal.SIGHUP)
+    await pair.gateway.reload()
     await expect_certificate(pair, number)
 
 
@@ -277,7 +277,7 @@ async def next_certificate(pair, dice):
 async def mismatched_certificate(pair, dice):
     """The key of another one: the reload must be refused, and the old pair stay."""
     pair.use_certificate(1, key=0)
-    pair.gateway.signal(signal.SIGHUP)
+    await pair.gateway.reload()
     await asyncio.sleep(SHORTEST)
     await expect_certificate(pair, 0)
 
@@ -285,13 +285,13 @@ async def mismatched_certificate(pair, dice):
 async def reload_good(pair, dice):
     pair.write_settings()
     for program in (pair.gateway, pair.sidecar):
-        program.signal(signal.SIGHUP)
+        await program.reload()
 
 
 @kind("dns", "config", reload_good)
 async def lose_name(pair, dice):
     pair.write_settings(upstream="chaos.invalid")
-    pair.gateway.signal(signal.SIGHUP)
+    await pair.gateway.reload()
 
 
 @kind("reloads", "config", reload_good)
@@ -302,5 +302,5 @@ async def reload_storm(pair, dice):
         else:
             pair.write_settings(sidecar="max_inflight: plenty\n", backends="backends: [\n")
         for program in (pair.gateway, pair.sidecar):
-            program.signal(signal.SIGHUP)
+            await program.reload()
         await asyncio.sleep(0.02)

@@ -64,6 +64,19 @@ class Program:
         if self.alive():
             self.process.send_signal(which)
 
+    def catches(self, which):
+        """Whether it handles this signal already: between its first instruction and that, a signal ends it."""
+        with open(f"/proc/{self.pid}/status") as status:
+            caught = next(line.split()[1] for line in status if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (which - 1) & 1)
+
+    async def reload(self):
+        async def reloadable():
+            return not self.alive() or self.catches(signal.SIGHUP)
+
+        await until(reloadable, 10)
+        self.signal(signal.SIGHUP)
+
     async def end(self, which, seconds=30):
         """Its exit code; None if it did not end in time."""
         self.signal(which)
