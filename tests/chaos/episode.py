@@ -26,11 +26,11 @@ class Plan:
     def __init__(self, seed, only=None):
         dice = random.Random(seed)
         self.clients, self.seconds = dice.randint(1, MOST_CLIENTS), dice.uniform(2, 5)
-        groups = {}
-        for fault in faults.KINDS.values():
-            groups.setdefault(fault.group, []).append(fault)
-        chosen = dice.sample(sorted(groups), dice.randint(1, MOST_FAULTS))
-        self.faults = [dice.choice(groups[group]) for group in chosen]
+        # Every kind as often as every other; the first of a group excludes the rest of it.
+        chosen = {}
+        for name in dice.sample(sorted(faults.KINDS), len(faults.KINDS)):
+            chosen.setdefault(faults.KINDS[name].group, faults.KINDS[name])
+        self.faults = list(chosen.values())[: dice.randint(1, MOST_FAULTS)]
         if only:
             self.faults = [faults.KINDS[name] for name in only]
         self.times = []

@@ -13,7 +13,7 @@ use std::{
 };
 
 use fakes::{
-    engine::{EngineFailure, FakeEngine, ImageBytes},
+    engine::{EngineFailure, EngineJob, FakeEngine, ImageBytes},
     invokeai::FakeInvoke,
 };
 use serde_json::{Value, json};
@@ -83,7 +83,7 @@ fn image_bytes(name: &str) -> ImageBytes {
 
 /// How many jobs of a sidecar there were, and the ones that are not over.
 fn jobs(fake: &FakeInvoke) -> Value {
-    let ours: Vec<_> = fake.jobs().into_iter().filter(|job| job.is_ours()).collect();
+    let ours: Vec<_> = fake.jobs().into_iter().filter(EngineJob::is_ours).collect();
     let open: Vec<_> = ours.iter().filter(|job| !job.is_over()).map(|job| &job.id).collect();
     json!({"jobs": ours.len(), "open": open})
 }
