@@ -21,12 +21,14 @@ for file in common.sh jobs.sh install.sh deploy.sh rollback.sh com.ai.gateway.pl
     cp "$root/launchd/$file" "$package"
 done
 cp "$root/gateway/env/ada2-images.env.example" "$root"/gateway/*.md "$root/gateway/backends_config.example.yaml" "$package"
+mkdir "$package/docs"
+cp "$root"/gateway/docs/* "$package/docs"
 for file in "$root"/LICENSE-* "$root/CHANGELOG.md" "$@"; do
     [ ! -f "$file" ] || cp "$file" "$package"
 done
 
-chmod 644 "$package"/*
-chmod 755 "$package" "$package/gateway" "$package"/install.sh "$package"/deploy.sh "$package"/rollback.sh
+find "$package" -type f -exec chmod 644 {} +
+chmod 755 "$package" "$package/docs" "$package/gateway" "$package"/install.sh "$package"/deploy.sh "$package"/rollback.sh
 stamp=$(TZ=UTC date -d "@$date" +%Y%m%d%H%M.%S 2>/dev/null || TZ=UTC date -r "$date" +%Y%m%d%H%M.%S)
 find "$package" -exec env TZ=UTC touch -t "$stamp" {} +
 if tar --version | grep -q GNU; then

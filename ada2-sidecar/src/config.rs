@@ -1,6 +1,8 @@
 //! The configuration: one table of settings, read into one valid value or every problem.
 
 pub mod checks;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod keys;
 mod models;
 mod parsers;

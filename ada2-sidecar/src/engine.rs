@@ -4,6 +4,8 @@ mod builtin;
 pub(crate) mod comfyui;
 mod error;
 mod event_socket;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http;
 pub(crate) mod invokeai;
 mod job_context;

@@ -77,9 +77,7 @@ impl ApiError {
             )
             .with_retry_after(30)
             .no_retry(),
-            Self::Busy { limit } => {
-                overloaded_response(format!("All {limit} slots are taken; try again in a few seconds."))
-            }
+            Self::Busy { limit } => busy_response(limit),
             Self::EngineBusy { waiting } => overloaded_response(format!(
                 "The engine's queue holds {waiting} other jobs; try again in a few seconds."
             )),
@@ -123,6 +121,14 @@ fn field_response(FieldError { param, message }: FieldError) -> ErrorResponse {
         None => ErrorCode::InvalidBody,
     };
     ErrorResponse::new(StatusCode::BAD_REQUEST, code, message).with_param(param.as_deref())
+}
+
+fn busy_response(limit: usize) -> ErrorResponse {
+    let taken = match limit {
+        1 => "The only slot is".to_owned(),
+        _ => format!("All {limit} slots are"),
+    };
+    overloaded_response(format!("{taken} taken; try again in a few seconds."))
 }
 
 fn overloaded_response(message: String) -> ErrorResponse {

@@ -3,6 +3,8 @@
 //! the job is cancelled.
 
 mod decode;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod metadata;
 mod orientation;
 

@@ -10,6 +10,8 @@ pub mod commands;
 pub mod config;
 pub mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gpu;
 mod graph_validation;
 pub mod host;

@@ -14,7 +14,10 @@ use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::HOST},
+    http::{
+        HeaderValue, Method, Request, Response, StatusCode, Version,
+        header::{HOST, TRANSFER_ENCODING},
+    },
 };
 use hyper::{
     body::{Body as _, Incoming},
@@ -113,6 +116,10 @@ impl PassThrough {
         // HTTP/1.0 needs no `Host`, and the engine gets HTTP/1.1.
         parts.headers.entry(HOST).or_insert_with(|| self.authority.clone());
         let (upload, state) = Upload::new(incoming, self.max_upload)?;
+        if !upload.is_end_stream() && upload.size_hint().exact().is_none() {
+            // Without it our library sends no body with GET and HEAD.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let is_retryable = upgrade.is_none() && upload.is_end_stream() && is_safe_method(&parts.method);
         parts.version = Version::HTTP_11;
         let request = Request::from_parts(parts, upload);

@@ -4,6 +4,8 @@
 
 mod error;
 pub(crate) mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod image_metadata;
 pub(crate) mod images;
 pub(crate) mod mock;

@@ -7,6 +7,8 @@ mod backends_file;
 mod certificate_settings;
 mod env_file;
 mod expand;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod images;
 pub mod keys;
 mod legacy_upstream;

@@ -13,6 +13,8 @@ mod client;
 pub mod commands;
 pub mod config;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 mod jobs;
 mod metrics;

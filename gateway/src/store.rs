@@ -5,6 +5,8 @@
 pub(crate) mod cached_metadata;
 pub(crate) mod disk;
 pub(crate) mod fullness;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod index;
 pub(crate) mod listing;
 mod lock;

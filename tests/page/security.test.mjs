@@ -56,7 +56,7 @@ for (const [index, words] of HOSTILE.entries()) {
     await assertOnlyText(person);
     await person.makeAgain.click();
     await until('the form has the prompt, to the letter', async () => await person.prompt.inputValue() === words);
-    await says(person.page.getByRole('main'), /not in the store/);
+    await says(person.page.getByRole('main'), /does not keep/);
     await assertOnlyText(person);
   });
 

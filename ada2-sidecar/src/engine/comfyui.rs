@@ -7,6 +7,8 @@ mod checkpoint_file;
 mod checkpoints;
 mod events;
 mod family_files;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod gguf;
 mod graph_format;
 mod graphs;

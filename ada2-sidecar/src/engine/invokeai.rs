@@ -4,6 +4,8 @@
 mod api;
 mod batch_tracker;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod graph_format;
 mod graphs;
 mod item;

@@ -2,7 +2,7 @@
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{CONNECTION, EXPECT, HOST, ORIGIN, TE, UPGRADE},
+    header::{CONNECTION, EXPECT, HOST, ORIGIN, TE, TRAILER, UPGRADE},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -26,8 +26,8 @@ pub(super) fn prepare_request(parts: &mut Parts, client: &ClientInfo, id: &Heade
     let headers = &mut parts.headers;
     let trailers = headers.get_all(TE).iter().any(|te| has_token(te, "trailers"));
     remove_hop_by_hop(headers);
-    // The HTTP library has sent its 100 by the time the engine could.
-    for name in [EXPECT].iter().chain(&FETCH_METADATA) {
+    // The HTTP library has sent its 100 by the time the engine could, and trailers are dropped.
+    for name in [EXPECT, TRAILER].iter().chain(&FETCH_METADATA) {
         headers.remove(name);
     }
     if trailers {

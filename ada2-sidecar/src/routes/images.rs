@@ -1,6 +1,8 @@
 //! `POST /v1/images/generations` and `/v1/images/edits`, from the body to the response.
 
 mod edit_input;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod response;
 mod stream;
 

@@ -3,6 +3,8 @@
 
 mod decode;
 mod escape;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod receive;
 mod response;
 mod scan;

@@ -8,6 +8,8 @@ use service::settings::{Problem, describe_read_error};
 
 use super::{ENV_FILE, KEYS, expand::expand};
 
+const TOO_LONG: &str = "expected at most 16 KiB once each ${NAME} is replaced";
+
 /// The variables of an env file.
 #[derive(Debug, Default)]
 pub(super) struct EnvFile {
@@ -35,9 +37,11 @@ impl EnvFile {
             let line = cursor.line;
             match parse_line(&mut cursor) {
                 Ok(Some((key, value))) => {
-                    let value =
-                        expand(&value, &|name| environment(name).or_else(|| file.values.get(name).cloned()));
-                    file.values.insert(key, value);
+                    let lookup = |name: &str| environment(name).or_else(|| file.values.get(name).cloned());
+                    match expand(&value, &lookup) {
+                        Some(value) => drop(file.values.insert(key, value)),
+                        None => file.errors.push(EnvLineError { line, key: Some(key), expected: TOO_LONG }),
+                    }
                 }
                 Ok(None) => {}
                 Err((key, expected)) => {
@@ -259,6 +263,15 @@ mod tests {
         );
         assert!(!format!("{:?}", file.errors).contains("hush"));
         assert_eq!(file.values.len(), 3, "the other lines count: {:?}", file.values);
+    }
+
+    #[test]
+    fn lines_that_double_each_other_end_at_a_limit() {
+        let doubling = format!("A=0123456789{}\nB=b", "\nA=${A}${A}".repeat(100));
+        let file = EnvFile::parse(&doubling, &|_| None);
+        let errors: Vec<_> = file.errors.iter().map(|error| (error.line, error.expected)).collect();
+        assert_eq!(errors[0], (12, TOO_LONG));
+        assert_eq!((file.values["A"].len(), file.values["B"].as_str()), (10 << 10, "b"));
     }
 
     proptest::proptest! {

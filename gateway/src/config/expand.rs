@@ -4,8 +4,12 @@
 /// The value of a name, if it is defined.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// As in the env file: `${NAME}` and `${NAME:-default}`; all other text stays as it is.
-pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> String {
+/// Bytes of a value in which names were replaced. Each line of an env file could double the one before.
+pub(super) const MAX_EXPANDED: usize = 16 << 10;
+
+/// As in the env file: `${NAME}` and `${NAME:-default}`; all other text stays as it is. `None` if it would become longer
+/// than [`MAX_EXPANDED`].
+pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> Option<String> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, inside, after)) = next_reference(rest) {
@@ -13,8 +17,11 @@ pub(super) fn expand(text: &str, lookup: Lookup<'_>) -> String {
         let found = lookup(name).filter(|value| !value.is_empty());
         expanded.extend([before, found.as_deref().unwrap_or(default)]);
         rest = after;
+        if expanded.len() > MAX_EXPANDED {
+            return None;
+        }
     }
-    expanded + rest
+    Some(expanded + rest)
 }
 
 /// As in the backends file: `${NAME}`, `${NAME-default}` (unless it is set) and `${NAME:-default}` (unless it is set and not empty). An
@@ -91,7 +98,7 @@ mod tests {
             ("$A ${", "$A ${"),
             ("${A", "${A"),
         ] {
-            assert_eq!(expand(text, &lookup), expected, "{text}");
+            assert_eq!(expand(text, &lookup).as_deref(), Some(expected), "{text}");
         }
     }
 

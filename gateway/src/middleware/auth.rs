@@ -17,7 +17,7 @@ use service::{
     secret::bearer_credential,
 };
 
-use self::page_path::is_page_path;
+pub(crate) use self::page_path::is_page_path;
 use super::{access_log::RequestRecord, is_covered_by_cors};
 use crate::{
     app::App,

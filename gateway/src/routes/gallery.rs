@@ -2,6 +2,8 @@
 //! sees the images that it made, and some see all; any other image is 404. A name that is not in the store's form never reaches
 //! the disk.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod query;
 
 use axum::{

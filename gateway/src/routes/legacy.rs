@@ -102,6 +102,10 @@ async fn proxy(
     ));
     let body_error = Arc::new(OnceLock::new());
     if !body.is_end_stream() {
+        if body.size_hint().exact().is_none() {
+            // Without it the HTTP library sends no body with GET and HEAD.
+            outgoing = outgoing.header(header::TRANSFER_ENCODING, "chunked");
+        }
         outgoing = outgoing.body(reqwest::Body::wrap_stream(upload(body, limit, body_error.clone())));
     }
     let failed = |error| ApiError::Backend(LEGACY_BACKEND.to_owned(), error);

@@ -104,6 +104,14 @@ impl ErrorResponse {
         }
     }
 
+    /// Other servers may read the request, or the bytes behind it, differently.
+    pub fn ambiguous_framing(message: &str) -> Self {
+        Self {
+            close_connection: true,
+            ..Self::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidValue, message)
+        }
+    }
+
     /// `ranges` names the setting that lists the allowed addresses, `proxies` the one that lists trusted proxies.
     pub fn address(error: AddressError, ranges: &str, proxies: &str) -> Self {
         let message = match error {

@@ -1,5 +1,5 @@
-//! Checks the framing of a response that is passed on (RFC 9112, 6). Ambiguous framing, with which two HTTP parsers see
-//! different messages (response smuggling), never passes. Pure.
+//! Checks the framing of a request that is served, and of a response that is passed on (RFC 9112, 6). Ambiguous framing, with
+//! which two HTTP parsers see different messages (smuggling), never passes. Pure.
 
 use std::fmt;
 
@@ -52,10 +52,7 @@ pub fn normalize(
         if version < Version::HTTP_11 {
             return Err(FramingError::Http10Coding);
         }
-        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        let is_chunked =
-            |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-        if !codings.next().is_some_and(is_chunked) || codings.next().is_some() {
+        if !is_chunked_alone(headers) {
             return Err(FramingError::UnsupportedCoding);
         }
         let ambiguous = headers.remove(CONTENT_LENGTH).is_some() || has_no_content;
@@ -70,6 +67,18 @@ pub fn normalize(
         }
     }
     Ok(ConnectionReuse::Allowed)
+}
+
+/// Whether a request has a transfer coding besides `chunked`: our library accepts others before it, removes none of them, and
+/// would pass on encoded content as the body.
+pub fn has_unsupported_coding(request: &HeaderMap) -> bool {
+    request.contains_key(TRANSFER_ENCODING) && !is_chunked_alone(request)
+}
+
+fn is_chunked_alone(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(is_chunked) && codings.next().is_none()
 }
 
 /// The length that all items of all values agree on.
@@ -139,6 +148,20 @@ mod tests {
                 let lengths: Vec<_> = headers.get_all(LENGTH).iter().collect();
                 assert_eq!(lengths, left.into_iter().collect::<Vec<_>>(), "{lines:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_request_is_chunked_once_or_not_at_all() {
+        for (lines, unsupported) in [
+            (&[][..], false),
+            (&[(LENGTH, "5")], false),
+            (&[(CODING, "Chunked")], false),
+            (&[(CODING, "gzip, chunked")], true),
+            (&[(CODING, "chunked, chunked")], true),
+            (&[(CODING, "identity"), (CODING, "chunked")], true),
+        ] {
+            assert_eq!(has_unsupported_coding(&head(lines)), unsupported, "{lines:?}");
         }
     }
 

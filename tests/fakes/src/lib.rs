@@ -5,6 +5,7 @@ pub mod child;
 pub mod comfyui;
 pub mod engine;
 pub mod form;
+pub mod fuzz_seeds;
 pub mod gpu;
 pub mod hostile_bodies;
 pub mod invokeai;

@@ -53,7 +53,7 @@ fn hop_by_hop_headers_are_dropped_and_all_others_forwarded() {
         ),
         ("host: a\nconnection: x-mine, close\nx-mine: 1\nx-other: 2", &["host: a", "x-other: 2"]),
         ("host: a\nconnection: host, content-length\ncontent-length: 3", &["content-length: 3", "host: a"]),
-        ("host: a\ntransfer-encoding: chunked\ntrailer: x-sum", &["host: a", "trailer: x-sum"]),
+        ("host: a\ntransfer-encoding: chunked\ntrailer: x-sum", &["host: a"]),
         ("host: a\nte: trailers, deflate;q=0.5\nconnection: te", &["host: a", "te: trailers"]),
         ("host: a\nte: deflate", &["host: a"]),
         ("host: a\nexpect: 100-continue\nproxy-authorization: Basic x", &["host: a"]),

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, HeaderValue, uri::Authority};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, uri::Authority};
 
 /// The addresses in one header: the client first, our peer's peer last. `None` for a hidden one.
 #[derive(Debug)]
@@ -78,7 +78,9 @@ impl ForwardedElement {
         for pair in split_unquoted(text, ';').into_iter().map(str::trim).filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=')?;
             let value = unquoted(value.trim())?;
-            let field = match name.trim().to_ascii_lowercase().as_str() {
+            // A token, as a header's name is: a quote in a client's name would hide what a proxy appends to the line.
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            let field = match name.as_str() {
                 "for" => &mut element.client,
                 "proto" => &mut element.proto,
                 "host" => &mut element.host,
@@ -258,6 +260,7 @@ mod tests {
             (&["for=1.2.3.4;for=5.6.7.8, for=a"], vec![ForwardedElement::unknown(), of("a", "", "")]),
             (&["for=\"1.2.3.4"], vec![ForwardedElement::unknown()]),
             (&["nonsense"], vec![ForwardedElement::unknown()]),
+            (&["x\"y=z, for=1.2.3.4"], vec![ForwardedElement::unknown()]),
             (&["secret=x;for=a;"], vec![of("a", "", "")]),
             (&[""], vec![]),
         ] {

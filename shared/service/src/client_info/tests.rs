@@ -70,6 +70,7 @@ fn hidden_or_contradicting_addresses_are_uncertain() {
         (&[("forwarded", "for=unknown")], ForwardingError::Malformed),
         (&[("forwarded", "for=1.2.3.4, proto=https")], ForwardingError::Malformed),
         (&[("forwarded", "for=\"1.2.3.4")], ForwardingError::Malformed),
+        (&[("forwarded", "x\"y=z, for=1.2.3.4")], ForwardingError::Malformed),
         (&[(XFF, "1.2.3.4:99999")], ForwardingError::Malformed),
         (&[(XFF, "1.2.3.4, unknown, 10.1.1.1")], ForwardingError::Malformed),
         (&[("x-real-ip", "ada2")], ForwardingError::Malformed),

@@ -186,7 +186,7 @@ fn dns_name(name: &str) -> Result<(), String> {
             "expected a name, or .example.org for every name below it: `*` is not a wildcard here".to_owned()
         );
     }
-    if let Some(rest) = name.strip_suffix('.').filter(|rest| is_name(rest)) {
+    if let Some(rest) = name.strip_suffix('.').filter(|rest| !rest.ends_with('.') && is_name(rest)) {
         return Err(format!("expected {rest}, without the trailing dot"));
     }
     let label = |label: &str| {
@@ -259,6 +259,7 @@ mod tests {
             ("me@ada2.example.org", "letters, digits and hyphens"),
             ("m\u{fc}ller.example", "expected xn--mller-kva.example"),
             (&format!("{}.example", "x".repeat(64)), "letters, digits and hyphens"),
+            (&format!("example{}", ".".repeat(1 << 20)), "separated by single dots"),
         ] {
             let why = HostPattern::parse(entry).unwrap_err();
             assert!(why.contains(expected), "{entry}: {why}");

@@ -13,24 +13,35 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{HeaderValue, StatusCode, Version, header},
-    response::Response,
+    http::{HeaderMap, HeaderValue, StatusCode, Version, header},
+    response::{IntoResponse, Response},
 };
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     ConnectionPermit, Handler, HttpServer, PeerAddr, RequestBody, connection_limiter::ConnectionState,
     head_error::HeadErrorStream, lingering_close::discard,
 };
-use crate::lifecycle::Lifecycle;
+use crate::{
+    error_response::ErrorResponse,
+    framing,
+    lifecycle::Lifecycle,
+    request_id::{RequestId, X_REQUEST_ID},
+};
 
 /// How long a connection without a request may still send one while the service drains.
 pub(super) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For the end of a request body, once all of it has arrived and the next request with it.
+const BODY_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An accepted connection.
 pub(super) struct Connection {
@@ -82,7 +93,8 @@ pub(super) async fn serve_http<H, S>(
                     return debug!(%peer, "connection evicted while it waited for its client: too many connections");
                 }
                 // Not while the service drains: the connection ends then.
-                discarding = state.take_unread_body().filter(|_| !draining).map(|unread| Box::pin(discard(unread)));
+                let unread = state.take_unread_body().filter(|_| !draining);
+                discarding = unread.map(|unread| Box::pin(discard(unread, state.clone())));
             }
             () = wait_optional(&mut discarding) => discarding = None,
             () = until_closing(life.draining(), &first_request), if !draining => {
@@ -108,7 +120,7 @@ async fn until_idle(state: &ConnectionState) {
 /// to send one: if its connection were closed at once, it could not know whether the request was handled.
 async fn until_closing(draining: &CancellationToken, first_request: &CancellationToken) {
     draining.cancelled().await;
-    let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first_request.cancelled()).await;
+    let _ = timeout(FIRST_REQUEST_TIMEOUT, first_request.cancelled()).await;
 }
 
 async fn wait_optional<F: Future<Output = ()> + Unpin>(work: &mut Option<F>) {
@@ -126,13 +138,20 @@ async fn handle_request<H: Handler>(
     permit: Arc<ConnectionPermit>,
 ) -> Response<ResponseBody> {
     let state = permit.state().clone();
+    let last_body_ended = timeout(BODY_END_TIMEOUT, state.until_body_ended()).await.is_ok();
     state.head_received();
     let (mut parts, body) = request.into_parts();
     let version = parts.version;
     let body = RequestBody::new(body, version, &parts.headers, &state);
-    parts.extensions.insert(PeerAddr(peer));
-    parts.extensions.insert(permit.clone());
-    let mut response = handler.handle(Request::from_parts(parts, body)).await;
+    let mut response =
+        if let Some(why) = ambiguity(&parts.headers, last_body_ended && !state.received_trailers()) {
+            drop(body);
+            refuse(peer, why)
+        } else {
+            parts.extensions.insert(PeerAddr(peer));
+            parts.extensions.insert(permit.clone());
+            handler.handle(Request::from_parts(parts, body)).await
+        };
     state.start_response();
     let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if !tunnel && state.closes_after_response() {
@@ -142,6 +161,23 @@ async fn handle_request<H: Handler>(
     let in_flight = (!tunnel).then(|| InFlight(permit));
     let close_delimited = is_close_delimited(version, &response).then_some(state);
     response.map(|body| ResponseBody { body, close_delimited, _in_flight: in_flight })
+}
+
+/// Why the request may not be what its sender meant, although our library accepts it.
+fn ambiguity(headers: &HeaderMap, begins_clearly: bool) -> Option<&'static str> {
+    if framing::has_unsupported_coding(headers) {
+        return Some("The only transfer coding that a request may have is \"chunked\", once.");
+    }
+    (!begins_clearly)
+        .then_some("A request must not follow one with trailers, or an unread body, on the same connection.")
+}
+
+fn refuse(peer: SocketAddr, why: &str) -> Response {
+    let id = RequestId::from_header(None);
+    warn!(request_id = id.as_str(), %peer, why, "request refused: its framing is ambiguous");
+    let mut response = ErrorResponse::ambiguous_framing(why).into_response();
+    response.headers_mut().insert(X_REQUEST_ID, id.to_header_value());
+    response
 }
 
 /// Whether only the end of the connection tells where the response body ends.

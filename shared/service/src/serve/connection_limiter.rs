@@ -154,6 +154,12 @@ pub(super) struct ConnectionState {
     pub(super) shutting_down: AtomicBool,
     /// The client waited for `100 Continue` and got the response instead, so it does not send the body.
     pub(super) body_withheld: AtomicBool,
+    /// A request body had trailers. Our library takes all up to the next empty line that ends in CR LF for trailers, where other
+    /// servers may see an end of the body, and a request behind it.
+    received_trailers: AtomicBool,
+    /// A request body has neither ended nor been given up.
+    body_open: AtomicBool,
+    body_ended: Notify,
     /// The rest of an answered request is being discarded, or was.
     pub(super) discarding: AtomicBool,
     /// The rest of a body that the handler did not read.
@@ -226,12 +232,36 @@ impl ConnectionState {
         self.unread_body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn body_began(&self) {
+        self.body_open.store(true, Ordering::Release);
+    }
+
+    pub(super) fn body_ended(&self) {
+        self.body_open.store(false, Ordering::Release);
+        self.body_ended.notify_one();
+    }
+
+    /// Our library may pass on the next request before the end of a body has been read. That takes a moment.
+    pub(super) async fn until_body_ended(&self) {
+        while self.body_open.load(Ordering::Acquire) {
+            self.body_ended.notified().await;
+        }
+    }
+
+    pub(super) fn trailers_received(&self) {
+        self.received_trailers.store(true, Ordering::Release);
+    }
+
+    pub(super) fn received_trailers(&self) -> bool {
+        self.received_trailers.load(Ordering::Acquire)
+    }
+
     /// Whether the connection ends with the current response: the client does not send the announced body, or more of it
-    /// than is discarded.
+    /// than is discarded, or has sent trailers.
     pub(super) fn closes_after_response(&self) -> bool {
         let exceeds_limit =
             self.lock_unread_body().as_ref().is_some_and(|body| body.size_hint().lower() > MAX_LINGER_BYTES);
-        self.body_withheld.swap(false, Ordering::AcqRel) || exceeds_limit
+        self.body_withheld.swap(false, Ordering::AcqRel) || exceeds_limit || self.received_trailers()
     }
 
     pub(super) fn is_evicted(&self) -> bool {

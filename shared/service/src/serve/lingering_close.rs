@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{LINGER_TIMEOUT, MAX_LINGER_BYTES, connection_limiter::ConnectionState};
 
-/// A request body as it arrives. If it is dropped before its end, its connection discards the rest.
+/// A request body as it arrives, without trailers: no handler needs them, and some engines take them for headers. If it is
+/// dropped before its end, its connection discards the rest.
 #[derive(Debug)]
 pub struct RequestBody {
     /// `None` once it has ended.
@@ -36,6 +37,7 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self { incoming: None, connection: None, awaits_continue: false };
         }
+        connection.body_began();
         let expects = headers.get(header::EXPECT);
         let expects = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self {
@@ -54,15 +56,25 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.awaits_continue = false;
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        let polled = Pin::new(incoming).poll_frame(context);
-        if let Some(connection) = &self.connection {
-            if polled.is_pending() { connection.wait_for_body() } else { connection.body_received() }
+        let this = &mut *self;
+        this.awaits_continue = false;
+        let Some((incoming, connection)) = this.incoming.as_mut().zip(this.connection.as_ref()) else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(&mut *incoming).poll_frame(context);
+        if polled.is_pending() {
+            connection.wait_for_body();
+        } else {
+            connection.body_received();
         }
-        let frame = ready!(polled);
-        if !matches!(frame, Some(Ok(_))) {
-            self.incoming = None;
+        let mut frame = ready!(polled);
+        if matches!(&frame, Some(Ok(frame)) if frame.is_trailers()) {
+            connection.trailers_received();
+            frame = None;
+        }
+        if !matches!(frame, Some(Ok(_))) || incoming.is_end_stream() {
+            connection.body_ended();
+            this.incoming = None;
         }
         Poll::Ready(frame)
     }
@@ -81,23 +93,29 @@ impl Drop for RequestBody {
         if let Some(connection) = &self.connection {
             connection.body_received();
         }
-        let unread = self.incoming.take().filter(|incoming| !incoming.is_end_stream());
-        let Some((unread, connection)) = unread.zip(self.connection.take()) else { return };
-        if self.awaits_continue {
+        let Some((incoming, connection)) = self.incoming.take().zip(self.connection.take()) else { return };
+        if incoming.is_end_stream() {
+            connection.body_ended();
+        } else if self.awaits_continue {
             connection.body_withheld.store(true, Ordering::Release);
+            connection.body_ended();
         } else {
-            connection.set_unread_body(unread);
+            connection.set_unread_body(incoming);
         }
     }
 }
 
 /// Reads a body to its end, within the limits.
-pub(super) async fn discard(mut body: Incoming) {
+pub(super) async fn discard(mut body: Incoming, connection: Arc<ConnectionState>) {
     let deadline = Instant::now() + LINGER_TIMEOUT;
     let mut remaining = MAX_LINGER_BYTES;
     while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+        if frame.is_trailers() {
+            connection.trailers_received();
+        }
         let received = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let Some(rest) = remaining.checked_sub(received) else { return };
+        let Some(rest) = remaining.checked_sub(received) else { break };
         remaining = rest;
     }
+    connection.body_ended();
 }

@@ -4,6 +4,7 @@ use e2e::gateway::{Gateway, TOKEN, gpu_heavy};
 use fakes::{
     TestResponse,
     raw_engine::RawEngine,
+    raw_http::RawClient,
     stream_client::StreamClient,
     upstream::{Upstream, UpstreamReply, sse::SseStep},
 };
@@ -196,6 +197,23 @@ async fn our_token_is_never_forwarded_and_a_path_of_escapes_blocks_no_other_requ
     let answer = gateway.get(&chain).await;
     assert_eq!((answer.status, answer.code()), (404, "not_found"), "a spelling of a path of ours");
     assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_chunked_body_arrives_with_get_as_well() {
+    let (old, heavy) = (RawEngine::start().await, Upstream::start().await);
+    let gateway = Gateway::with_backends(&gpu_heavy(&heavy), &["--gateway-legacy-upstream", &old.url]).await;
+    for method in ["GET", "POST"] {
+        let path = format!("/body/{method}");
+        let mut wire = RawClient::to(&gateway.url).await;
+        wire.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.response().await.status(), 200);
+        assert_eq!(old.requests(&path)[0].body, b"2\r\nhi\r\n0\r\n\r\n", "{method}");
+    }
 }
 
 #[tokio::test]

@@ -159,7 +159,7 @@ async fn what_cannot_be_decoded_has_none_and_other_addresses_get_none() {
 async fn a_crowd_is_bounded_and_delays_no_image() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream, &[]).await;
-    let bytes = picture(1000, 1000, ImageFormat::Png);
+    let bytes = picture(500, 500, ImageFormat::Png);
     let names: Vec<_> = (0..CROWD).map(|nth| put(&gateway.store, nth, "png", &bytes)).collect();
     let crowd = join_all(names.iter().map(|name| ask(&gateway, Method::GET, name, &[])));
     let image = async {

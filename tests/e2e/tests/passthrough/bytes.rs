@@ -103,13 +103,15 @@ async fn expect_100_continue_is_answered() {
 }
 
 #[tokio::test]
-async fn trailers_are_relayed_both_ways() {
+async fn trailers_of_a_response_are_relayed_and_those_of_a_request_dropped() {
     let engine = RawEngine::start().await;
     let sidecar = before(&engine, &[]).await;
     let up = "POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n";
-    assert_eq!(ask(&sidecar, up).await.status(), 200);
-    let body = String::from_utf8(engine.requests("/up")[0].body.clone()).unwrap().to_lowercase();
-    assert_eq!(body, "2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n");
+    let answer = ask(&sidecar, up).await;
+    assert_eq!((answer.status(), answer.header("connection")), (200, "close"));
+    // aiohttp takes them for headers of the next request, uvicorn for headers of this one.
+    let request = &engine.requests("/up")[0];
+    assert_eq!((&request.body[..], request.header("trailer")), (&b"2\r\nhi\r\n0\r\n\r\n"[..], vec![]));
     let down =
         ask(&sidecar, "GET /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n").await;
     assert!(down.text().to_lowercase().ends_with("0\r\nx-sum: 42\r\n\r\n"), "{down:?}");

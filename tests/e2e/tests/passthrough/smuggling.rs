@@ -40,6 +40,16 @@ const ATTACKS: &[Attack] = &[
         "{chunked}",
     ),
     ("TE not last", &[400, 501], "Transfer-Encoding: chunked, identity", "{chunked}"),
+    ("TE after another", &[400], "Transfer-Encoding: gzip, chunked", "{chunked}"),
+    ("TE after another line", &[400], "Transfer-Encoding: x\r\nTransfer-Encoding: chunked", "{chunked}"),
+    ("TE twice", &[400], "Transfer-Encoding: chunked, chunked", "{chunked}"),
+    (
+        "a bare LF for the last line of chunks",
+        &[200],
+        "Transfer-Encoding: chunked",
+        "0\r\n\n{hidden}{hidden}",
+    ),
+    ("a bare LF in trailers", &[200], "Transfer-Encoding: chunked", "0\r\nX: a\n\r\n{hidden}{hidden}"),
     ("two lengths", &[400], "Content-Length: 0\r\nContent-Length: 33", "{hidden}"),
     ("a list of lengths", &[400], "Content-Length: 0, 33", "{hidden}"),
     ("a signed length", &[400], "Content-Length: +33", "{hidden}"),
@@ -111,6 +121,20 @@ async fn a_body_is_never_parsed_as_a_request() {
     assert!(engine.requests("/equal").iter().all(|request| request.header("content-length") == ["2"]));
     assert_eq!(engine.requests("/body")[0].body, HIDDEN.as_bytes());
     assert!(engine.requests("/hidden").is_empty());
+}
+
+#[tokio::test]
+async fn a_chunked_body_arrives_whatever_the_method() {
+    let engine = RawEngine::start().await;
+    let sidecar = before(&engine, &[]).await;
+    for method in ["GET", "POST", "DELETE"] {
+        let path = format!("/body/{method}");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+        );
+        assert_eq!(ask(&sidecar, &request).await.status(), 200);
+        assert_eq!(engine.requests(&path)[0].body, b"2\r\nhi\r\n0\r\n\r\n", "{method}");
+    }
 }
 
 #[tokio::test]

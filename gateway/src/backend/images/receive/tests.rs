@@ -1,80 +1,14 @@
 use picture::painter::ProceduralImage;
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::json;
 use service::slots::Slots;
 use wire::openai::images::ImageSize;
 
 use super::*;
 use crate::{
-    backend::{
-        decode_base64,
-        images::response::{ImageSource, parse_images_response},
-    },
+    backend::images::fuzzing::{at_once, streamed},
     store::disk::tests::temporary,
 };
-
-/// What a response holds: images or their URLs; an error if it is unusable.
-type Content = Result<Vec<Result<Vec<u8>, String>>, ()>;
-
-/// Reads a response chunk by chunk.
-fn streamed<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Content {
-    let (mut scanner, mut current, mut images) = (JsonScanner::default(), None, Vec::new());
-    for mut chunk in chunks {
-        while let Some(event) = scanner.next(&mut chunk).map_err(drop)? {
-            match event {
-                ScanEvent::ImageStart { is_data_url } => {
-                    current = Some(Ok((Base64Decoder::new(is_data_url), Vec::new())));
-                }
-                ScanEvent::ImageEnd => images.push(match current.take().unwrap() {
-                    Ok((decoder, bytes)) => decoder.finish().map(|last| [bytes, last].concat()),
-                    Err(damaged) => Err(damaged),
-                }),
-                ScanEvent::Bytes(_) | ScanEvent::EscapedByte(_) => {
-                    let Some(Ok((decoder, bytes))) = &mut current else { continue };
-                    let pushed = match event {
-                        ScanEvent::EscapedByte(byte) => decoder.push_byte(byte),
-                        ScanEvent::Bytes(text) => decoder.push(text),
-                        ScanEvent::ImageStart { .. } | ScanEvent::ImageEnd => unreachable!(),
-                    };
-                    bytes.extend(decoder.take(7).unwrap_or_default());
-                    if let Err(damaged) = pushed {
-                        current = Some(Err(damaged));
-                    }
-                }
-            }
-        }
-    }
-    let base = "http://ada2/".parse().unwrap();
-    let parsed = parse_images_response(scanner.into_rest(), &base).map_err(drop)?;
-    let one = |source| match source {
-        ImageSource::Inline(index) => images[index].clone().map(Ok).map_err(drop),
-        ImageSource::Url(url) => Ok(Err(url.to_string())),
-    };
-    parsed.entries.into_iter().map(|entry| one(entry.source)).collect()
-}
-
-/// Reads a response at once, as JSON.
-fn at_once(body: &[u8]) -> Content {
-    let json: Value = serde_json::from_slice(body).map_err(drop)?;
-    let data = json.as_object().and_then(|json| json.get("data")?.as_array()).ok_or(())?;
-    if data.is_empty() || data.len() > MAX_IMAGES {
-        return Err(());
-    }
-    let one = |entry: &Value| {
-        let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty());
-        match (text("b64_json"), text("url")) {
-            (Some(text), _) => decode_base64(text).map(Ok).map_err(drop),
-            (None, Some(url)) if url.starts_with("data:") => decode_base64(url).map(Ok).map_err(drop),
-            (None, Some(url)) => {
-                let base: reqwest::Url = "http://ada2/".parse().unwrap();
-                let url = base.join(url).map_err(drop)?;
-                if url.origin() == base.origin() { Ok(Err(url.to_string())) } else { Err(()) }
-            }
-            (None, None) => Err(()),
-        }
-    };
-    data.iter().map(one).collect()
-}
 
 /// A JSON string whose characters may be escaped.
 fn quoted(text: &str, escapes: &[u8]) -> String {

@@ -147,3 +147,38 @@ async fn draining_waits_for_no_refused_body() {
     assert_eq!(life.wait_until_stopped(Duration::from_secs(30)).await, Ok(()));
     assert!(started.elapsed() < Duration::from_secs(5));
 }
+
+/// The statuses of all responses until the connection closes.
+async fn statuses(address: SocketAddr, request: &str) -> Vec<String> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).await.unwrap();
+    let answers = String::from_utf8(answers).unwrap();
+    answers.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect()
+}
+
+#[tokio::test]
+async fn no_request_is_served_behind_trailers() {
+    let (address, _life) = start(refusing(), ServerLimits::default()).await;
+    let next = "GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for (end, expected) in [
+        ("\r\n".to_owned(), &["401", "401"][..]),
+        ("X: 1\r\n\r\n".to_owned(), &["401", "400"]),
+        // Two requests to a server that takes the bare LF for the end of the body.
+        (format!("\n{next}"), &["401", "400"]),
+    ] {
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{end}{next}");
+        assert_eq!(statuses(address, &request).await, expected, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_coding_that_stays_on_the_body_is_refused() {
+    let (address, _life) = start(hello(), ServerLimits::default()).await;
+    for coding in ["gzip, chunked", "chunked, chunked", "identity\r\nTransfer-Encoding: chunked"] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+        assert_eq!(statuses(address, &request).await, ["400"], "{coding}");
+    }
+}

@@ -1,0 +1,3 @@
+#![no_main]
+
+fuzz::fuzz!(gateway::fuzzing::host_and_origin);

@@ -1,0 +1,3 @@
+#![no_main]
+
+fuzz::fuzz!(gateway::fuzzing::image_response);

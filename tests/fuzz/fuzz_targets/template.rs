@@ -1,0 +1,3 @@
+#![no_main]
+
+fuzz::fuzz!(ada2_sidecar::fuzzing::template);
