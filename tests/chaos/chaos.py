@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -72,7 +73,8 @@ async def run_episode(pair, seed, options):
     except Exception:
         episode.broken(f"the episode itself failed: {traceback.format_exc(limit=-4)}")
     refused = episode.refusals.total()
-    print(f"{time.strftime('%H:%M:%S')} {seed}: {episode.plan}: {episode.counts.total()} requests, {refused} refused", flush=True)
+    sent = episode.counts.total()
+    print(f"{time.strftime('%H:%M:%S')} {seed}: {episode.plan}: {sent} requests, {refused} refused", flush=True)
     if episode.violations:
         for what, times in Counter(episode.violations).items():
             print(f"    BROKEN{f' {times} times' if times > 1 else ''}: {what}", flush=True)
@@ -114,6 +116,8 @@ def seeds(options):
 
 async def main():
     options, table = arguments(), Table()
+    # So that programs and mounts do not outlive a run that is ended from outside.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     shared = seeds(options)
     try:
