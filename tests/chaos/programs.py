@@ -198,6 +198,17 @@ class Pair:
             replace(self.folder / f"{what}.pem", (self.folder / f"{what}-{one}.pem").read_text())
             (self.folder / f"{what}.pem").chmod(0o600)
 
+    async def listens(self, name):
+        async def connected():
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.ports[name])
+            except OSError:
+                return False
+            writer.transport.abort()
+            return True
+
+        await until(connected, 10)
+
     async def shows_certificate(self, number):
         try:
             shown = await certificate(self.gateway_address)
