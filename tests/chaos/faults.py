@@ -79,7 +79,9 @@ async def start_engine(pair, dice):
     pair.engine.start()
 
 
-@kind("engine_kill", "engine", start_engine, gates=2.0, breaks=("sidecar",))
+# The relay accepts before it knows that nobody listens: to the sidecar this engine breaks off, which takes it longer to
+# believe than a refused connection.
+@kind("engine_kill", "engine", start_engine, gates=4.0, breaks=("sidecar",))
 async def kill_engine(pair, dice):
     await pair.engine.end(signal.SIGKILL)
 
