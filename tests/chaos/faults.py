@@ -79,9 +79,9 @@ async def start_engine(pair, dice):
     pair.engine.start()
 
 
-# The relay accepts before it knows that nobody listens: to the sidecar this engine breaks off, which takes it longer to
-# believe than a refused connection.
-@kind("engine_kill", "engine", start_engine, gates=4.0, breaks=("sidecar",))
+# The relay accepts before it knows that nobody listens. To the sidecar that is silence, which counts only after 10 s if the
+# engine had a job; a refused connection counts at once.
+@kind("engine_kill", "engine", start_engine, breaks=("sidecar",))
 async def kill_engine(pair, dice):
     await pair.engine.end(signal.SIGKILL)
 
