@@ -44,12 +44,22 @@ impl Ready {
     }
 }
 
+/// Of a token without a limit.
+const UNLIMITED: usize = usize::MAX;
+
 /// All slots.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    slots: BTreeMap<(String, Capability), Arc<Slots>>,
-    /// Of the tokens with a limit, by name.
-    tokens: BTreeMap<String, Arc<Slots>>,
+    slots: SlotTable<(String, Capability)>,
+    /// Of the tokens, by name.
+    tokens: SlotTable<String>,
+}
+
+#[derive(Debug)]
+struct SlotTable<K> {
+    configured: BTreeMap<K, Arc<Slots>>,
+    /// Of earlier configurations. They may still be in use when they are configured again.
+    former: BTreeMap<K, Arc<Slots>>,
 }
 
 /// The right to send one request to one backend once. Only [`Admission::admit`] makes one; dropping it frees the slot.
@@ -73,26 +83,31 @@ pub(crate) enum Busy {
 impl Admission {
     /// The slots that the configured limits give.
     pub(crate) fn new(backends: &Backends, tokens: &[Arc<Token>]) -> Self {
-        Self { slots: BTreeMap::new(), tokens: BTreeMap::new() }.reconfigured(backends, tokens)
+        Self { slots: SlotTable::new(), tokens: SlotTable::new() }.reconfigured(backends, tokens)
     }
 
-    /// The same after a reload. Requests in flight keep their slots and count towards the new limits.
+    /// The same after a reload. Requests in flight keep their slots and count towards the new limits, those of a later reload
+    /// included.
     pub(crate) fn reconfigured(&self, backends: &Backends, tokens: &[Arc<Token>]) -> Self {
         let slots = backends.all.iter().chain(&backends.mock).flat_map(|backend| {
-            backend.limits.iter().map(|(capability, limit)| {
-                let key = (backend.class.clone(), *capability);
-                let slots = with_limit(self.slots.get(&key), *limit);
-                (key, slots)
-            })
+            let key = |capability: &Capability| (backend.class.clone(), *capability);
+            backend.limits.iter().map(move |(capability, limit)| (key(capability), *limit))
         });
-        let limited = tokens.iter().filter_map(|token| Some((&token.name, token.max_concurrent?)));
-        let tokens = limited.map(|(name, limit)| (name.clone(), with_limit(self.tokens.get(name), limit)));
-        Self { slots: slots.collect(), tokens: tokens.collect() }
+        let mut tokens_by_name = BTreeMap::new();
+        for token in tokens {
+            let limit = token.max_concurrent.unwrap_or(UNLIMITED);
+            let lowest = tokens_by_name.entry(token.name.clone()).or_insert(limit);
+            *lowest = limit.min(*lowest);
+        }
+        Self {
+            slots: self.slots.with_limits(slots.collect()),
+            tokens: self.tokens.with_limits(tokens_by_name),
+        }
     }
 
     /// Takes a slot at once, or none. The token's own limit is checked first, because this client can do something about it.
     pub(crate) fn admit(&self, ready: Ready, token: Option<&str>) -> Result<Grant, Busy> {
-        let token_permit = match token.and_then(|name| self.tokens.get_key_value(name)) {
+        let token_permit = match token.and_then(|name| self.tokens.configured.get_key_value(name)) {
             None => None,
             Some((name, slots)) => {
                 let busy = || Busy::Token { name: name.clone(), limit: slots.limit() };
@@ -101,7 +116,7 @@ impl Admission {
         };
         let Ready(routed) = ready;
         let key = (routed.backend().class.clone(), routed.capability());
-        match self.slots.get(&key).and_then(Slots::try_acquire) {
+        match self.slots.configured.get(&key).and_then(Slots::try_acquire) {
             Some(permit) => Ok(Grant { routed, slot: SharedPermit::new(permit, token_permit) }),
             None => Err(Busy::Backend { class: key.0, capability: key.1 }),
         }
@@ -109,19 +124,33 @@ impl Admission {
 
     /// The slots of every token that has a limit.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, &Slots)> {
-        self.tokens.iter().map(|(name, slots)| (name.as_str(), slots.as_ref()))
+        let all = self.tokens.configured.iter().map(|(name, slots)| (name.as_str(), slots.as_ref()));
+        all.filter(|(_, slots)| slots.limit() != UNLIMITED)
     }
 
     /// The slots of every class and capability.
     pub(crate) fn snapshot(&self) -> impl Iterator<Item = (&str, Capability, &Slots)> {
-        self.slots.iter().map(|((class, capability), slots)| (class.as_str(), *capability, slots.as_ref()))
+        let all = self.slots.configured.iter();
+        all.map(|((class, capability), slots)| (class.as_str(), *capability, slots.as_ref()))
     }
 }
 
-fn with_limit(existing: Option<&Arc<Slots>>, limit: usize) -> Arc<Slots> {
-    let slots = existing.cloned().unwrap_or_else(|| Slots::new(limit));
-    slots.set_limit(limit);
-    slots
+impl<K: Ord + Clone> SlotTable<K> {
+    const fn new() -> Self {
+        Self { configured: BTreeMap::new(), former: BTreeMap::new() }
+    }
+
+    /// The same slots with these limits.
+    fn with_limits(&self, limits: BTreeMap<K, usize>) -> Self {
+        let mut former = self.former.clone();
+        former.extend(self.configured.clone());
+        let configure = |(key, limit)| {
+            let slots = former.remove(&key).unwrap_or_else(|| Slots::new(limit));
+            slots.set_limit(limit);
+            (key, slots)
+        };
+        Self { configured: limits.into_iter().map(configure).collect(), former }
+    }
 }
 
 impl Grant {
@@ -134,6 +163,9 @@ impl Grant {
         self.slot.clone()
     }
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +210,7 @@ mod tests {
         assert!(admission.admit(ready(), None).is_ok());
     }
 
-    fn limited(name: &str, max: Option<usize>) -> Arc<Token> {
+    pub(super) fn limited(name: &str, max: Option<usize>) -> Arc<Token> {
         let secret = service::secret::Secret::new("0123456789abcdef").unwrap();
         let mut token = Token::named(name, secret);
         token.max_concurrent = max;

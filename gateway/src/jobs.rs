@@ -3,12 +3,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
-use service::{clock::unix_seconds_f64, error_response::ErrorResponse, text::prefix};
+use service::{
+    clock::unix_seconds_f64,
+    error_response::ErrorResponse,
+    sync::{Mutex, MutexGuard},
+    text::prefix,
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -216,11 +221,7 @@ impl JobGuard {
 
     /// The request failed; cancelled, if somebody asked for that.
     pub(crate) fn fail(&self, error: JobError) {
-        if self.cancel.is_cancelled() {
-            self.end(JobState::Cancelled, |_| {});
-        } else {
-            self.end(JobState::Failed, |view| view.error = Some(error));
-        }
+        self.end(JobState::Failed, |view| view.error = Some(error));
     }
 
     fn update(&self, change: impl FnOnce(&mut JobView)) {
@@ -236,9 +237,14 @@ impl JobGuard {
         let mut table = self.jobs.lock();
         let Some(job) = table.running(self.key) else { return };
         job.ended = Some(now);
-        job.view.state = state;
         job.view.ended_at = Some(unix_seconds_f64(SystemTime::now()));
-        change(&mut job.view);
+        // Under the lock, as whoever cancels it is told that it was running.
+        if state == JobState::Failed && self.cancel.is_cancelled() {
+            job.view.state = JobState::Cancelled;
+        } else {
+            job.view.state = state;
+            change(&mut job.view);
+        }
         let owner = job.owner.clone();
         table.forget(now);
         table.forget_oldest(MAX_ENDED_PER_OWNER, |job| job.owner == owner);

@@ -27,15 +27,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Signals are handled before anything is read: none may end the process without a word while a large store is opened.
 fn serve(matches: ArgMatches) -> Result<(), ServeError> {
-    let loaded =
-        config::load_with_variables(&matches, &environment, &variable_names()).map_err(ServeError::Config)?;
     descriptors::raise_limit();
-    let source =
-        ConfigSource::new(move || config::load_with_variables(&matches, &environment, &variable_names()));
-    let gateway = Gateway::start(loaded)?.with_config_source(source);
     process::run(|lifecycle| async move {
+        let gateway = start(matches)?;
         let listeners = gateway.bind().await?;
         gateway.serve(listeners, lifecycle).await
     })
+}
+
+fn start(matches: ArgMatches) -> Result<Gateway, ServeError> {
+    let loaded =
+        config::load_with_variables(&matches, &environment, &variable_names()).map_err(ServeError::Config)?;
+    let source =
+        ConfigSource::new(move || config::load_with_variables(&matches, &environment, &variable_names()));
+    Ok(Gateway::start(loaded)?.with_config_source(source))
 }

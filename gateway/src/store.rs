@@ -3,6 +3,7 @@
 //! This file, [`metadata`], [`cached_metadata`], [`index`], [`fullness`] and [`retention`] are pure; the other modules do I/O.
 
 pub(crate) mod cached_metadata;
+mod changes;
 pub(crate) mod disk;
 pub(crate) mod fullness;
 #[cfg(any(test, fuzzing))]

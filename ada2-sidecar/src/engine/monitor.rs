@@ -30,6 +30,8 @@ pub struct EngineState {
     pub last_success: Option<Instant>,
     /// How often the engine was seen to start.
     pub starts: u64,
+    /// How often it was seen to be down and then to be back. The first contact alone is none.
+    pub restarts: u64,
     /// It was certainly down since the last success. Silence does not prove that: it may have been busy.
     was_down: bool,
 }
@@ -57,6 +59,7 @@ impl EngineState {
                     error: None,
                     last_success: Some(now),
                     starts,
+                    restarts: self.restarts + u64::from(self.was_down),
                     was_down: false,
                 }
             }
@@ -161,7 +164,7 @@ mod tests {
             assert!(!silent.is_reachable(), "silence after a refusal does not look better than the refusal");
             let back = silent.apply(Ok(status(false)), false, start);
             assert!(back.is_reachable());
-            assert_eq!(back.starts, 2, "it was away and came up again");
+            assert_eq!((back.starts, back.restarts), (2, 1), "it was away and came up again");
             assert_eq!(
                 back.apply(silence(), false, start).apply(Ok(status(false)), false, start).starts,
                 2,

@@ -106,7 +106,17 @@ pub(super) fn store(error: &StoreError) -> ErrorResponse {
         )
         .no_retry(),
         StoreError::TooManyOpenFiles => no_descriptor(),
-        StoreError::Collision(_) | StoreError::Io(_) => ErrorResponse::new(
+        StoreError::Io(error) => ErrorResponse::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Internal,
+            // Only the kind: the whole text may have a path.
+            format!(
+                "The image could not be stored: {}; check the disk and the permissions of UI_IMAGE_DIR",
+                error.kind()
+            ),
+        )
+        .no_retry(),
+        StoreError::Collision(_) => ErrorResponse::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             ErrorCode::Internal,
             "The image could not be stored",

@@ -179,7 +179,7 @@ fn every_error_has_a_documented_response() {
     507 storage_full retry false: The image store's disk is full
     507 storage_full retry false: The image store has no room: only 1024 KiB are free on its disk, at least 65536 KiB are required: free some space, or limit the store (UI_IMAGE_STORE_MAX_BYTES)
     500 internal_error retry false: The image could not be stored
-    500 internal_error retry false: The image could not be stored
+    500 internal_error retry false: The image could not be stored: other error; check the disk and the permissions of UI_IMAGE_DIR
     503 gateway_overloaded after 1 retry false: Too many thumbnails are being made: ask again in a second
     404 not_found: There is nothing at this path.
     404 not_found: There is nothing at this path.

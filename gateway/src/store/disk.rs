@@ -8,20 +8,24 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
-use service::{files::create_group_readable_dir, settings::Problem};
+use service::{
+    files::create_group_readable_dir,
+    settings::Problem,
+    sync::{Mutex, MutexGuard},
+};
 use tracing::warn;
 
 use crate::writable_paths::{FileKind, unwritable_message};
 
 use super::{
-    EncodedImage, ImageName, StoreError,
+    EncodedImage, ImageName, StoreError, changes,
     index::{LockedIndex, SharedIndex, StoreTotals},
     lock::{LockError, StoreLock},
     metadata::Provenance,
-    staging::{FlushedFile, ImageValidator, TempFile},
+    staging::{FlushedFile, ImageValidator, TempFile, Unfinished},
     thumbnails::Thumbnails,
     writable::{ReservedFiles, Writability, try_write},
 };
@@ -60,8 +64,8 @@ pub(crate) struct ImageFile {
 }
 
 impl ImageStore {
-    /// Creates the directory if needed, locks it, checks that it is writable, and removes unfinished files of an earlier
-    /// process.
+    /// Creates the directory if needed, locks it, checks that it is writable, and finishes or removes what an earlier process left
+    /// unfinished.
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let problem = |why: String| Problem::new("UI_IMAGE_DIR", dir.display().to_string(), why);
         let unwritable = |error: io::Error| problem(unwritable_message(dir, FileKind::Directory, &error));
@@ -86,7 +90,7 @@ impl ImageStore {
             dir,
         };
         try_write(&store.dir).map_err(unwritable)?;
-        store.remove_temp_files().map_err(unwritable)?;
+        store.finish_interrupted().map_err(unwritable)?;
         store.scan_dir().map_err(unwritable)?;
         Ok(store)
     }
@@ -97,6 +101,11 @@ impl ImageStore {
 
     pub(super) fn lock_names(&self) -> MutexGuard<'_, ()> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it returns, the names that files got and lost survive a crash.
+    pub(super) fn flush_names(&self) -> io::Result<()> {
+        changes::flush_names(&self.open_dir)
     }
 
     pub(crate) fn totals(&self) -> StoreTotals {
@@ -129,7 +138,7 @@ impl ImageStore {
     ) -> Result<Vec<StoredImage>, StoreError> {
         let commit = |(image, provenance)| self.commit_one(image, unix, &provenance);
         let stored = images.into_iter().map(commit).collect::<Result<_, _>>()?;
-        self.open_dir.sync_all()?;
+        self.flush_names()?;
         Ok(stored)
     }
 
@@ -211,14 +220,20 @@ impl ImageStore {
         self.writability.reserve_for_stream(bytes).await
     }
 
-    /// Removes the store's unfinished files.
-    fn remove_temp_files(&self) -> io::Result<()> {
+    /// Removes the store's unfinished files, save records that their images lack.
+    fn finish_interrupted(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.dir.as_path())? {
             let entry = entry?;
             let name = entry.file_name();
-            let is_ours = name.to_str().is_some_and(TempFile::is_temp_name);
-            if is_ours && entry.file_type()?.is_file() {
-                fs::remove_file(entry.path())?;
+            let Some(unfinished) = name.to_str().and_then(TempFile::parse_name) else { continue };
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            match unfinished {
+                Unfinished::RecordOf(image) if self.lacks_record(&image, &entry.path())? => {
+                    changes::rename(&entry.path(), &self.metadata_path(&image))?;
+                }
+                Unfinished::RecordOf(_) | Unfinished::Image => changes::remove(&entry.path())?,
             }
         }
         Ok(())

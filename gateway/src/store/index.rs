@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
+
+use service::sync::{Mutex, MutexGuard};
 
 use super::{ImageName, cached_metadata::CachedMetadata, metadata::ImageMetadata};
 

@@ -10,6 +10,7 @@ use std::{
 use super::{
     ImageName,
     cached_metadata::CachedMetadata,
+    changes,
     disk::{ImageFile, ImageStore},
     index::{Filter, IndexEntry, StoreTotals},
     metadata::{EXTENSION, ImageMetadata},
@@ -64,7 +65,11 @@ impl ImageStore {
             };
             before = Some(last.clone());
             for (name, entry) in found {
-                match self.find(&name)? {
+                let found = match self.find(&name)? {
+                    None => self.find_or_forget(&name)?,
+                    found => found,
+                };
+                match found {
                     Some(_) if images.len() == limit => {
                         return Ok(ImagePage { images, has_more: true, totals: *totals });
                     }
@@ -74,13 +79,22 @@ impl ImageStore {
                     }
                     // Deleted meanwhile.
                     None => {
-                        self.index().remove(&name);
                         totals.images -= 1;
                         totals.bytes -= entry.total_size();
                     }
                 }
             }
         }
+    }
+
+    /// Forgets an image that is gone, unless it was just stored again.
+    fn find_or_forget(&self, name: &ImageName) -> io::Result<Option<ImageFile>> {
+        let _names = self.lock_names();
+        let found = self.find(name)?;
+        if found.is_none() {
+            self.index().remove(name);
+        }
+        Ok(found)
     }
 
     /// The newest images older than `before` that match, and the totals of all that match. Whoever stores an image meanwhile
@@ -143,8 +157,17 @@ impl ImageStore {
         Ok(Some((ListedImage { name: name.clone(), size, mime, metadata: cached }, metadata)))
     }
 
-    /// Deletes an image, its record and its thumbnail; false if there was none.
+    /// Deletes an image, its record and its thumbnail; false if there was none. When it returns, they stay away even after a crash.
     pub(crate) fn remove(&self, name: &ImageName) -> io::Result<bool> {
+        let removed = self.remove_unflushed(name)?;
+        if removed {
+            self.flush_names()?;
+        }
+        Ok(removed)
+    }
+
+    /// The same, but a crash may bring them back.
+    fn remove_unflushed(&self, name: &ImageName) -> io::Result<bool> {
         let _names = self.lock_names();
         self.remove_files(name)
     }
@@ -157,14 +180,15 @@ impl ImageStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
         };
+        let mut without_record = Ok(());
         if existed {
             let record = self.set_aside(name)?;
-            let removed = fs::remove_file(&path);
+            let removed = changes::remove(&path);
             match (&removed, record) {
                 (Err(error), Some(aside)) if error.kind() != io::ErrorKind::NotFound => {
-                    let _ = fs::rename(aside, self.metadata_path(name));
+                    let _ = changes::rename(&aside, &self.metadata_path(name));
                 }
-                (_, Some(aside)) => drop(fs::remove_file(aside)),
+                (_, Some(aside)) => without_record = changes::remove(&aside),
                 (_, None) => {}
             }
             if let Err(error) = removed {
@@ -173,7 +197,8 @@ impl ImageStore {
         }
         self.index().remove(name);
         self.thumbnails.remove(name);
-        Ok(existed)
+        // A prompt that is left on the disk is not deleted; the next start tries again.
+        without_record.map(|()| existed)
     }
 
     /// Deletes expired images and returns their totals.
@@ -193,7 +218,7 @@ impl ImageStore {
         // Images may have been deleted by hand: only what exists now counts.
         let scanned = self.scan_dir()?;
         for ScannedImage { name, bytes, .. } in policy.expired(scanned, now, by_age) {
-            if self.remove(&name)? {
+            if self.remove_unflushed(&name)? {
                 deleted.images += 1;
                 deleted.bytes += bytes;
             }

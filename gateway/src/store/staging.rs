@@ -2,19 +2,19 @@
 //! blocks.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use picture::{Format, InvalidImage, Scanner};
-use service::files::create_group_readable;
 use sha2::{Digest, Sha256};
 
-use super::ImageName;
+use super::{ImageName, changes, metadata::EXTENSION};
 
-/// Prefix and suffix of unfinished files. Only such files are ever removed at start.
+/// Prefix and suffix of unfinished files. Only such files are ever removed at start. In between are 32 hex digits, and for a record
+/// its later name.
 const TEMP_NAME: (&str, &str) = (".incoming-", ".tmp");
 
 /// Validates an image's bytes as they come. Pure.
@@ -57,7 +57,7 @@ impl ImageValidator {
 impl FlushedFile {
     /// Flushes a file that was written completely.
     pub(super) fn flush(file: TempFile, digest: ImageDigest) -> io::Result<Self> {
-        file.file.sync_all()?;
+        file.flush()?;
         Ok(Self { file, digest })
     }
 
@@ -71,6 +71,14 @@ impl FlushedFile {
     }
 }
 
+/// What an unfinished file was to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// Or a thumbnail.
+    Image,
+    RecordOf(ImageName),
+}
+
 /// Removed when dropped, unless it was given its final name.
 #[derive(Debug)]
 pub(super) struct TempFile {
@@ -80,24 +88,44 @@ pub(super) struct TempFile {
 
 impl TempFile {
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
-        let path = Self::path_in(dir);
-        let file = create_group_readable(File::options().read(true).write(true), &path)?;
+        Self::create_at(temp_path(dir, ""))
+    }
+
+    /// For the record of an image.
+    pub(super) fn create_record(dir: &Path, image: &ImageName) -> io::Result<Self> {
+        Self::create_at(Self::record_path(dir, image))
+    }
+
+    fn create_at(path: PathBuf) -> io::Result<Self> {
+        let file = changes::create(&path)?;
         Ok(Self { path: Some(path), file: Arc::new(file) })
     }
 
-    /// An unused temporary path.
-    pub(super) fn path_in(dir: &Path) -> PathBuf {
-        dir.join(format!("{}{}{}", TEMP_NAME.0, uuid::Uuid::new_v4().simple(), TEMP_NAME.1))
+    /// An unused temporary path for the record of an image.
+    pub(super) fn record_path(dir: &Path, image: &ImageName) -> PathBuf {
+        temp_path(dir, &format!(".{}{EXTENSION}", image.as_str()))
     }
 
-    /// Whether a name has the form `.incoming-{32 hex digits}.tmp`.
-    pub(super) fn is_temp_name(name: &str) -> bool {
-        let id = name.strip_prefix(TEMP_NAME.0).and_then(|name| name.strip_suffix(TEMP_NAME.1));
-        id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    /// What an unfinished file was to be; none if it is not ours.
+    pub(super) fn parse_name(name: &str) -> Option<Unfinished> {
+        let (id, rest) = name.strip_prefix(TEMP_NAME.0)?.strip_suffix(TEMP_NAME.1)?.split_at_checked(32)?;
+        if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        match rest.strip_prefix('.') {
+            None => rest.is_empty().then_some(Unfinished::Image),
+            Some(record) => ImageName::parse(record.strip_suffix(EXTENSION)?).map(Unfinished::RecordOf),
+        }
     }
 
     pub(super) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        (&*self.file).write_all(bytes)
+        let path = self.path.as_deref().expect("a file that is kept is not written to");
+        changes::write_all(&self.file, path, bytes)
+    }
+
+    pub(super) fn flush(&self) -> io::Result<()> {
+        let path = self.path.as_deref().expect("a file that is kept is not written to");
+        changes::flush(&self.file, path)
     }
 
     pub(super) fn file(&self) -> &File {
@@ -112,7 +140,7 @@ impl TempFile {
     /// Renames it to its final name. Needs no further descriptor.
     pub(super) fn persist(mut self, target: &Path) -> io::Result<Arc<File>> {
         if let Some(path) = &self.path {
-            fs::rename(path, target)?;
+            changes::rename(path, target)?;
         }
         self.path = None;
         Ok(self.file.clone())
@@ -122,7 +150,11 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            let _ = fs::remove_file(path);
+            let _ = changes::remove(path);
         }
     }
+}
+
+fn temp_path(dir: &Path, later_name: &str) -> PathBuf {
+    dir.join(format!("{}{}{later_name}{}", TEMP_NAME.0, uuid::Uuid::new_v4().simple(), TEMP_NAME.1))
 }

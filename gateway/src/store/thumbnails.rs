@@ -22,7 +22,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info, warn};
 
 use self::index::ThumbnailIndex;
-use super::{ImageName, StoreError, staging::TempFile, writable::check_free_space};
+use super::{ImageName, StoreError, changes, staging::TempFile, writable::check_free_space};
 use crate::blocking::blocking;
 
 /// In the store's directory.
@@ -117,7 +117,7 @@ impl Thumbnails {
             return;
         }
         for name in names {
-            match fs::remove_file(self.path(name)) {
+            match changes::remove(&self.path(name)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     debug!(picture = name.as_str(), %error, "its thumbnail could not be removed");
                 }
@@ -135,7 +135,7 @@ impl Thumbnails {
         Some(bytes.into())
     }
 
-    fn make(&self, name: &ImageName) -> Result<Bytes, ThumbnailError> {
+    pub(super) fn make(&self, name: &ImageName) -> Result<Bytes, ThumbnailError> {
         let image = match read_no_follow(&self.images.join(name.as_str())) {
             Ok(image) => image,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
@@ -167,7 +167,7 @@ impl Thumbnails {
         let file = TempFile::create(&self.dir)?;
         file.write_all(thumbnail)?;
         // Browsers keep what is sent for a year, so after a crash it is a whole file or none.
-        file.file().sync_all()?;
+        file.flush()?;
         file.persist(&self.path(name))?;
         let excess = self.index().insert(name.clone(), thumbnail.len() as u64);
         self.remove_files(&excess);
@@ -189,7 +189,7 @@ impl Thumbnails {
             let file_name = entry.file_name();
             let Some(file_name) = file_name.to_str() else { continue };
             let image = file_name.strip_suffix(EXTENSION).and_then(ImageName::parse);
-            let is_ours = image.is_some() || TempFile::is_temp_name(file_name);
+            let is_ours = image.is_some() || TempFile::parse_name(file_name).is_some();
             if !is_ours || !entry.file_type()?.is_file() {
                 continue;
             }
@@ -198,7 +198,7 @@ impl Thumbnails {
                     let metadata = entry.metadata()?;
                     kept.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name, metadata.len()));
                 }
-                None => fs::remove_file(entry.path())?,
+                None => changes::remove(&entry.path())?,
             }
         }
         kept.sort_unstable();

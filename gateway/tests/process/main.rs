@@ -9,6 +9,7 @@ mod log;
 mod query;
 mod running;
 mod secrets;
+mod start_up;
 mod upgrade;
 
 use std::{

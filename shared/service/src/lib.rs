@@ -27,5 +27,6 @@ pub mod serve;
 pub mod settings;
 pub mod slots;
 pub mod subprocess;
+pub mod sync;
 pub mod telemetry;
 pub mod text;

@@ -40,6 +40,8 @@ pub struct ServerLimits {
     pub max_headers: usize,
     /// Bytes of a request head.
     pub max_head_bytes: usize,
+    /// Bytes of a body that are read, and of a response that are kept for a client, at a time.
+    pub max_buffer_bytes: usize,
 }
 
 impl Default for ServerLimits {
@@ -51,6 +53,7 @@ impl Default for ServerLimits {
             stall_timeout: Duration::from_mins(1),
             max_headers: 100,
             max_head_bytes: 64 * 1024,
+            max_buffer_bytes: 256 * 1024,
         }
     }
 }

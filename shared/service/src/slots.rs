@@ -1,9 +1,8 @@
 //! A bounded number of slots, acquired at once or not at all: there is no queue.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
+
+use crate::sync::{AtomicUsize, Ordering};
 
 /// A bounded number of slots.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 mod card;
 mod engine;
 mod host;
+mod latch_model;
 mod properties;
 mod readings;
 mod vram;
@@ -100,6 +101,16 @@ impl World {
         let sequence = log.recent.last().map_or(1, |last| last.sequence + 1);
         log.recent.push(Xid { sequence, code, at: self.now, timestamp: SystemTime::UNIX_EPOCH });
         sample.xids = Arc::new(log);
+    }
+
+    /// The service begins anew, in this boot, with the latch that the last one saved.
+    fn restart(&mut self, boot: &str) {
+        let saved = serde_json::to_string(&self.memory.latch).unwrap();
+        let latch: Latch = serde_json::from_str(&saved).unwrap();
+        self.memory = EvaluationState::new(latch.for_boot(boot));
+        (self.engine, self.report) = (engine(), None);
+        let sample = self.gpu.as_mut().unwrap();
+        (sample.xids, sample.driver_loads) = (Arc::default(), 0);
     }
 
     /// Evaluates now, with a fresh sample of the host.

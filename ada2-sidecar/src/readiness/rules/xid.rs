@@ -34,7 +34,7 @@ pub(super) struct XidHistory {
     /// The last application fault.
     last_application: Option<(u32, Instant)>,
     driver_loads: u32,
-    engine_starts: u64,
+    engine_restarts: u64,
 }
 
 impl XidHistory {
@@ -74,8 +74,8 @@ pub(super) fn update(
         }
         history.last_sequence = sample.xids.recent.last().map_or(history.last_sequence, |last| last.sequence);
     }
-    if inputs.engine.starts != history.engine_starts {
-        history.engine_starts = inputs.engine.starts;
+    if inputs.engine.restarts != history.engine_restarts {
+        history.engine_restarts = inputs.engine.restarts;
         history.burst_code = None;
         memory.latch.clear_engine_errors();
     }

@@ -1,6 +1,8 @@
 use super::{super::tests::backends, *};
 use crate::config::{ModelAlias, backends::tests::backend};
 
+mod model;
+
 /// `local_mlx`, `gpu_heavy`, and `gpu_fast`, which has a default model; `mlx` and `fast` are legacy names, `ollama` one whose
 /// class no longer exists.
 fn three_backends() -> Backends {

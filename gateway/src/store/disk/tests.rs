@@ -14,6 +14,7 @@ use crate::store::{
 };
 
 mod concurrent;
+mod crashes;
 
 /// A fresh directory of this test's own, below the build's temporary directory.
 pub(crate) fn temporary(purpose: &str) -> PathBuf {

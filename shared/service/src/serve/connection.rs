@@ -74,7 +74,8 @@ pub(super) async fn serve_http<H, S>(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_headers(limits.max_headers)
-        .max_buf_size(limits.max_head_bytes);
+        .max_header_size(limits.max_head_bytes)
+        .max_buf_size(limits.max_buffer_bytes);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut discarding = None;
     let mut draining = false;

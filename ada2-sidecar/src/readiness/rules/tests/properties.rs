@@ -56,7 +56,7 @@ impl World {
             Event::Foreign(mib) => self.state(present(vec![process(7, "ollama.service", *mib)])),
             Event::Xid(code) => self.xid(*code),
             Event::Memory(gib) => self.host.as_mut().unwrap().memory_available = gib << 30,
-            Event::EngineRestart => self.engine.starts += 1,
+            Event::EngineRestart => self.engine.restarts += 1,
             Event::DriverLoad => self.gpu.as_mut().unwrap().driver_loads += 1,
             Event::Acknowledge => self.memory.acknowledge(),
             Event::Pass(halves) => {

@@ -13,7 +13,7 @@ fn a_fatal_xid_gates_until_reboot_reload_recovery_or_acknowledgement() {
         world
     };
     let mut world = fatal();
-    world.engine.starts += 1;
+    world.engine.restarts += 1;
     assert_eq!(world.evaluate().status, ReadyStatus::NotReady, "nor does the engine's restart");
     world.memory.acknowledge();
     assert_eq!(world.evaluate().status, ReadyStatus::Ready);
@@ -43,7 +43,19 @@ fn a_contained_error_gates_until_the_engine_restarts() {
     world.evaluate();
     world.xid(94);
     world.expect("xid", CheckStatus::Fail, "restart the engine");
-    world.engine.starts += 1;
+    world.engine.restarts += 1;
+    assert_eq!(world.evaluate().status, ReadyStatus::Ready);
+}
+
+#[test]
+fn a_restart_of_the_service_alone_clears_no_contained_error() {
+    let mut world = World::healthy();
+    world.evaluate();
+    world.xid(94);
+    world.evaluate();
+    world.restart("boot");
+    world.expect("xid", CheckStatus::Fail, "restart the engine");
+    world.engine.restarts += 1;
     assert_eq!(world.evaluate().status, ReadyStatus::Ready);
 }
 
@@ -75,7 +87,7 @@ fn many_application_xids_warn_until_the_engine_restarts() {
             if many { ReadyStatus::Degraded } else { ReadyStatus::Ready },
             "{codes:?} {message}"
         );
-        world.engine.starts += 1;
+        world.engine.restarts += 1;
         assert_eq!(world.evaluate().status, ReadyStatus::Ready, "{codes:?}");
     }
 }
