@@ -29,9 +29,9 @@ use self::{budgets::Budgets, callgrind::Program};
 
 /// Of one batch.
 const REQUESTS: usize = 200;
-const BATCHES: usize = 5;
+const BATCHES: usize = 7;
 /// How long a program is watched without requests: probes of backends and other work of its own.
-const IDLE: Duration = Duration::from_secs(4);
+const IDLE: Duration = Duration::from_secs(6);
 /// Of a picture, which takes as much as ten of the others.
 const PICTURES: usize = 50;
 /// Of one batch: ten seconds, in which all that is read less often was read, too.

@@ -32,7 +32,8 @@ const USERS: &str = "
         proxy_read_timeout 600s;
     }";
 
-/// Connections kept, nothing of a request buffered, larger buffers, no access log: what the sidecar only counts.
+/// Connections kept, requests not buffered but read in large pieces, larger buffers, no access log: what the sidecar only
+/// counts.
 const TUNED: &str = "
     location = /healthz { return 200 'ok\\n'; }
     location / {
@@ -43,8 +44,10 @@ const TUNED: &str = "
         proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection $connection_upgrade;
         proxy_request_buffering off;
+        client_body_buffer_size 256k;
         proxy_buffers 16 64k;
         proxy_buffer_size 64k;
+        proxy_busy_buffers_size 256k;
         proxy_max_temp_file_size 0;
         client_max_body_size 0;
         proxy_read_timeout 600s;
