@@ -11,6 +11,10 @@ use proptest::prelude::ProptestConfig;
 use crate::{config::KEYS, request::image_request::REQUEST_FIELDS};
 
 /// For a property that takes long to check: so many cases, unless `PROPTEST_CASES` says how many.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "proptest reads this variable, and does not tell whether it did"
+)]
 pub(crate) fn cases(default: u32) -> ProptestConfig {
     let config = ProptestConfig::default();
     if std::env::var_os("PROPTEST_CASES").is_some() {

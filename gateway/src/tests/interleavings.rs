@@ -40,7 +40,9 @@ fn slots_are_never_exceeded_and_never_lost() {
         };
         let threads = [1, 2].map(|_| thread::spawn(work(slots.clone(), held.clone())));
         work(slots.clone(), held)();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         assert_eq!(slots.inflight(), 0);
     };
     check_random(run, orders(2_000));
@@ -124,7 +126,9 @@ fn lists_have_what_is_stored_whoever_stores_deletes_lists_and_scans_meanwhile() 
                 store.apply_retention(&policy, 9, true).unwrap();
             })),
         ];
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         let [listed, there] = listed_and_there(&store, &dir);
         assert_eq!(listed, there);
         assert_eq!(store.totals().images, there.len());

@@ -41,7 +41,7 @@ const SAMPLES: usize = 40;
 const SAMPLE_BATCHES: usize = 2;
 /// Read once with each sample.
 const SAMPLED: &str = "nvmlDeviceGetMemoryInfo_v2";
-const SAMPLING_TIME: Duration = Duration::from_secs(60);
+const SAMPLING_TIME: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -76,8 +76,10 @@ fn main() -> ExitCode {
     if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+type Measure = fn() -> u64;
+
 /// What is counted, in instructions each.
-const ROWS: [(&str, fn() -> u64); 6] = [
+const ROWS: [(&str, Measure); 6] = [
     ("sidecar, a request to the engine", || sidecar(SIDECAR_REQUESTS, "200", &get("/api/v1/app/version"))),
     ("sidecar, /readyz", || sidecar(SIDECAR_REQUESTS, "200", &get("/readyz"))),
     ("sidecar, a sample of the card", samples),
@@ -104,6 +106,7 @@ fn gateway(count: usize, status: &str, request: &str) -> u64 {
 /// Instructions of one such request, on a kept connection, without what the program does by itself meanwhile.
 #[expect(
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     reason = "instructions are far below 2^52"
 )]

@@ -93,19 +93,14 @@ impl Case {
             (_, Some(model), _) if self.sole_lister(model).is_some() => (self.sole_lister(model), "model"),
             _ => (None, "default"),
         };
-        let class = match named {
-            Some(name) => match self.class(name) {
-                Some(class) => class,
-                None => return Answer::UnknownBackend,
-            },
-            None => {
-                let configured = self.default.filter(|class| self.chats(class));
-                let first = self.backends.iter().find(|backend| backend.1).map(|backend| backend.0);
-                match configured.or(first) {
-                    Some(class) => class,
-                    None => return Answer::NobodyCan,
-                }
-            }
+        let class = if let Some(name) = named {
+            let Some(class) = self.class(name) else { return Answer::UnknownBackend };
+            class
+        } else {
+            let configured = self.default.filter(|class| self.chats(class));
+            let first = self.backends.iter().find(|backend| backend.1).map(|backend| backend.0);
+            let Some(class) = configured.or(first) else { return Answer::NobodyCan };
+            class
         };
         if !self.chats(class) {
             return Answer::Unsupported(class.to_owned());
