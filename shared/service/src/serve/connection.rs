@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    ConnectionPermit, Handler, HttpServer, PeerAddr, RequestBody, connection_limiter::ConnectionState,
-    head_error::HeadErrorStream, lingering_close::discard,
+    ConnectionPermit, Handler, HttpServer, PeerAddr, RequestBody, ServerLimits,
+    connection_limiter::ConnectionState, head_error::HeadErrorStream, lingering_close::discard,
 };
 use crate::{
     error_response::ErrorResponse,
@@ -69,13 +69,7 @@ pub(super) async fn serve_http<H, S>(
         async move { Ok::<_, Infallible>(handle_request(&handler, request, peer, permit).await) }
     });
     let stream = HeadErrorStream::new(stream, peer, state.clone());
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_headers(limits.max_headers)
-        .max_header_size(limits.max_head_bytes)
-        .max_buf_size(limits.max_buffer_bytes);
+    let builder = http_builder(&limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut discarding = None;
     let mut draining = false;
@@ -109,6 +103,17 @@ pub(super) async fn serve_http<H, S>(
             () = life.aborting().cancelled() => return,
         }
     }
+}
+
+fn http_builder(limits: &ServerLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(limits.max_headers)
+        .max_header_size(limits.max_head_bytes)
+        .max_buf_size(limits.max_buffer_bytes);
+    builder
 }
 
 /// Ready while the connection waits for a head. Registers no waker: only the connection, which is polled before, changes
