@@ -215,7 +215,7 @@ world.walk('a place that was taken meanwhile: 429 in words, and the request is k
   await until('the other runs', async () => (await narrow.slots()).inflight === 1);
   await person.ask('one too many', {steps: 2});
   await person.generate.click();
-  const words = await says(person.alert, /capacity|slots|at once|busy/i);
+  const words = await says(person.alert, /slots? (is|are) taken/i);
   assert.match(words, /again/i);
   cancel.abort();
   await until('the place is free', async () => (await narrow.slots()).inflight === 0);
