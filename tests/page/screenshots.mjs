@@ -95,7 +95,7 @@ async function shot(person, name) {
 const drawn = (person) => person.page.waitForFunction(() => [...document.images]
   .filter((image) => image.checkVisibility() && image.getBoundingClientRect().top < innerHeight).every((image) => image.complete && image.naturalWidth));
 
-world.walk('the hour before', {at: '/ui#status'}, async (person) => {
+world.walk('the hour before', {at: '/ui#status', timeout: (watched + 120) * 1000}, async (person) => {
   await says(person.readiness, /^Ready/);
   await work();
 });

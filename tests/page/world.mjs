@@ -68,10 +68,10 @@ class World {
   /**
    * A test with one person. Nothing may be said in the console, violate the policy, or be asked of another origin, but for
    * what the test itself provokes and names with `person.watch.expect`. `slow` ones are left out of a quick run; `skip` says
-   * why one cannot run at all.
+   * why one cannot run at all, `timeout` in how many milliseconds it must end.
    */
-  walk(name, {slow = false, skip = false, ...options}, work) {
-    test(name, {timeout: WALK_MS, skip: slow && QUICK ? 'slow' : skip}, async (t) => {
+  walk(name, {slow = false, skip = false, timeout = WALK_MS, ...options}, work) {
+    test(name, {timeout, skip: slow && QUICK ? 'slow' : skip}, async (t) => {
       const person = await this.visit(options);
       try {
         await work(person, t);
