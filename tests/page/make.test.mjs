@@ -12,6 +12,8 @@ const SLOTS = 2;
 /** The engine takes 20 ms for a step, so this long for the most there can be, four times. */
 const LONG = {steps: 150, pictures: 4};
 const world = await startWorld({slots: SLOTS});
+// A sidecar that takes fewer than the gateway lets in: the page cannot know, and is refused.
+const narrow = await world.another({slots: SLOTS, sidecar: ['--max-inflight', '1']});
 const {pair} = world;
 
 const allFree = () => until('all places are free again', async () => (await pair.slots()).available === SLOTS);
@@ -205,8 +207,6 @@ world.walk('a card that falls off the bus: 503 in the words of the sidecar, and 
   await person.openPicture.first().waitFor();
 });
 
-// A sidecar that takes fewer than the gateway lets in: the page cannot know, and is refused.
-const narrow = await world.another({slots: SLOTS, sidecar: ['--max-inflight', '1']});
 world.walk('a place that was taken meanwhile: 429 in words, and the request is kept', {pair: narrow}, async (person) => {
   person.watch.expect(failed(429, '/v1/images/generations'));
   const cancel = new AbortController();
