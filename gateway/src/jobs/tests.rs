@@ -1,3 +1,5 @@
+//! Tests of the registry of image requests: who sees and cancels which, and how each ends.
+
 use super::*;
 
 const ALL: &dyn Fn(Option<&str>) -> bool = &|_| true;

@@ -1,3 +1,5 @@
+//! Tests of the ten minutes of readings: what is kept, how much of it, for how long.
+
 use serde_json::{Value, json};
 use wire::health::EngineReport;
 

@@ -1,3 +1,5 @@
+//! Tests of the small versions of images: made once, bounded in number and size.
+
 use std::collections::BTreeSet;
 
 use picture::painter::ProceduralImage;
