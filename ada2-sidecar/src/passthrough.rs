@@ -117,7 +117,7 @@ impl PassThrough {
         parts.headers.entry(HOST).or_insert_with(|| self.authority.clone());
         let (upload, state) = Upload::new(incoming, self.max_upload)?;
         if !upload.is_end_stream() && upload.size_hint().exact().is_none() {
-            // Without it our library sends no body with GET and HEAD.
+            // Without it hyper sends no body with GET and HEAD.
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let is_retryable = upgrade.is_none() && upload.is_end_stream() && is_safe_method(&parts.method);

@@ -11,7 +11,7 @@ use axum::http::{
 /// Why the end of a response is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FramingError {
-    /// `Transfer-Encoding` is not exactly one `chunked`; our library would pass on encoded content.
+    /// `Transfer-Encoding` is not exactly one `chunked`; hyper would pass on encoded content.
     UnsupportedCoding,
     /// `Transfer-Encoding` in HTTP/1.0, which does not define it.
     Http10Coding,
@@ -69,7 +69,7 @@ pub fn normalize(
     Ok(ConnectionReuse::Allowed)
 }
 
-/// Whether a request has a transfer coding besides `chunked`: our library accepts others before it, removes none of them, and
+/// Whether a request has a transfer coding besides `chunked`: hyper accepts others before it, removes none of them, and
 /// would pass on encoded content as the body.
 pub fn has_unsupported_coding(request: &HeaderMap) -> bool {
     request.contains_key(TRANSFER_ENCODING) && !is_chunked_alone(request)

@@ -169,7 +169,7 @@ async fn handle_request<H: Handler>(
     response.map(|body| ResponseBody { body, close_delimited, _in_flight: in_flight })
 }
 
-/// Why the request may not be what its sender meant, although our library accepts it.
+/// Why the request may not be what its sender meant, although hyper accepts it.
 fn ambiguity(headers: &HeaderMap, begins_clearly: bool) -> Option<&'static str> {
     if framing::has_unsupported_coding(headers) {
         return Some("The only transfer coding that a request may have is \"chunked\", once.");

@@ -154,7 +154,7 @@ pub(super) struct ConnectionState {
     pub(super) shutting_down: AtomicBool,
     /// The client waited for `100 Continue` and got the response instead, so it does not send the body.
     pub(super) body_withheld: AtomicBool,
-    /// A request body had trailers. Our library takes all up to the next empty line that ends in CR LF for trailers, where other
+    /// A request body had trailers. hyper takes all up to the next empty line that ends in CR LF for trailers, where other
     /// servers may see an end of the body, and a request behind it.
     received_trailers: AtomicBool,
     /// A request body has neither ended nor been given up.
@@ -241,7 +241,7 @@ impl ConnectionState {
         self.body_ended.notify_one();
     }
 
-    /// Our library may pass on the next request before the end of a body has been read. That takes a moment.
+    /// hyper may pass on the next request before the end of a body has been read. That takes a moment.
     pub(super) async fn until_body_ended(&self) {
         while self.body_open.load(Ordering::Acquire) {
             self.body_ended.notified().await;
