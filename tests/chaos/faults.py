@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Awaitable, Callable
 
 import programs
+from client import exchange
 
 MEMORY = "nvmlDeviceGetMemoryInfo_v2"
 KINDS = {}
@@ -124,6 +125,13 @@ def of_card(name, gpu=None, heal=None, machine=None, **more):
 
 
 async def acknowledge(pair, dice):
+    """As an operator does: after reading what happened. A sidecar that is stopped meanwhile hears of it only afterwards."""
+    async def is_told():
+        checks = await exchange(pair.sidecar_address, "GET", "/readyz?verbose", bound=5)
+        text = checks.body.decode("utf-8", "replace")
+        return any(f"[-]{check} " in text for check in ("xid", "ecc"))
+
+    await programs.until(is_told, 10)
     (pair.folder / "state" / "ack").touch()
 
 
